@@ -1,0 +1,13 @@
+//! The names of Tereza and what they stand for: databases, tables, partitions, columns, statistics and jobs, kept in the
+//! relational tables of Hive Metastore 3.1 so that a metastore's own database can be opened and left again.
+//!
+//! It refuses to know how anything is queried: DataFusion is never a dependency here, and types are the text that the
+//! metastore stores (`decimal(10,2)`, `array<string>`).
+//!
+//! Files in reading order: [`model`] (the nouns), [`store`] (the trait and its rules), `store/sqlite` (the embedded
+//! implementation), [`conformance`] (what every implementation must pass).
+
+pub mod model;
+pub mod store;
+
+pub use store::Store;

@@ -1,0 +1,305 @@
+//! The nouns of the catalog, field for field as the Hive Metastore keeps them.
+//!
+//! Names of databases, tables and columns are lower case; parameters are free text. A missing value and an empty one are
+//! different things to a metastore, so what may be missing is an `Option`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Free `key = value` text of a database, table, partition, serde or storage.
+pub type Parameters = BTreeMap<String, String>;
+
+/// The text in partition names and values that stands for SQL NULL (`hive.exec.default.partition.name`).
+pub const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// A database (schema): a named set of tables with a default place for their files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Lower-case name.
+    pub name: String,
+    /// Comment.
+    pub description: Option<String>,
+    /// URL of the folder that new managed tables get theirs in.
+    pub location: String,
+    /// Owner's name.
+    pub owner: Option<String>,
+    /// Free text.
+    pub parameters: Parameters,
+}
+
+/// A column of a table, or a partition key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Lower-case name.
+    pub name: String,
+    /// Hive type text, such as `bigint` or `map<string,array<int>>`.
+    pub type_name: String,
+    /// Comment.
+    pub comment: Option<String>,
+}
+
+/// How rows turn into bytes: the serde class and its parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Serde {
+    /// Free name; Presto writes the table's name, Spark nothing.
+    pub name: Option<String>,
+    /// Java class of the serde, such as `org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe`.
+    pub library: Option<String>,
+    /// Serde parameters, such as `field.delim`.
+    pub parameters: Parameters,
+}
+
+/// Where the rows of a table or partition are and how they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Storage {
+    /// Columns in order, without partition keys.
+    pub columns: Vec<Column>,
+    /// URL of the folder; none for a view.
+    pub location: Option<String>,
+    /// Java class of the input format: together with the serde it names the file format.
+    pub input_format: Option<String>,
+    /// Java class of the output format.
+    pub output_format: Option<String>,
+    /// Whether files are compressed as a whole.
+    pub compressed: bool,
+    /// Number of buckets as the client sent it: 0 and -1 both mean none.
+    pub num_buckets: i32,
+    /// Columns that rows are bucketed by.
+    pub bucket_columns: Vec<String>,
+    /// Columns that rows are sorted by within a bucket, with 1 for ascending and 0 for descending.
+    pub sort_columns: Vec<(String, i32)>,
+    /// The serde.
+    pub serde: Serde,
+    /// Free text.
+    pub parameters: Parameters,
+    /// Whether each partition has sub-folders (skewed tables).
+    pub stored_as_sub_directories: bool,
+}
+
+/// What kind of thing a table is: the metastore's `TBL_TYPE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableKind {
+    /// Its files belong to it: dropped with it.
+    Managed,
+    /// Its files belong to somebody else: kept when it is dropped.
+    External,
+    /// A stored query.
+    View,
+    /// A stored query with its stored result.
+    MaterializedView,
+}
+
+impl TableKind {
+    /// The metastore's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Managed => "MANAGED_TABLE",
+            Self::External => "EXTERNAL_TABLE",
+            Self::View => "VIRTUAL_VIEW",
+            Self::MaterializedView => "MATERIALIZED_VIEW",
+        }
+    }
+
+    /// Reads the metastore's word; a missing or unknown one means external, as in the metastore.
+    pub fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("MANAGED_TABLE") => Self::Managed,
+            Some("VIRTUAL_VIEW") => Self::View,
+            Some("MATERIALIZED_VIEW") => Self::MaterializedView,
+            _ => Self::External,
+        }
+    }
+}
+
+/// A table or view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Lower-case name of its database.
+    pub database: String,
+    /// Lower-case name.
+    pub name: String,
+    /// What it is.
+    pub kind: TableKind,
+    /// Owner's name.
+    pub owner: Option<String>,
+    /// Seconds since 1970; set by the store when the table is made.
+    pub create_time_s: i64,
+    /// Seconds since 1970, 0 if never kept.
+    pub last_access_time_s: i64,
+    /// As the client sent it.
+    pub retention: i32,
+    /// Columns, place and format.
+    pub storage: Storage,
+    /// Keys that rows are partitioned by, in order; their values are folders, not columns of the files.
+    pub partition_keys: Vec<Column>,
+    /// Free text: statistics (`numRows`, `totalSize`), `comment`, `EXTERNAL`, what clients add.
+    pub parameters: Parameters,
+    /// The query of a view as written.
+    pub view_original_text: Option<String>,
+    /// The query of a view with every name spelled out.
+    pub view_expanded_text: Option<String>,
+}
+
+/// One partition of a table: the rows with the same values of the partition keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Values in the order of the table's partition keys; NULL is [`DEFAULT_PARTITION`].
+    pub values: Vec<String>,
+    /// Seconds since 1970; set by the store.
+    pub create_time_s: i64,
+    /// Seconds since 1970, 0 if never kept.
+    pub last_access_time_s: i64,
+    /// Columns, place and format; equal to the table's for partitions that Tereza makes.
+    pub storage: Storage,
+    /// Free text: statistics and what clients add.
+    pub parameters: Parameters,
+}
+
+/// Statistics of one column, as the metastore's `TAB_COL_STATS` and `PART_COL_STATS` keep them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnStatistics {
+    /// Column name.
+    pub column: String,
+    /// Hive type text.
+    pub type_name: String,
+    /// Number of rows in which it is NULL.
+    pub num_nulls: i64,
+    /// Estimated number of distinct values.
+    pub num_distincts: Option<i64>,
+    /// Lowest and highest value, in the shape of the type.
+    pub range: Range,
+    /// Mean length in bytes, for text and binary.
+    pub avg_length: Option<f64>,
+    /// Greatest length in bytes, for text and binary.
+    pub max_length: Option<i64>,
+    /// Number of rows in which it is true, for booleans.
+    pub num_trues: Option<i64>,
+    /// Number of rows in which it is false, for booleans.
+    pub num_falses: Option<i64>,
+    /// Seconds since 1970; set by the store.
+    pub last_analyzed_s: i64,
+}
+
+/// Lowest and highest value of a column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Range {
+    /// Not kept (text, binary, boolean, nested types, no rows).
+    None,
+    /// Integers; dates as days since 1970, timestamps as seconds since 1970.
+    Long {
+        /// Lowest.
+        low: i64,
+        /// Highest.
+        high: i64,
+    },
+    /// Floating-point numbers.
+    Double {
+        /// Lowest.
+        low: f64,
+        /// Highest.
+        high: f64,
+    },
+    /// Decimals, as text such as `2.56`.
+    Decimal {
+        /// Lowest.
+        low: String,
+        /// Highest.
+        high: String,
+    },
+}
+
+/// A submitted statement, stream or training that outlives its client (`TZ_JOBS`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Id.
+    pub id: String,
+    /// Name given by its submitter: unique among jobs that are not done.
+    pub name: Option<String>,
+    /// `sql`, `stream`, `train`, …
+    pub kind: String,
+    /// `queued`, `running`, `succeeded`, `failed`, `cancelled`.
+    pub state: String,
+    /// Submitting user.
+    pub user: String,
+    /// What to do: the statement, or a document.
+    pub text: String,
+    /// How often it was started.
+    pub attempts: i32,
+    /// Free text of the job's kind, as JSON.
+    pub detail: String,
+    /// Milliseconds since 1970 when it was submitted.
+    pub created_ms: i64,
+    /// Milliseconds since 1970 of its last change; set by the store.
+    pub updated_ms: i64,
+    /// Goes up by one with each change; an update names the version it read.
+    pub version: i64,
+}
+
+/// The name of a partition: `key=value` joined by `/`, escaped as Hive escapes folder names.
+///
+/// Source: `org.apache.hadoop.hive.common.FileUtils.makePartName`; the empty value and NULL are both
+/// [`DEFAULT_PARTITION`].
+pub fn partition_name(keys: &[Column], values: &[String]) -> String {
+    let mut name = String::new();
+    for (key, value) in keys.iter().zip(values) {
+        if !name.is_empty() {
+            name.push('/');
+        }
+        escape_path_name(&key.name, &mut name);
+        name.push('=');
+        if value.is_empty() { name.push_str(DEFAULT_PARTITION) } else { escape_path_name(value, &mut name) }
+    }
+    name
+}
+
+/// Undoes the escaping of one folder name (`%XX`), leaving a stray `%` as it is.
+pub fn unescape_path_name(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code {
+            Some(code) => {
+                out.push(code);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn escape_path_name(text: &str, out: &mut String) {
+    for c in text.chars() {
+        let special = matches!(
+            c,
+            '\u{1}'..='\u{1f}' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '\u{7f}' | '{' | '[' | ']' | '^'
+        );
+        if special { out.push_str(&format!("%{:02X}", u32::from(c))) } else { out.push(c) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(names: &[&str]) -> Vec<Column> {
+        names.iter().map(|name| Column { name: (*name).into(), type_name: "string".into(), comment: None }).collect()
+    }
+
+    #[test]
+    fn partition_names_are_escaped_as_hive_does() {
+        let name = partition_name(&keys(&["ds", "k"]), &["a/b:c%d=é f".into(), String::new()]);
+        assert_eq!(name, "ds=a%2Fb%3Ac%25d%3Dé f/k=__HIVE_DEFAULT_PARTITION__");
+        assert_eq!(unescape_path_name("a%2Fb%3Ac%25d%3Dé f"), "a/b:c%d=é f");
+        assert_eq!(unescape_path_name("50%"), "50%");
+    }
+}

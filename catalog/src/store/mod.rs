@@ -1,0 +1,221 @@
+//! The trait of everything that keeps a catalog, and the commit journal that makes writes atomic.
+//!
+//! Rules that every implementation keeps (the public suite [`crate::conformance`] checks them):
+//! * each method is one transaction: it happened whole or not at all, also when the process dies in it;
+//! * names are looked up in lower case; the database `default` always exists;
+//! * a missing thing is `NotFound`, a name taken is `AlreadyExists`, a lost race is `Conflict`, a store that does not
+//!   answer is `Unavailable`;
+//! * [`Table::create_time_s`] and the like are set by the store.
+//!
+//! ## Commits
+//! A statement that writes files calls [`Store::begin_write`] first, stages files where no reader sees them and names each
+//! with [`Store::stage`] before its first byte is written, and ends with [`Store::commit`]: the one transaction that puts
+//! the [`Commit`] into the journal together with the partitions and statistics that it brings. From then on the rows are
+//! part of the table; moving the files to their places (*roll forward*) may be repeated by anyone until
+//! [`Store::finish_commit`]. A write that never committed leaves only what [`Store::abandoned_writes`] lists.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tereza_runtime::Result;
+
+use crate::model::{ColumnStatistics, Database, Job, Parameters, Partition, Table, TableKind};
+
+/// A table with the version that a compare-and-set names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionedTable {
+    /// The table.
+    pub table: Table,
+    /// Goes up by one with each commit, each alteration and each change of partitions.
+    pub version: i64,
+}
+
+/// What a reader needs to read a table, all from one transaction.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The table and its version.
+    pub table: VersionedTable,
+    /// Its partitions that the filter lets through, in the order of their names; empty for an unpartitioned table.
+    pub partitions: Vec<Partition>,
+    /// Commits that are part of the table and not yet rolled forward, oldest first.
+    pub pending: Vec<Commit>,
+}
+
+/// Which partitions of a table to return. Everything is compared as text, so a filter may let through too much, never
+/// too little: the reader's own predicate decides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PartitionFilter {
+    /// For each partition key in order: the values that may match, or `None` for all.
+    pub values: Vec<Option<Vec<String>>>,
+}
+
+/// A file that a statement writes and that no reader sees yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// URL at which readers will find it.
+    pub target: String,
+    /// Where it is now.
+    pub staging: Staging,
+}
+
+/// How a staged file is hidden from readers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Staging {
+    /// A finished file at another URL, below a `_tereza/` folder; rolling forward renames it.
+    Moved {
+        /// Its URL now.
+        url: String,
+    },
+    /// A multipart upload that is not completed; rolling forward completes it.
+    Upload {
+        /// The store's upload id.
+        upload_id: String,
+        /// The parts' entity tags in order; empty until the file is finished.
+        parts: Vec<String>,
+    },
+}
+
+/// A write that has begun and not committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Id, part of the name of every file it makes.
+    pub id: String,
+    /// Database and table; the table may not exist yet (CTAS).
+    pub database: String,
+    /// Table.
+    pub table: String,
+    /// Who writes: the id of the process.
+    pub owner: String,
+    /// Milliseconds since 1970 when it began.
+    pub began_ms: i64,
+    /// What it has staged so far.
+    pub staged: Vec<StagedFile>,
+}
+
+/// What a commit does to the catalog and to files, all of it at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The id of its [`Write`].
+    pub id: String,
+    /// Database.
+    pub database: String,
+    /// Table.
+    pub table: String,
+    /// The version the table got by this commit; set by the store.
+    pub version: i64,
+    /// Refuse with `Conflict` unless the table still has this version (OVERWRITE, DDL); `None` for INSERT, which commutes.
+    pub expected_version: Option<i64>,
+    /// A table to make in the same transaction (CTAS); `AlreadyExists` if the name is taken.
+    pub create_table: Option<Table>,
+    /// Files to make visible.
+    pub add_files: Vec<StagedFile>,
+    /// URLs of files to delete (OVERWRITE).
+    pub remove_files: Vec<String>,
+    /// Partitions to add; those that exist already are left as they are.
+    pub add_partitions: Vec<Partition>,
+    /// Partitions, by their values, to drop from the catalog (OVERWRITE of a whole table).
+    pub drop_partitions: Vec<Vec<String>>,
+    /// Parameters to set on the table (statistics).
+    pub table_parameters: Parameters,
+    /// Parameters to set on partitions, by their values (statistics).
+    pub partition_parameters: Vec<(Vec<String>, Parameters)>,
+    /// Numbers to add to numeric parameters, `numRows`, `numFiles`, `totalSize`, of the table (INSERT: commutes).
+    pub table_increments: Vec<(String, i64)>,
+    /// The same for partitions, by their values.
+    pub partition_increments: Vec<(Vec<String>, Vec<(String, i64)>)>,
+}
+
+/// Something that keeps a catalog.
+#[async_trait]
+pub trait Store: Send + Sync + Debug + 'static {
+    // ---- databases
+
+    /// All database names, sorted.
+    async fn databases(&self) -> Result<Vec<String>>;
+    /// One database.
+    async fn database(&self, name: &str) -> Result<Database>;
+    /// Makes a database.
+    async fn create_database(&self, database: &Database) -> Result<()>;
+    /// Replaces everything of a database but its name.
+    async fn alter_database(&self, name: &str, database: &Database) -> Result<()>;
+    /// Drops a database. With tables in it: `InvalidInput` unless `cascade`.
+    async fn drop_database(&self, name: &str, cascade: bool) -> Result<()>;
+
+    // ---- tables
+
+    /// Names and kinds of all tables of a database, sorted by name.
+    async fn tables(&self, database: &str) -> Result<Vec<(String, TableKind)>>;
+    /// One table.
+    async fn table(&self, database: &str, name: &str) -> Result<VersionedTable>;
+    /// Makes a table; the database must exist.
+    async fn create_table(&self, table: &Table) -> Result<()>;
+    /// Replaces a table, also its name or database. `Conflict` if the version is not `expected_version` any more.
+    async fn alter_table(&self, database: &str, name: &str, expected_version: Option<i64>, table: &Table) -> Result<()>;
+    /// Drops a table with its partitions and statistics and returns it as it was; the caller removes its files.
+    async fn drop_table(&self, database: &str, name: &str) -> Result<Table>;
+
+    // ---- partitions
+
+    /// Adds partitions and returns how many were new. One that exists: skipped if `if_not_exists`, else `AlreadyExists`
+    /// and none is added.
+    async fn add_partitions(&self, database: &str, table: &str, partitions: &[Partition], if_not_exists: bool) -> Result<usize>;
+    /// Partitions that `filter` lets through, in the order of their names, at most `limit`.
+    async fn partitions(&self, database: &str, table: &str, filter: &PartitionFilter, limit: Option<usize>) -> Result<Vec<Partition>>;
+    /// Names (`ds=1/k=a`) of all partitions, sorted.
+    async fn partition_names(&self, database: &str, table: &str) -> Result<Vec<String>>;
+    /// Replaces partitions (found by their values).
+    async fn alter_partitions(&self, database: &str, table: &str, partitions: &[Partition]) -> Result<()>;
+    /// Drops partitions by their values and returns them as they were. One that is missing: skipped if `if_exists`, else
+    /// `NotFound` and none is dropped.
+    async fn drop_partitions(&self, database: &str, table: &str, values: &[Vec<String>], if_exists: bool) -> Result<Vec<Partition>>;
+
+    // ---- statistics
+
+    /// Column statistics of a table (or of one partition, by its values).
+    async fn column_statistics(&self, database: &str, table: &str, partition: Option<&[String]>) -> Result<Vec<ColumnStatistics>>;
+    /// Sets column statistics of a table or partition; other columns' stay.
+    async fn set_column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+        statistics: &[ColumnStatistics],
+    ) -> Result<()>;
+
+    // ---- reading and writing with commits
+
+    /// Table, partitions and pending commits, from one transaction.
+    async fn snapshot(&self, database: &str, table: &str, filter: &PartitionFilter) -> Result<Snapshot>;
+    /// The table's version alone: cheap, for readers that check whether their listing was disturbed.
+    async fn table_version(&self, database: &str, table: &str) -> Result<i64>;
+    /// Commits of a table with a version above `version`, oldest first, finished ones too while the journal keeps them.
+    async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>>;
+    /// Begins a write; its id names the files.
+    async fn begin_write(&self, write: &Write) -> Result<()>;
+    /// Notes a staged file before its first byte is written.
+    async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()>;
+    /// The commit point. Returns the table's new version. The write is ended by it.
+    async fn commit(&self, commit: &Commit) -> Result<i64>;
+    /// All commits not yet rolled forward, of all tables, oldest first.
+    async fn pending_commits(&self) -> Result<Vec<Commit>>;
+    /// Marks a commit as rolled forward; harmless when repeated.
+    async fn finish_commit(&self, commit_id: &str) -> Result<()>;
+    /// Forgets finished commits older than `before_ms` and returns how many.
+    async fn forget_commits(&self, before_ms: i64) -> Result<u64>;
+    /// Writes that began, did not commit, and whose owner is not `alive_owner`; for cleaning up after the dead.
+    async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>>;
+    /// Forgets a write (after its staged files were removed); harmless when repeated.
+    async fn end_write(&self, write_id: &str) -> Result<()>;
+
+    // ---- jobs
+
+    /// Keeps a new job; a live job with the same name: `AlreadyExists`.
+    async fn create_job(&self, job: &Job) -> Result<()>;
+    /// One job by id, or by the name of a live job.
+    async fn job(&self, id_or_name: &str) -> Result<Job>;
+    /// The newest jobs first, at most `limit`, optionally of one state.
+    async fn jobs(&self, state: Option<&str>, limit: usize) -> Result<Vec<Job>>;
+    /// Replaces a job if its version is still `job.version`, else `Conflict`; returns the new version.
+    async fn update_job(&self, job: &Job) -> Result<i64>;
+}
