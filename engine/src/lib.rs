@@ -1,1 +1,30 @@
+//! The one room that builds DataFusion sessions: names, files, functions and statements become plans here, and plans
+//! become batches.
+//!
+//! It refuses to know wire protocols (the gateway's) and Ballista (the scheduler's). Everything that runs a query, in this
+//! process or on an executor, gets its session, object stores and functions from here, so that all of them agree.
+//!
+//! Files in reading order, along the life of a query: [`query`] (the contract), `local` (the service in this process),
+//! `session` (one user's DataFusion session), `statement` (text to plan; DDL, SHOW, ANALYZE), `catalogs` (names to tables),
+//! `table` (partitions and files of a table), `write` (rows to files, and the commit), `stores` (URLs to object stores),
+//! `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`), `system` (what runs now).
 
+pub mod query;
+
+mod catalogs;
+mod engine;
+mod error;
+mod formats;
+mod generated;
+mod local;
+mod session;
+mod statement;
+mod stores;
+mod system;
+mod table;
+mod types;
+mod write;
+
+pub use engine::{Engine, Options};
+pub use local::LocalQueryService;
+pub use query::QueryService;

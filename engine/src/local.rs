@@ -1,0 +1,5 @@
+//! The query service of this process.
+
+/// Runs statements in this process.
+#[derive(Debug)]
+pub struct LocalQueryService {}
