@@ -14,7 +14,7 @@ use url::Url;
 pub struct S3Options {}
 
 /// Where a URL leads: a store and a path in it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Place {
     /// The URL, normalised (`file:///…`, `s3://bucket/…`).
     pub(crate) url: Url,
