@@ -269,6 +269,9 @@ async fn missing_thing(session: &Session, text: &Text, message: &str) -> Option<
         let error = Error::not_found(format!("function '{name}' not found"));
         return Some((did_you_mean(error, name, functions.map(String::as_str)), name.into()));
     }
+    if let Some(name) = between(message, "'", "' is not a variable") {
+        return Some((super::session::unknown_setting(session, name), name.into()));
+    }
     if let Some(name) = message.strip_prefix("failed to resolve schema: ") {
         let schema = SchemaName { catalog: text.scope.catalog.clone(), schema: name.into() };
         return Some((missing_schema(session, &schema).await, name.into()));

@@ -27,6 +27,8 @@ pub(super) fn number(tokens: &mut [TokenWithSpan]) -> Result<Vec<String>> {
             *name = format!("${questions}");
         } else if let Some(number) = name.get(1..).and_then(|rest| rest.parse::<usize>().ok()) {
             greatest = greatest.max(number);
+            // SQLite's `?1` is `$1`.
+            *name = format!("${number}");
         } else if !names.contains(name) {
             names.push(name.clone());
         }

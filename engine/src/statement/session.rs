@@ -206,20 +206,29 @@ fn of_the_process(key: &str) -> Error {
     Error::denied(format!("{key} is a bound of the whole process")).with_hint("set it in the settings of the server")
 }
 
-/// The error for a key that is not known, with the nearest one, or for a value that its key does not take.
+/// The error for a key that is not known, or for a value that its key does not take.
 fn refused(session: &Session, key: &str, error: DataFusionError) -> Error {
-    let state = session.context.state();
-    let mut known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
-    known.extend(["catalog", "schema", MEMORY_LIMIT].map(str::to_owned));
-    if known.iter().any(|known| known == key) {
+    if known_settings(session).iter().any(|known| known == key) {
         let message = error.strip_backtrace();
         return Error::invalid_input(format!("'{key}' does not take this value: {message}")).with_source(error);
     }
-    let unknown = Error::invalid_input(format!("setting '{key}' is not known"));
-    let prefixed = format!("datafusion.{key}");
+    unknown_setting(session, key)
+}
+
+fn known_settings(session: &Session) -> Vec<String> {
+    let state = session.context.state();
+    let mut known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
+    known.extend(["catalog", "schema", MEMORY_LIMIT].map(str::to_owned));
+    known
+}
+
+/// The error for a setting that is not known, with the nearest one.
+pub(super) fn unknown_setting(session: &Session, key: &str) -> Error {
+    let known = known_settings(session);
+    let error = Error::invalid_input(format!("setting '{key}' is not known"));
     match errors::nearest(key, known.iter().map(String::as_str)).or_else(|| suffix_of(&known, key)) {
-        Some(near) => unknown.with_hint(format!("did you mean '{near}'?")),
-        None => errors::did_you_mean(unknown, &prefixed, known.iter().map(String::as_str)),
+        Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+        None => error.with_hint("SHOW ALL lists the settings"),
     }
 }
 
