@@ -28,3 +28,4 @@ mod write;
 pub use engine::{Engine, Options};
 pub use local::LocalQueryService;
 pub use query::QueryService;
+pub use write::fail_point;
