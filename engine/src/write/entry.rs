@@ -81,9 +81,13 @@ async fn visible_files(writing: &Writing, folder: &str) -> Result<Vec<String>> {
         .try_collect()
         .await
         .map_err(|error| files::store_error(error, folder))?;
-    let prefix = place.path.as_ref();
-    let names = listed.iter().filter_map(|path| path.as_ref().strip_prefix(prefix)?.strip_prefix('/'));
+    let names = listed.iter().filter_map(|path| name_below(path.as_ref(), place.path.as_ref()));
     Ok(names.filter(|name| is_visible(name)).map(|name| child_url(folder, name)).collect())
+}
+
+/// The rest of `path` below `folder`, which is empty for the root of a store.
+fn name_below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    if folder.is_empty() { Some(path) } else { path.strip_prefix(folder)?.strip_prefix('/') }
 }
 
 /// Whether other engines take a path below a table's folder for one of its files.
@@ -327,6 +331,9 @@ mod tests {
 
     #[test]
     fn hidden_files_are_not_the_tables() {
+        assert_eq!(name_below("w/t/ds=1/f", "w/t"), Some("ds=1/f"));
+        assert_eq!(name_below("w/t2/f", "w/t"), None);
+        assert_eq!(name_below("f", ""), Some("f"));
         assert!(is_visible("part-0.parquet") && is_visible("ds=1/part-0"));
         assert!(!is_visible("_tereza/w/f") && !is_visible("ds=1/.crc") && !is_visible(""));
     }
