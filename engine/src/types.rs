@@ -203,7 +203,7 @@ fn decimal_text(value: i256, scale: i8) -> String {
 /// `yyyy-mm-dd hh:mm:ss[.ffffff]` without trailing zeros, as `java.sql.Timestamp` and Hive write it; zoned ones in UTC.
 fn timestamp_text(value: &ScalarValue) -> Result<String> {
     let out_of_range = || Error::invalid_input(format!("timestamp {value} is out of range"));
-    let micros = value.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None)).map_err(|_| out_of_range())?;
+    let micros = value.cast_to(&local_timestamp()).map_err(|_| out_of_range())?;
     let ScalarValue::TimestampMicrosecond(Some(micros), _) = micros else { return Err(out_of_range()) };
     let time = timestamp_us_to_datetime(micros).ok_or_else(out_of_range)?;
     let text = time.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
