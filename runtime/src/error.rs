@@ -165,6 +165,21 @@ impl Error {
         Self { kind, message: message.into(), hint: None, location: None, source: None }
     }
 
+    /// What the operating system refused: `doing` says what was done to which file or address.
+    pub fn io(doing: impl fmt::Display, error: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::NotFound => ErrorKind::NotFound,
+            Io::AlreadyExists => ErrorKind::AlreadyExists,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::OutOfMemory => ErrorKind::ResourceExhausted,
+            Io::InvalidInput | Io::InvalidFilename | Io::NotADirectory | Io::IsADirectory => ErrorKind::InvalidInput,
+            Io::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Unavailable,
+        };
+        Self::new(kind, format!("{doing}: {error}")).with_source(error)
+    }
+
     constructors! {
         invalid_input => InvalidInput,
         not_found => NotFound,

@@ -6,10 +6,19 @@
 //! [`telemetry`], [`health`], [`shutdown`].
 
 pub mod clock;
+pub mod endpoints;
 pub mod error;
+pub mod folder;
+pub mod health;
 pub mod ids;
+pub mod memory;
 pub mod settings;
-mod telemetry;
+pub mod shutdown;
+pub mod telemetry;
 
+pub use endpoints::Endpoints;
 pub use error::{Error, ErrorKind, Location, Result};
+pub use folder::DataFolder;
+pub use health::Health;
 pub use settings::{Secret, Settings};
+pub use shutdown::Shutdown;
