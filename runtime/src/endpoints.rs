@@ -134,7 +134,7 @@ mod tests {
         let mut endpoints = loopback();
         let console = endpoints.bind("console", "http", 0).await.unwrap();
         let taken = console.local_addr().unwrap();
-        let error = endpoints.bind("flight_sql", "grpc", taken.port()).await.unwrap_err();
+        let error = endpoints.bind("flight_sql", "http", taken.port()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         let text = error.to_string();
         assert!(text.contains(&format!("{taken} cannot be bound for flight_sql")), "{text}");
@@ -147,13 +147,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut endpoints = loopback();
         let console = endpoints.bind("console", "http", 0).await.unwrap();
-        let _flight = endpoints.bind("flight_sql", "grpc", 0).await.unwrap();
+        let _flight = endpoints.bind("flight_sql", "http", 0).await.unwrap();
         let url = format!("http://{}", console.local_addr().unwrap());
 
         let mut lines = Vec::new();
         endpoints.print(&mut lines).unwrap();
         let lines = String::from_utf8(lines).unwrap();
-        assert!(lines.starts_with(&format!("console     {url}\nflight_sql  grpc://127.0.0.1:")), "{lines}");
+        assert!(lines.starts_with(&format!("console     {url}\nflight_sql  http://127.0.0.1:")), "{lines}");
 
         let published = endpoints.publish(dir.path()).unwrap();
         let file = read(dir.path()).unwrap();

@@ -103,11 +103,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _first = DataFolder::open(dir.path()).unwrap();
         let write = |pid: u32| {
-            let text = format!(r#"{{"pid":{pid},"endpoints":{{"flight_sql":"grpc://127.0.0.1:7"}}}}"#);
+            let text = format!(r#"{{"pid":{pid},"endpoints":{{"flight_sql":"http://127.0.0.1:7"}}}}"#);
             std::fs::write(dir.path().join(endpoints::FILE_NAME), text).unwrap();
             DataFolder::open(dir.path()).unwrap_err().hint().unwrap().to_owned()
         };
-        assert!(write(std::process::id()).starts_with("use its server with --url grpc://127.0.0.1:7,"));
+        assert!(write(std::process::id()).starts_with("use its server with --url http://127.0.0.1:7,"));
         assert!(write(1).starts_with("wait until it ends"), "endpoints of a process that is gone are not named");
     }
 
