@@ -161,7 +161,7 @@ fn own_files_on_minio() {
     let Some(minio) = minio() else { return };
     let bucket = minio.fresh_bucket();
     let mut arguments = minio.arguments();
-    arguments.extend(["--set".into(), format!("warehouse=s3://{bucket}/warehouse")]);
+    arguments.extend(["--set".into(), format!("warehouse.url=s3://{bucket}/warehouse")]);
     own_files(&format!("s3://{bucket}"), &arguments);
 }
 

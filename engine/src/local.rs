@@ -42,7 +42,7 @@ struct OpenSession {
 impl LocalQueryService {
     /// A service over an engine.
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
-        let running = Arc::new(Semaphore::new(engine.options.queries_max.max(1)));
+        let running = Arc::new(Semaphore::new(engine.settings.queries_max.max(1)));
         Arc::new(Self { engine, sessions: Mutex::new(HashMap::new()), running })
     }
 
@@ -60,7 +60,7 @@ impl LocalQueryService {
     /// Closes sessions that nobody used for too long. A statement that still runs holds its session's `Arc`, and such a
     /// session is kept.
     fn close_idle(&self) {
-        let oldest_ms = self.engine.clock.unix_ms().saturating_sub_unsigned(self.engine.options.session_idle_ms);
+        let oldest_ms = self.engine.clock.unix_ms().saturating_sub_unsigned(self.engine.settings.session_idle_ms);
         self.sessions.lock().retain(|_, open| {
             let keep = open.used_ms.load(Ordering::Relaxed) >= oldest_ms || Arc::strong_count(&open.session) > 1;
             if !keep {
@@ -75,7 +75,7 @@ impl LocalQueryService {
 impl QueryService for LocalQueryService {
     async fn open_session(&self, user: &str, defaults: SessionDefaults) -> Result<SessionId> {
         self.close_idle();
-        let limit = self.engine.options.sessions_max;
+        let limit = self.engine.settings.sessions_max;
         let full = || Error::resource_exhausted(format!("{limit} sessions are open")).with_hint("close some, or raise engine.sessions_max");
         if self.sessions.lock().len() >= limit {
             return Err(full());

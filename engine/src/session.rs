@@ -105,8 +105,8 @@ fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> Sessi
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
-        .with_target_partitions(engine.options.target_partitions)
-        .with_batch_size(engine.options.batch_size_rows);
+        .with_target_partitions(engine.settings.partitions())
+        .with_batch_size(engine.settings.batch_size_rows);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     SessionStateBuilder::new()

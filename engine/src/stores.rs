@@ -17,6 +17,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use parking_lot::Mutex;
+use tereza_runtime::settings;
 use tereza_runtime::{Error, Result};
 use url::Url;
 
@@ -27,48 +28,6 @@ const FILES: &str = "file:///";
 
 /// At most this many S3 clients are kept; one more is refused, since each holds connections.
 const BUCKETS_MAX: usize = 1024;
-
-/// How one S3 service is reached.
-#[derive(Clone, Default)]
-pub struct S3Access {
-    /// `http://127.0.0.1:9000` for MinIO; `None` for AWS.
-    pub endpoint: Option<String>,
-    /// Region; MinIO takes any.
-    pub region: String,
-    /// Access key; `None` for the environment's credentials (AWS variables, instance metadata).
-    pub access_key: Option<String>,
-    /// Secret key.
-    pub secret_key: Option<String>,
-    /// Session token of temporary credentials.
-    pub session_token: Option<String>,
-    /// Whether the bucket is part of the host name (AWS) and not of the path (MinIO).
-    pub virtual_hosted_style: bool,
-    /// Whether plain HTTP is allowed.
-    pub allow_http: bool,
-    /// Greatest number of repeats of a failed request.
-    pub retries_max: usize,
-    /// No repeat later than this after the first try.
-    pub retry_timeout_ms: u64,
-    /// Time to connect.
-    pub connect_timeout_ms: u64,
-    /// Time of one request, its body included.
-    pub request_timeout_ms: u64,
-}
-
-impl fmt::Debug for S3Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3Access").field("endpoint", &self.endpoint).field("region", &self.region).finish_non_exhaustive()
-    }
-}
-
-/// How S3 is reached: one default, and other ways for single buckets.
-#[derive(Debug, Clone, Default)]
-pub struct S3Options {
-    /// For every bucket that is not in `buckets`.
-    pub default: S3Access,
-    /// By bucket name.
-    pub buckets: BTreeMap<String, S3Access>,
-}
 
 /// Where a URL leads: a store and a path in it.
 #[derive(Clone)]
@@ -113,7 +72,7 @@ impl fmt::Debug for Place {
 
 /// All object stores of the process.
 pub(crate) struct ObjectStores {
-    options: S3Options,
+    settings: settings::S3,
     files: Arc<LocalFileSystem>,
     buckets: Mutex<BTreeMap<String, Arc<AmazonS3>>>,
     /// Stores that a session registered by hand (tests, DataFusion's own `register_object_store`).
@@ -121,9 +80,9 @@ pub(crate) struct ObjectStores {
 }
 
 impl ObjectStores {
-    pub(crate) fn new(options: S3Options) -> Self {
+    pub(crate) fn new(settings: settings::S3) -> Self {
         Self {
-            options,
+            settings,
             files: Arc::new(LocalFileSystem::new()),
             buckets: Mutex::new(BTreeMap::new()),
             registered: Mutex::new(BTreeMap::new()),
@@ -154,8 +113,7 @@ impl ObjectStores {
         if buckets.len() >= BUCKETS_MAX {
             return Err(Error::resource_exhausted(format!("more than {BUCKETS_MAX} buckets are in use by this process")));
         }
-        let access = self.options.buckets.get(name).unwrap_or(&self.options.default);
-        let bucket = Arc::new(connect(name, access)?);
+        let bucket = Arc::new(connect(name, self.settings.bucket(name))?);
         buckets.insert(name.to_string(), Arc::clone(&bucket));
         Ok(bucket)
     }
@@ -163,7 +121,7 @@ impl ObjectStores {
 
 impl fmt::Debug for ObjectStores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectStores").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("ObjectStores").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -224,33 +182,33 @@ fn store_root(url: &Url) -> String {
     }
 }
 
-fn connect(bucket: &str, access: &S3Access) -> Result<AmazonS3> {
+fn connect(bucket: &str, settings: &settings::S3Connection) -> Result<AmazonS3> {
     let client = ClientOptions::new()
-        .with_allow_http(access.allow_http)
-        .with_connect_timeout(Duration::from_millis(access.connect_timeout_ms))
-        .with_timeout(Duration::from_millis(access.request_timeout_ms));
+        .with_allow_http(settings.allow_http)
+        .with_connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
+        .with_timeout(Duration::from_millis(settings.request_timeout_ms));
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
-        max_retries: access.retries_max,
-        retry_timeout: Duration::from_millis(access.retry_timeout_ms),
+        max_retries: settings.retries_max as usize,
+        retry_timeout: Duration::from_millis(settings.retry_timeout_ms),
     };
-    // With own keys nothing is read from the environment, so that a stray AWS_ENDPOINT cannot redirect a configured store.
-    let mut builder =
-        if access.access_key.is_some() { AmazonS3Builder::new() } else { AmazonS3Builder::from_env() };
-    builder = builder
+    // Nothing is read from the environment, so that a stray AWS_ENDPOINT_URL cannot redirect a configured store.
+    let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region(&access.region)
-        .with_virtual_hosted_style_request(access.virtual_hosted_style)
+        .with_region(&settings.region)
+        .with_virtual_hosted_style_request(!settings.path_style)
         .with_client_options(client)
         .with_retry(retry);
-    if let Some(endpoint) = &access.endpoint {
-        builder = builder.with_endpoint(endpoint);
+    if !settings.endpoint.is_empty() {
+        builder = builder.with_endpoint(&settings.endpoint);
     }
-    if let (Some(key), Some(secret)) = (&access.access_key, &access.secret_key) {
-        builder = builder.with_access_key_id(key).with_secret_access_key(secret);
-    }
-    if let Some(token) = &access.session_token {
-        builder = builder.with_token(token);
+    builder = if settings.access_key.is_empty() {
+        builder.with_skip_signature(true)
+    } else {
+        builder.with_access_key_id(settings.access_key.expose()).with_secret_access_key(settings.secret_key.expose())
+    };
+    if !settings.session_token.is_empty() {
+        builder = builder.with_token(settings.session_token.expose());
     }
     builder.build().map_err(|error| from_object_store(&error).context(format!("bucket '{bucket}'")))
 }
@@ -278,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_place_and_its_url_agree() {
-        let stores = ObjectStores::new(S3Options::default());
+        let stores = ObjectStores::new(settings::S3::default());
         let place = stores.place("/tmp/a b/c%d").unwrap();
         assert_eq!(place.path.as_ref(), "tmp/a b/c%d");
         let again = stores.place(&place.url()).unwrap();

@@ -133,7 +133,7 @@ impl Server {
     pub fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
         let mut command = tereza();
-        command.arg("up").arg("--data").arg(data).args(["--set", "ports.flight_sql=0", "--set", "ports.console=0"]);
+        command.arg("up").arg("--data").arg(data).args(["--set", "listen.flight_sql=0", "--set", "listen.console=0"]);
         command.args(arguments).current_dir(directory).stdout(Stdio::from(log.try_clone().expect("log file"))).stderr(Stdio::from(log));
         // An endpoints file of an earlier run must not be taken for this one's.
         let endpoints = data.join("endpoints.json");

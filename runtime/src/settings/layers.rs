@@ -23,7 +23,6 @@ const ZERO_ALLOWED: &[&str] = &[
     "engine.spill_limit_bytes",
     "engine.target_partitions",
     "engine.footer_cache_bytes",
-    "engine.listing_cache_entries",
     "shutdown.drain_timeout_ms",
 ];
 

@@ -165,16 +165,12 @@ pub struct Engine {
     pub sessions_max: usize,
     /// A session is closed that was not used for so long.
     pub session_idle_ms: u64,
-    /// Statements running at once; one more is refused.
+    /// Statements running at once; more wait for their turn.
     pub queries_max: usize,
     /// Finished statements that `system.runtime.queries` remembers.
     pub query_history_max: usize,
-    /// Cache of Parquet footers; 0 means none.
+    /// Cache of Parquet footers, and as much again of their statistics; 0 means none.
     pub footer_cache_bytes: u64,
-    /// Cache of folder listings, counted in folders; 0 means none.
-    pub listing_cache_entries: u64,
-    /// A listing is used for so long; changes through Tereza show at once all the same.
-    pub listing_cache_ttl_ms: u64,
 }
 
 /// How clients are served.
@@ -276,8 +272,6 @@ impl Default for Engine {
             queries_max: 64,
             query_history_max: 1_000,
             footer_cache_bytes: 64 << 20,
-            listing_cache_entries: 10_000,
-            listing_cache_ttl_ms: 10_000,
         }
     }
 }
