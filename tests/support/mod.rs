@@ -144,6 +144,7 @@ impl Server {
             assert!(process.child().try_wait().expect("status").is_none(), "tereza up ended:\n{}", read());
             let text = fs::read_to_string(&endpoints).ok()?;
             let endpoints: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let endpoints = endpoints.get("endpoints")?;
             let console = strip(endpoints.get("console")?.as_str()?);
             (http_get(&console, "/readyz").is_some_and(|reply| reply.starts_with("HTTP/1.1 200")))
                 .then(|| (format!("http://{}", strip(endpoints["flight_sql"].as_str().expect("flight_sql"))), console))
