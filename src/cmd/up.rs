@@ -83,7 +83,7 @@ async fn start_roles(settings: &Settings, flight_sql: TcpListener, health: &Heal
     let service = tereza_engine::LocalQueryService::new(engine);
     engine_readiness.ready();
 
-    let gateway = tereza_gateway::Settings::from(&settings.gateway);
+    let gateway = gateway_settings(settings);
     let token = shutdown.token();
     shutdown.spawn("gateway", "flight_sql", async move {
         // The engine lives as long as its last user.
@@ -92,6 +92,32 @@ async fn start_roles(settings: &Settings, flight_sql: TcpListener, health: &Heal
         tereza_gateway::flight::serve(flight_sql, service, gateway, token).await
     });
     Ok(())
+}
+
+/// The settings of the gateway, in its own type.
+fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
+    let from = &settings.gateway;
+    let has_tls = !from.tls_cert.as_os_str().is_empty();
+    tereza_gateway::Settings {
+        connections_max: from.connections_max,
+        requests_per_connection_max: from.requests_per_connection_max,
+        connection_setup_ms: from.connection_setup_ms,
+        message_limit_bytes: from.message_limit_bytes,
+        request_limit_bytes: from.request_limit_bytes,
+        stream_idle_timeout_ms: from.stream_idle_timeout_ms,
+        ticket_ttl_ms: from.ticket_ttl_ms,
+        tickets_max: from.tickets_max,
+        poll_buffer_batches: from.poll_buffer_batches,
+        prepared_max: from.prepared_max,
+        parameter_rows_max: from.parameter_rows_max,
+        parameters_limit_bytes: from.parameters_limit_bytes,
+        users: from.users.iter().map(|(name, password)| (name.clone(), password.expose().to_owned())).collect(),
+        tls: has_tls.then(|| tereza_gateway::Tls { certificate: from.tls_cert.clone(), key: from.tls_key.clone() }),
+        token_ttl_ms: from.token_ttl_ms,
+        // A tenth is left for the statements that it then cancels to end, before the process stops waiting.
+        drain_ms: settings.shutdown.drain_timeout_ms / 10 * 9,
+        views: from.views,
+    }
 }
 
 fn tell_ready(endpoints: &Endpoints, elapsed: Duration) -> io::Result<()> {

@@ -173,24 +173,38 @@ pub struct Engine {
     pub footer_cache_bytes: u64,
 }
 
-/// How clients are served.
+/// How clients are served, whatever their protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gateway {
     /// Connections open at once; one more is refused.
     pub connections_max: usize,
-    /// Size of one message from a client.
+    /// Requests that one connection may have open at once; a client waits with the next.
+    pub requests_per_connection_max: u32,
+    /// A connection is closed that has not made its first request (TLS included) after this.
+    pub connection_setup_ms: u64,
+    /// Results are cut into messages of about this size; many clients refuse more than 4 MiB.
     pub message_limit_bytes: usize,
-    /// A result is dropped whose client took nothing for so long.
+    /// Size of one message from a client.
+    pub request_limit_bytes: usize,
+    /// A statement is cancelled whose client neither reads nor writes for so long.
     pub stream_idle_timeout_ms: u64,
     /// A result that nobody fetched is dropped after this.
     pub ticket_ttl_ms: u64,
-    /// Results waiting to be fetched.
+    /// Results waiting to be fetched, of all clients.
     pub tickets_max: usize,
-    /// A token from a handshake is good for so long.
+    /// Batches kept of a statement that a client polls.
+    pub poll_buffer_batches: usize,
+    /// Prepared statements of one session.
+    pub prepared_max: usize,
+    /// Rows of parameters bound to one prepared statement.
+    pub parameter_rows_max: usize,
+    /// Memory of the parameters bound to one prepared statement.
+    pub parameters_limit_bytes: usize,
+    /// A token, or a session without one, ends that was not used for so long.
     pub token_ttl_ms: u64,
-    /// Tokens that are good at once; the oldest goes first.
-    pub tokens_max: usize,
+    /// Whether results keep the types Utf8View and BinaryView, which not every client reads.
+    pub views: bool,
     /// Users with their passwords; none means that everybody is let in.
     pub users: BTreeMap<String, Secret>,
     /// PEM file with the server's certificate chain; empty means no TLS.
@@ -280,12 +294,19 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             connections_max: 1_000,
-            message_limit_bytes: 64 << 20,
-            stream_idle_timeout_ms: 60_000,
-            ticket_ttl_ms: 10 * 60 * 1_000,
-            tickets_max: 10_000,
-            token_ttl_ms: 12 * 60 * 60 * 1_000,
-            tokens_max: 10_000,
+            requests_per_connection_max: 256,
+            connection_setup_ms: 30_000,
+            message_limit_bytes: 2 << 20,
+            request_limit_bytes: 64 << 20,
+            stream_idle_timeout_ms: 5 * 60 * 1_000,
+            ticket_ttl_ms: 5 * 60 * 1_000,
+            tickets_max: 1_000,
+            poll_buffer_batches: 16,
+            prepared_max: 1_000,
+            parameter_rows_max: 100_000,
+            parameters_limit_bytes: 64 << 20,
+            token_ttl_ms: 60 * 60 * 1_000,
+            views: false,
             users: BTreeMap::new(),
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),
