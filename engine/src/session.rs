@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
+use datafusion::common::config::Dialect;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_spark::SessionStateBuilderSpark;
 use tereza_runtime::{Error, Result};
 
 use crate::catalogs::{self, Catalogs};
@@ -74,6 +76,25 @@ impl Session {
         options.catalog.default_catalog = catalog.to_string();
         options.catalog.default_schema = schema.to_string();
         Ok(())
+    }
+
+    /// The words and functions of statements: `datafusion`, or `spark` for Spark's functions in place of DataFusion's of
+    /// the same names. A session that speaks Spark stays with it, since its functions replaced others.
+    pub(crate) fn set_dialect(&self, name: &str) -> Result<()> {
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        let is_spark = state.config_options().sql_parser.dialect == Dialect::Spark;
+        match (name.to_ascii_lowercase().as_str(), is_spark) {
+            ("spark", false) => {
+                let mut spark = SessionStateBuilder::new_from_existing(state.clone()).with_spark_features().build();
+                spark.config_mut().options_mut().sql_parser.dialect = Dialect::Spark;
+                *state = spark;
+                Ok(())
+            }
+            ("spark", true) | ("datafusion", false) => Ok(()),
+            ("datafusion", true) => Err(Error::unsupported("going back from Spark's functions").with_hint("open a new session")),
+            (other, _) => Err(Error::invalid_input(format!("there is no dialect '{other}'")).with_hint("datafusion or spark")),
+        }
     }
 
     /// Loads the names of the user's catalog, which DataFusion's `information_schema` reads without waiting. To be called
