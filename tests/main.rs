@@ -1,1 +1,5 @@
+//! The one integration-test binary: each module is a part of what Tereza promises.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
+
+mod tidy;
