@@ -1,1 +1,48 @@
-fn main() {}
+//! The one binary: reads the command line, runs the command, and ends with its status.
+
+mod cmd;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tereza_runtime::{Error, Result};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cmd::{Command, ExitStatus};
+
+/// Operators allocate and free many short-lived buffers on many threads, which the system's allocator serialises.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Planning recurses as deep as a statement nests. This is what the main thread has too, so that a statement does not
+/// depend on which thread plans it; memory is taken only as far as a stack has grown.
+const STACK_BYTES: usize = 8 << 20;
+
+/// SQL over tables on files and object stores, from one process.
+#[derive(Parser)]
+#[command(name = "tereza", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = runtime().and_then(|runtime| {
+        let result = runtime.block_on(cli.command.run());
+        // Not waited for: a thread that reads from a file or a terminal must not keep an ended process.
+        runtime.shutdown_background();
+        result
+    });
+    let status = result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitStatus::of(&error)
+    });
+    ExitCode::from(status as u8)
+}
+
+fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("tereza").thread_stack_size(STACK_BYTES).build();
+    runtime.map_err(|error| Error::io("the threads cannot be started", error))
+}

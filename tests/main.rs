@@ -1,1 +1,11 @@
+//! The one integration-test binary: each module is a part of what Tereza promises.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
+
+mod cli;
+mod clients;
+mod faults;
+mod robust;
+mod slt;
+mod support;
+mod tidy;

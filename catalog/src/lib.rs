@@ -11,3 +11,4 @@ pub mod model;
 pub mod store;
 
 pub use store::Store;
+pub use store::sqlite::SqliteStore;

@@ -29,7 +29,7 @@ pub struct Database {
 }
 
 /// A column of a table, or a partition key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Column {
     /// Lower-case name.
     pub name: String,
@@ -281,7 +281,23 @@ fn escape_path_name(text: &str, out: &mut String) {
     for c in text.chars() {
         let special = matches!(
             c,
-            '\u{1}'..='\u{1f}' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '\u{7f}' | '{' | '[' | ']' | '^'
+            '\u{1}'
+                ..='\u{1f}'
+                    | '"'
+                    | '#'
+                    | '%'
+                    | '\''
+                    | '*'
+                    | '/'
+                    | ':'
+                    | '='
+                    | '?'
+                    | '\\'
+                    | '\u{7f}'
+                    | '{'
+                    | '['
+                    | ']'
+                    | '^'
         );
         if special { out.push_str(&format!("%{:02X}", u32::from(c))) } else { out.push(c) }
     }

@@ -1,50 +1,35 @@
 //! What all sessions of one process share: the catalog, object stores, the memory pool and its spill files, caches, and
 //! the record of queries.
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tereza_catalog::Store;
+use tereza_catalog::store::sqlite::SqliteStore;
 use tereza_runtime::clock::Clock;
-use url::Url;
+use tereza_runtime::settings::{self, Settings, without_passwords};
+use tereza_runtime::{Error, Result, ids, memory};
 
+use crate::error::{from_datafusion, from_io};
 use crate::stores::ObjectStores;
 use crate::system::QueryLog;
+use crate::write;
 
-/// Settings of the engine, in the engine's own words.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// URL of the folder in which databases get theirs (`file:///…/warehouse`, `s3://bucket/prefix`).
-    pub warehouse: Url,
-    /// Bytes that all operators of all queries may hold together.
-    pub memory_limit_bytes: usize,
-    /// Folder of spill files.
-    pub spill_dir: PathBuf,
-    /// Bytes that spill files may take.
-    pub spill_limit_bytes: u64,
-    /// Parallel tasks of one query.
-    pub target_partitions: usize,
-    /// Rows of a batch.
-    pub batch_size_rows: usize,
-    /// Sessions open at once.
-    pub sessions_max: usize,
-    /// A session without a statement for this long is closed.
-    pub session_idle_ms: u64,
-    /// Statements running at once; more wait.
-    pub queries_max: usize,
-    /// Finished statements kept in `system.runtime.queries`.
-    pub query_history_max: usize,
-    /// Bytes of Parquet footers kept.
-    pub footer_cache_bytes: usize,
-    /// Object stores reached by URL.
-    pub s3: crate::stores::S3Options,
-}
+/// A refused query names this many of the greatest holders of memory.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
 
 /// What all sessions of one process share.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) options: Options,
+    pub(crate) settings: settings::Engine,
+    /// The folder in which databases get theirs: a path or a URL.
+    pub(crate) warehouse: String,
     pub(crate) catalog: Arc<dyn Store>,
     pub(crate) stores: Arc<ObjectStores>,
     pub(crate) runtime: Arc<RuntimeEnv>,
@@ -52,4 +37,83 @@ pub struct Engine {
     pub(crate) clock: Clock,
     /// Who writes, in the catalog's records of writes.
     pub(crate) process_id: String,
+    /// Milliseconds since 1970.
+    pub(crate) started_ms: i64,
+    pub(crate) memory_limit_bytes: usize,
+}
+
+impl Engine {
+    /// Opens the engine and its catalog, and finishes the writes that a dead process left in it.
+    ///
+    /// The caller holds the data folder: nobody else writes as long as the engine lives.
+    pub async fn open(settings: &Settings) -> Result<Arc<Self>> {
+        let clock = Clock::system();
+        let path = settings.catalog.url.strip_prefix("sqlite:").ok_or_else(|| {
+            Error::unsupported(format!("catalog '{}'", without_passwords(&settings.catalog.url))).with_hint("sqlite:<path> is supported")
+        })?;
+        let catalog = SqliteStore::open(Path::new(path), clock.clone()).await?;
+        Self::over(settings, Arc::new(catalog), clock).await
+    }
+
+    /// The same over a catalog that is open.
+    pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
+        let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
+        let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
+        let engine = Arc::new(Self {
+            runtime: runtime(&settings.engine, memory_limit_bytes, Arc::clone(&stores))?,
+            memory_limit_bytes,
+            queries: Arc::new(QueryLog::new(clock.clone(), settings.engine.query_history_max)),
+            process_id: ids::new_id(),
+            started_ms: clock.unix_ms(),
+            settings: settings.engine.clone(),
+            warehouse: settings.warehouse.url.clone(),
+            catalog,
+            stores,
+            clock,
+        });
+        write::recover(&engine).await?;
+        Ok(engine)
+    }
+
+    /// Bytes that operators hold now, for metrics.
+    pub fn memory_reserved_bytes(&self) -> usize {
+        self.runtime.memory_pool.reserved()
+    }
+}
+
+fn runtime(settings: &settings::Engine, memory_limit_bytes: usize, stores: Arc<ObjectStores>) -> Result<Arc<RuntimeEnv>> {
+    let footer_cache_bytes = usize::try_from(settings.footer_cache_bytes).unwrap_or(usize::MAX);
+    std::fs::create_dir_all(&settings.spill_dir)
+        .map_err(|error| from_io(&error).context(format!("spill folder {}", settings.spill_dir.display())))?;
+    remove_old_spills(&settings.spill_dir)?;
+    let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit_bytes), CONSUMERS_NAMED);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![settings.spill_dir.clone()]))
+        .with_max_temp_directory_size(settings.spill_limit_bytes);
+    // Listings are not cached: a file that another engine adds must be seen by the next query. Footers and statistics
+    // are, since they are checked against the file's size and time before they are used.
+    let caches = CacheManagerConfig::default()
+        .with_list_files_cache(None)
+        .with_list_files_cache_limit(0)
+        .with_file_statistics_cache_limit(footer_cache_bytes)
+        .with_metadata_cache_limit(footer_cache_bytes);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .with_cache_manager(caches)
+        .with_object_store_registry(stores as Arc<dyn ObjectStoreRegistry>)
+        .build_arc()
+        .map_err(from_datafusion)
+}
+
+/// Removes the folders of spill files that a killed process left: DataFusion names each `datafusion-…`.
+fn remove_old_spills(folder: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| from_io(&error).context(format!("spill folder {}", folder.display()));
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with("datafusion-") {
+            std::fs::remove_dir_all(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }

@@ -25,6 +25,7 @@ mod table;
 mod types;
 mod write;
 
-pub use engine::{Engine, Options};
+pub use engine::Engine;
 pub use local::LocalQueryService;
 pub use query::QueryService;
+pub use write::fail_point;

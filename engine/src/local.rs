@@ -1,5 +1,245 @@
-//! The query service of this process.
+//! The query service of this process: sessions, and statements that run here.
 
-/// Runs statements in this process.
+mod ingest;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tereza_runtime::{Error, Result, ids};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::query::{
+    BatchStream, Description, IngestTarget, Query, QueryId, QueryService, SessionDefaults, SessionId, Statement, TableEntry,
+    TableFilter,
+};
+use crate::session::Session;
+use crate::statement;
+
+/// Runs statements in this process, with all of DataFusion's optimisations.
 #[derive(Debug)]
-pub struct LocalQueryService {}
+pub struct LocalQueryService {
+    engine: Arc<Engine>,
+    sessions: Mutex<HashMap<SessionId, Arc<OpenSession>>>,
+    /// One permit for each statement that runs.
+    running: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct OpenSession {
+    session: Arc<Session>,
+    /// Cancels every statement of the session when it is closed.
+    cancellation: CancellationToken,
+    used_ms: AtomicI64,
+}
+
+impl LocalQueryService {
+    /// A service over an engine.
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        let running = Arc::new(Semaphore::new(engine.settings.queries_max.max(1)));
+        Arc::new(Self { engine, sessions: Mutex::new(HashMap::new()), running })
+    }
+
+    fn open(&self, id: &SessionId) -> Result<Arc<OpenSession>> {
+        let sessions = self.sessions.lock();
+        let open = sessions.get(id).ok_or_else(|| Error::not_found(format!("session {id} is closed")))?;
+        open.used_ms.store(self.engine.clock.unix_ms(), Ordering::Relaxed);
+        Ok(Arc::clone(open))
+    }
+
+    fn session(&self, id: &SessionId) -> Result<Arc<Session>> {
+        Ok(Arc::clone(&self.open(id)?.session))
+    }
+
+    /// Closes sessions that nobody used for too long. A statement that still runs holds its session's `Arc`, and such a
+    /// session is kept.
+    fn close_idle(&self) {
+        let oldest_ms = self.engine.clock.unix_ms().saturating_sub_unsigned(self.engine.settings.session_idle_ms);
+        self.sessions.lock().retain(|_, open| {
+            let keep = open.used_ms.load(Ordering::Relaxed) >= oldest_ms || Arc::strong_count(&open.session) > 1;
+            if !keep {
+                open.cancellation.cancel();
+            }
+            keep
+        });
+    }
+}
+
+#[async_trait]
+impl QueryService for LocalQueryService {
+    async fn open_session(&self, user: &str, defaults: SessionDefaults) -> Result<SessionId> {
+        self.close_idle();
+        let limit = self.engine.settings.sessions_max;
+        let full = || Error::resource_exhausted(format!("{limit} sessions are open")).with_hint("close some, or raise engine.sessions_max");
+        if self.sessions.lock().len() >= limit {
+            return Err(full());
+        }
+        let id = SessionId(ids::new_secret());
+        let options = defaults.options.clone();
+        let session = Session::open(Arc::clone(&self.engine), id.clone(), user, defaults).await?;
+        let open = OpenSession {
+            session,
+            cancellation: CancellationToken::new(),
+            used_ms: AtomicI64::new(self.engine.clock.unix_ms()),
+        };
+        {
+            let mut sessions = self.sessions.lock();
+            // Asked again: others opened theirs while this one was made.
+            if sessions.len() >= limit {
+                return Err(full());
+            }
+            sessions.insert(id.clone(), Arc::new(open));
+        }
+        for (key, value) in options {
+            if let Err(error) = self.set_option(&id, &key, &value).await {
+                self.close_session(&id).await?;
+                return Err(error);
+            }
+        }
+        Ok(id)
+    }
+
+    async fn close_session(&self, session: &SessionId) -> Result<()> {
+        let open = self.sessions.lock().remove(session);
+        let open = open.ok_or_else(|| Error::not_found(format!("session {session} is closed")))?;
+        open.cancellation.cancel();
+        Ok(())
+    }
+
+    async fn set_option(&self, session: &SessionId, key: &str, value: &str) -> Result<()> {
+        let session = self.session(session)?;
+        match key {
+            "catalog" => {
+                let schema = session.schema();
+                let schema = match session.catalogs().has_schema(value, &schema).await? {
+                    true => schema,
+                    false => crate::catalogs::first_schema(value).to_string(),
+                };
+                session.set_current(value, &schema).await
+            }
+            "schema" => session.set_current(&session.catalog(), value).await,
+            _ => statement::set_option(&session, key, value).await,
+        }
+    }
+
+    async fn options(&self, session: &SessionId) -> Result<Vec<(String, String)>> {
+        let session = self.session(session)?;
+        let mut options = vec![("catalog".to_string(), session.catalog()), ("schema".to_string(), session.schema())];
+        let entries = session.state().config_options().entries();
+        options.extend(entries.into_iter().filter_map(|entry| entry.value.map(|value| (entry.key, value))));
+        Ok(options)
+    }
+
+    async fn describe(&self, session: &SessionId, sql: &str) -> Result<Description> {
+        let session = self.session(session)?;
+        let planned = statement::plan(&session, sql, None).await?;
+        Ok(Description { kind: planned.kind, schema: planned.schema, parameters: planned.parameters })
+    }
+
+    async fn submit(&self, session: &SessionId, statement: Statement) -> Result<Query> {
+        self.close_idle();
+        let open = self.open(session)?;
+        let permits = Arc::clone(&self.running);
+        run::submit(Arc::clone(&open.session), open.cancellation.child_token(), permits, statement).await
+    }
+
+    async fn ingest(&self, session: &SessionId, target: IngestTarget, schema: SchemaRef, rows: BatchStream) -> Result<u64> {
+        let open = self.open(session)?;
+        let source = ingest::Source::register(&open.session, schema, rows)?;
+        let mut written = 0;
+        for sql in source.statements(&open.session, &target).await? {
+            let permits = Arc::clone(&self.running);
+            let cancellation = open.cancellation.child_token();
+            let query = run::submit(Arc::clone(&open.session), cancellation, permits, Statement::new(sql)).await?;
+            written += query.run().await?;
+        }
+        Ok(written)
+    }
+
+    async fn cancel(&self, session: &SessionId, query: &QueryId) -> Result<()> {
+        let session = self.session(session)?;
+        self.engine.queries.cancel(query, &session.user)
+    }
+
+    async fn catalogs(&self, session: &SessionId) -> Result<Vec<String>> {
+        Ok(self.session(session)?.catalogs().names())
+    }
+
+    async fn schemas(&self, session: &SessionId, catalog: Option<&str>, schema_pattern: Option<&str>) -> Result<Vec<(String, String)>> {
+        let session = self.session(session)?;
+        let mut found = Vec::new();
+        for catalog in session.catalogs().names().into_iter().filter(|name| catalog.is_none_or(|wanted| wanted == name)) {
+            for schema in session.catalogs().schemas(&catalog).await? {
+                if schema_pattern.is_none_or(|pattern| like(pattern, &schema)) {
+                    found.push((catalog.clone(), schema));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn tables(&self, session: &SessionId, filter: &TableFilter) -> Result<Vec<TableEntry>> {
+        let schemas = self.schemas(session, filter.catalog.as_deref(), filter.schema_pattern.as_deref()).await?;
+        let session = self.session(session)?;
+        let mut found = Vec::new();
+        for (catalog, schema) in schemas {
+            for (table, kind) in session.catalogs().tables(&catalog, &schema).await? {
+                let wanted = filter.table_pattern.as_deref().is_none_or(|pattern| like(pattern, &table))
+                    && (filter.kinds.is_empty() || filter.kinds.contains(&kind));
+                if !wanted {
+                    continue;
+                }
+                let columns = match filter.with_columns {
+                    true => match session.columns(&catalog, &schema, &table).await {
+                        Ok(columns) => Some(columns),
+                        // A listing must not fail for one broken table; a client sees it without columns.
+                        Err(error) => {
+                            tracing::warn!(catalog, schema, table, %error, "table listed without its columns");
+                            Some(Arc::new(arrow::datatypes::Schema::empty()))
+                        }
+                    },
+                    false => None,
+                };
+                found.push(TableEntry { catalog: catalog.clone(), schema: schema.clone(), table, kind, columns });
+            }
+        }
+        Ok(found)
+    }
+
+    fn split(&self, sql: &str) -> Result<Vec<String>> {
+        statement::split(sql)
+    }
+
+    fn words(&self) -> Vec<String> {
+        statement::words()
+    }
+}
+
+/// SQL LIKE with `%` and `_`, and `\` to escape them; case matters.
+fn like(pattern: &str, text: &str) -> bool {
+    let matched = arrow::compute::kernels::comparison::like(
+        &arrow::array::Scalar::new(arrow::array::StringArray::from(vec![text])),
+        &arrow::array::Scalar::new(arrow::array::StringArray::from(vec![pattern])),
+    );
+    matched.is_ok_and(|matched| matched.value(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like;
+
+    #[test]
+    fn patterns_are_those_of_sql() {
+        assert!(like("line%", "lineitem"));
+        assert!(like("_rders", "orders"));
+        assert!(like(r"a\_b", "a_b"));
+        assert!(!like(r"a\_b", "axb"));
+        assert!(!like("Orders", "orders"));
+    }
+}

@@ -1,40 +1,140 @@
 //! One user's session: a DataFusion session with its current catalog and schema.
 
+use std::fmt;
 use std::sync::Arc;
 
-use datafusion::prelude::SessionContext;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::common::config::Dialect;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_spark::SessionStateBuilderSpark;
+use tereza_runtime::{Error, Result};
 
+use crate::catalogs::{self, Catalogs};
 use crate::engine::Engine;
-use crate::query::SessionId;
+use crate::error::from_datafusion;
+use crate::query::{SessionDefaults, SessionId};
+
+/// The catalog of the user's tables, and the session's default.
+pub(crate) const USER_CATALOG: &str = "tereza";
+/// The schema that always exists in it.
+pub(crate) const DEFAULT_SCHEMA: &str = "default";
 
 /// One user's session.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: String,
     pub(crate) engine: Arc<Engine>,
-    /// The DataFusion session: its `state()` holds the current catalog and schema in its configuration.
+    /// The DataFusion session: its configuration holds the current catalog and schema.
     pub(crate) context: SessionContext,
+    catalogs: Arc<Catalogs>,
 }
 
 impl Session {
+    /// Opens a session with its own `memory` catalog.
+    pub(crate) async fn open(engine: Arc<Engine>, id: SessionId, user: &str, defaults: SessionDefaults) -> Result<Arc<Self>> {
+        let catalogs = Arc::new(Catalogs::new(&engine));
+        let context = SessionContext::new_with_state(state(&engine, &id, Arc::clone(&catalogs)));
+        catalogs.attach(context.state_weak_ref());
+        let session = Arc::new(Self { id, user: user.to_string(), engine, context, catalogs });
+        let catalog = defaults.catalog.unwrap_or_else(|| USER_CATALOG.to_string());
+        let schema = defaults.schema.unwrap_or_else(|| catalogs::first_schema(&catalog).to_string());
+        session.set_current(&catalog, &schema).await?;
+        Ok(session)
+    }
+
     /// The catalog of unqualified names.
     pub(crate) fn catalog(&self) -> String {
-        unimplemented!()
+        self.context.state_ref().read().config_options().catalog.default_catalog.clone()
     }
 
     /// The schema of unqualified names.
     pub(crate) fn schema(&self) -> String {
-        unimplemented!()
+        self.context.state_ref().read().config_options().catalog.default_schema.clone()
+    }
+
+    /// The state to plan one statement with: a copy that later changes of the session do not reach.
+    pub(crate) fn state(&self) -> SessionState {
+        self.context.state()
     }
 
     /// Makes unqualified names mean `catalog.schema`; both must exist.
-    pub(crate) async fn set_current(&self, _catalog: &str, _schema: &str) -> tereza_runtime::Result<()> {
-        unimplemented!()
+    pub(crate) async fn set_current(&self, catalog: &str, schema: &str) -> Result<()> {
+        if !self.catalogs.has_schema(catalog, schema).await? {
+            let known = self.catalogs.names();
+            return Err(if known.iter().any(|name| name == catalog) {
+                Error::not_found(format!("schema '{catalog}.{schema}' does not exist"))
+            } else {
+                Error::not_found(format!("catalog '{catalog}' does not exist")).with_hint(format!("there are {}", known.join(", ")))
+            });
+        }
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        let options = state.config_mut().options_mut();
+        options.catalog.default_catalog = catalog.to_string();
+        options.catalog.default_schema = schema.to_string();
+        Ok(())
+    }
+
+    /// The words and functions of statements: `datafusion`, or `spark` for Spark's functions in place of DataFusion's of
+    /// the same names. A session that speaks Spark stays with it, since its functions replaced others.
+    pub(crate) fn set_dialect(&self, name: &str) -> Result<()> {
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        let is_spark = state.config_options().sql_parser.dialect == Dialect::Spark;
+        match (name.to_ascii_lowercase().as_str(), is_spark) {
+            ("spark", false) => {
+                let mut spark = SessionStateBuilder::new_from_existing(state.clone()).with_spark_features().build();
+                spark.config_mut().options_mut().sql_parser.dialect = Dialect::Spark;
+                *state = spark;
+                Ok(())
+            }
+            ("spark", true) | ("datafusion", false) => Ok(()),
+            ("datafusion", true) => Err(Error::unsupported("going back from Spark's functions").with_hint("open a new session")),
+            (other, _) => Err(Error::invalid_input(format!("there is no dialect '{other}'")).with_hint("datafusion or spark")),
+        }
     }
 
     /// Loads the names of the user's catalog, which DataFusion's `information_schema` reads without waiting. To be called
     /// before a statement that mentions it is planned.
-    pub(crate) async fn refresh_names(&self) -> tereza_runtime::Result<()> {
-        unimplemented!()
+    pub(crate) async fn refresh_names(&self) -> Result<()> {
+        self.catalogs.refresh_names().await
     }
+
+    /// The columns of one table or view.
+    pub(crate) async fn columns(&self, catalog: &str, schema: &str, table: &str) -> Result<SchemaRef> {
+        let reference = TableReference::full(catalog, schema, table);
+        let provider = self.context.table_provider(reference).await.map_err(from_datafusion)?;
+        Ok(provider.schema())
+    }
+
+    /// All catalogs of the session.
+    pub(crate) fn catalogs(&self) -> &Catalogs {
+        &self.catalogs
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("id", &self.id).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> SessionState {
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_target_partitions(engine.settings.partitions())
+        .with_batch_size(engine.settings.batch_size_rows);
+    let options = config.options_mut();
+    options.sql_parser.collect_spans = true;
+    SessionStateBuilder::new()
+        .with_session_id(id.0.clone())
+        .with_config(config)
+        .with_runtime_env(Arc::clone(&engine.runtime))
+        .with_default_features()
+        .with_catalog_list(catalogs)
+        .build()
 }

@@ -81,13 +81,19 @@ impl ErrorKind {
             Mapping { grpc, http, presto, spark, hms, sqlstate }
         }
         match self {
-            Self::InvalidInput => row(3, 400, "SYNTAX_ERROR", "PARSE_SYNTAX_ERROR", "InvalidOperationException", "42000"),
+            Self::InvalidInput => {
+                row(3, 400, "SYNTAX_ERROR", "PARSE_SYNTAX_ERROR", "InvalidOperationException", "42000")
+            }
             Self::NotFound => row(5, 404, "NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "NoSuchObjectException", "42S02"),
-            Self::AlreadyExists => row(6, 409, "ALREADY_EXISTS", "TABLE_OR_VIEW_ALREADY_EXISTS", "AlreadyExistsException", "42S01"),
+            Self::AlreadyExists => {
+                row(6, 409, "ALREADY_EXISTS", "TABLE_OR_VIEW_ALREADY_EXISTS", "AlreadyExistsException", "42S01")
+            }
             Self::Conflict => row(10, 409, "TRANSACTION_CONFLICT", "CONCURRENT_WRITE", "MetaException", "40001"),
             Self::Unauthenticated => row(16, 401, "PERMISSION_DENIED", "UNAUTHENTICATED", "MetaException", "28000"),
             Self::Denied => row(7, 403, "PERMISSION_DENIED", "INSUFFICIENT_PERMISSIONS", "MetaException", "42501"),
-            Self::Unsupported => row(12, 501, "NOT_SUPPORTED", "UNSUPPORTED_FEATURE", "InvalidOperationException", "0A000"),
+            Self::Unsupported => {
+                row(12, 501, "NOT_SUPPORTED", "UNSUPPORTED_FEATURE", "InvalidOperationException", "0A000")
+            }
             Self::ResourceExhausted => {
                 row(8, 429, "EXCEEDED_LOCAL_MEMORY_LIMIT", "RESOURCE_EXHAUSTED", "MetaException", "53000")
             }
@@ -159,6 +165,21 @@ impl Error {
         Self { kind, message: message.into(), hint: None, location: None, source: None }
     }
 
+    /// What the operating system refused: `doing` says what was done to which file or address.
+    pub fn io(doing: impl fmt::Display, error: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::NotFound => ErrorKind::NotFound,
+            Io::AlreadyExists => ErrorKind::AlreadyExists,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::OutOfMemory => ErrorKind::ResourceExhausted,
+            Io::InvalidInput | Io::InvalidFilename | Io::NotADirectory | Io::IsADirectory => ErrorKind::InvalidInput,
+            Io::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Unavailable,
+        };
+        Self::new(kind, format!("{doing}: {error}")).with_source(error)
+    }
+
     constructors! {
         invalid_input => InvalidInput,
         not_found => NotFound,
@@ -225,7 +246,8 @@ impl Error {
     pub fn render(&self, sql: &str) -> String {
         let mut text = self.to_string();
         let Some(Location { line, column }) = self.location else { return text };
-        let Some(source_line) = usize::try_from(line).ok().and_then(|line| sql.lines().nth(line.saturating_sub(1))) else {
+        let Some(source_line) = usize::try_from(line).ok().and_then(|line| sql.lines().nth(line.saturating_sub(1)))
+        else {
             return text;
         };
         let column = usize::try_from(column).unwrap_or(1).max(1);
@@ -279,10 +301,7 @@ mod tests {
     #[test]
     fn rendering_points_at_the_column() {
         let error = Error::invalid_input("unexpected word 'frm'").with_location(Location { line: 2, column: 3 });
-        assert_eq!(
-            error.render("select 1\n  frm t"),
-            "unexpected word 'frm' (line 2, column 3)\n    frm t\n    ^"
-        );
+        assert_eq!(error.render("select 1\n  frm t"), "unexpected word 'frm' (line 2, column 3)\n    frm t\n    ^");
     }
 
     #[test]

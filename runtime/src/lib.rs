@@ -2,11 +2,23 @@
 //! health, an orderly shutdown, one clock and one source of ids, and the memory budget of the process.
 //!
 //! It knows nothing of SQL, of protocols or of storage, so that it compiles and is tested in seconds.
-//! Files in reading order: [`error`], [`settings`], [`clock`], [`ids`], [`memory`], [`telemetry`], [`health`],
-//! [`shutdown`].
+//! Files in reading order: [`error`], [`settings`], [`clock`], [`ids`], [`memory`], [`folder`], [`endpoints`],
+//! [`telemetry`], [`health`], [`shutdown`].
 
 pub mod clock;
+pub mod endpoints;
 pub mod error;
+pub mod folder;
+pub mod health;
 pub mod ids;
+pub mod memory;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
 
+pub use endpoints::Endpoints;
 pub use error::{Error, ErrorKind, Location, Result};
+pub use folder::DataFolder;
+pub use health::Health;
+pub use settings::{Secret, Settings};
+pub use shutdown::Shutdown;

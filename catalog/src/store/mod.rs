@@ -14,6 +14,11 @@
 //! part of the table; moving the files to their places (*roll forward*) may be repeated by anyone until
 //! [`Store::finish_commit`]. A write that never committed leaves only what [`Store::abandoned_writes`] lists.
 
+mod filter;
+mod names;
+mod sql;
+pub mod sqlite;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -151,7 +156,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Makes a table; the database must exist.
     async fn create_table(&self, table: &Table) -> Result<()>;
     /// Replaces a table, also its name or database. `Conflict` if the version is not `expected_version` any more.
-    async fn alter_table(&self, database: &str, name: &str, expected_version: Option<i64>, table: &Table) -> Result<()>;
+    async fn alter_table(&self, database: &str, name: &str, expected_version: Option<i64>, table: &Table)
+    -> Result<()>;
     /// Drops a table with its partitions and statistics and returns it as it was; the caller removes its files.
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table>;
 
@@ -159,21 +165,44 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// Adds partitions and returns how many were new. One that exists: skipped if `if_not_exists`, else `AlreadyExists`
     /// and none is added.
-    async fn add_partitions(&self, database: &str, table: &str, partitions: &[Partition], if_not_exists: bool) -> Result<usize>;
+    async fn add_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        partitions: &[Partition],
+        if_not_exists: bool,
+    ) -> Result<usize>;
     /// Partitions that `filter` lets through, in the order of their names, at most `limit`.
-    async fn partitions(&self, database: &str, table: &str, filter: &PartitionFilter, limit: Option<usize>) -> Result<Vec<Partition>>;
+    async fn partitions(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<Partition>>;
     /// Names (`ds=1/k=a`) of all partitions, sorted.
     async fn partition_names(&self, database: &str, table: &str) -> Result<Vec<String>>;
     /// Replaces partitions (found by their values).
     async fn alter_partitions(&self, database: &str, table: &str, partitions: &[Partition]) -> Result<()>;
     /// Drops partitions by their values and returns them as they were. One that is missing: skipped if `if_exists`, else
     /// `NotFound` and none is dropped.
-    async fn drop_partitions(&self, database: &str, table: &str, values: &[Vec<String>], if_exists: bool) -> Result<Vec<Partition>>;
+    async fn drop_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[Vec<String>],
+        if_exists: bool,
+    ) -> Result<Vec<Partition>>;
 
     // ---- statistics
 
     /// Column statistics of a table (or of one partition, by its values).
-    async fn column_statistics(&self, database: &str, table: &str, partition: Option<&[String]>) -> Result<Vec<ColumnStatistics>>;
+    async fn column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+    ) -> Result<Vec<ColumnStatistics>>;
     /// Sets column statistics of a table or partition; other columns' stay.
     async fn set_column_statistics(
         &self,

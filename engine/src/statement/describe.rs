@@ -12,7 +12,7 @@ use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
 use super::{Planned, Planner, text_rows, text_schema};
 use crate::formats::Format;
-use crate::session::Session;
+use crate::session::{Session, USER_CATALOG};
 
 /// The columns of DESCRIBE and SHOW COLUMNS.
 pub(super) const COLUMNS: [&str; 5] = ["column_name", "data_type", "is_nullable", "key", "comment"];
@@ -125,7 +125,7 @@ fn detail_rows(table: &Table) -> Vec<Vec<Option<String>>> {
         arrow::temporal_conversions::timestamp_s_to_datetime(table.create_time_s).map(|time| format!("{time} UTC"));
     let mut rows = vec![
         row("# table", None),
-        row("name", Some(format!("{}.{}.{}", super::USER_CATALOG, table.database, table.name))),
+        row("name", Some(format!("{}.{}.{}", USER_CATALOG, table.database, table.name))),
         row("type", Some(table.kind.as_str().to_owned())),
         row("owner", table.owner.clone()),
         row("created", created),

@@ -12,7 +12,7 @@ use tereza_catalog::model::Database;
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, ErrorKind, Location, Result};
 
-use super::parse::{Home, SchemaName, TableName, Text};
+use super::parse::{SchemaName, TableName, Text};
 use crate::error::from_datafusion;
 use crate::session::Session;
 
@@ -111,58 +111,51 @@ pub(super) async fn missing_table(session: &Session, name: &TableName) -> Error 
         return Error::not_found(format!("no file is at '{}', or its format is not known", name.table));
     }
     let schema = SchemaName { catalog: name.catalog.clone(), schema: name.schema.clone() };
-    let schemas = schema_names(session, &name.catalog).await;
-    if schemas.as_ref().is_none_or(|schemas| !schemas.contains(&name.schema)) {
+    let found = match schema_names(session, &name.catalog).await {
+        Ok(schemas) => schemas.is_some_and(|schemas| schemas.contains(&name.schema)),
+        Err(error) => return error,
+    };
+    if !found {
         return missing_schema(session, &schema).await;
     }
-    let tables = table_names(session, &schema).await;
+    let tables = session.catalogs().tables(&schema.catalog, &schema.schema).await.unwrap_or_default();
     let error = Error::not_found(format!("table '{}' not found in {schema}", name.table));
-    did_you_mean(error, &name.table, tables.iter().map(String::as_str))
+    did_you_mean(error, &name.table, tables.iter().map(|(table, _)| table.as_str()))
 }
 
 /// The error for a schema that is not there.
 pub(super) async fn missing_schema(session: &Session, name: &SchemaName) -> Error {
-    let Some(schemas) = schema_names(session, &name.catalog).await else {
-        return missing_catalog(session, &name.catalog);
-    };
-    let error = Error::not_found(format!("schema '{}' not found in catalog {}", name.schema, name.catalog));
-    did_you_mean(error, &name.schema, schemas.iter().map(String::as_str))
+    match schema_names(session, &name.catalog).await {
+        Ok(Some(schemas)) => {
+            let error = Error::not_found(format!("schema '{}' not found in catalog {}", name.schema, name.catalog));
+            did_you_mean(error, &name.schema, schemas.iter().map(String::as_str))
+        }
+        Ok(None) => missing_catalog(session, &name.catalog),
+        Err(error) => error,
+    }
 }
 
 /// The error for a catalog that is not there.
 pub(super) fn missing_catalog(session: &Session, catalog: &str) -> Error {
-    let catalogs = session.context.catalog_names();
+    let catalogs = session.catalogs().names();
     let error = Error::not_found(format!("catalog '{catalog}' not found"));
-    did_you_mean(error, catalog, catalogs.iter().map(String::as_str))
+    match nearest(catalog, catalogs.iter().map(String::as_str)) {
+        Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+        None => error.with_hint(format!("there are {}", catalogs.join(", "))),
+    }
 }
 
-/// The schemas of a catalog; `None` if there is no such catalog.
-pub(super) async fn schema_names(session: &Session, catalog: &str) -> Option<Vec<String>> {
-    let mut names = match Home::of(catalog) {
-        Home::Tereza => session.engine.catalog.databases().await.ok()?,
-        Home::Session | Home::ReadOnly => session.context.catalog(catalog)?.schema_names(),
-    };
+/// The schemas of a catalog, sorted; `None` if there is no such catalog.
+pub(super) async fn schema_names(session: &Session, catalog: &str) -> Result<Option<Vec<String>>> {
+    if !session.catalogs().names().iter().any(|name| name == catalog) {
+        return Ok(None);
+    }
+    let mut names = session.catalogs().schemas(catalog).await?;
     if !names.iter().any(|name| name == "information_schema") {
         names.push("information_schema".into());
+        names.sort();
     }
-    names.sort();
-    Some(names)
-}
-
-/// The tables of a schema; none if it cannot be read.
-async fn table_names(session: &Session, schema: &SchemaName) -> Vec<String> {
-    match schema.home() {
-        Home::Tereza => {
-            let tables = session.engine.catalog.tables(&schema.schema).await.unwrap_or_default();
-            tables.into_iter().map(|(name, _)| name).collect()
-        }
-        Home::Session | Home::ReadOnly => session
-            .context
-            .catalog(&schema.catalog)
-            .and_then(|catalog| catalog.schema(&schema.schema))
-            .map(|schema| schema.table_names())
-            .unwrap_or_default(),
-    }
+    Ok(Some(names))
 }
 
 /// The error for text that DataFusion's parser did not take.

@@ -25,7 +25,7 @@ mod view;
 use std::future::Future;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::logical_expr::dml::InsertOp;
@@ -44,12 +44,6 @@ use crate::query::StatementKind;
 use crate::session::Session;
 use parse::{Home, Own, Parsed, Scope, TableName, Text, read_only};
 
-/// The catalog of tables over files, kept by the metastore.
-pub(crate) const USER_CATALOG: &str = "tereza";
-/// The catalog of tables that live with the session.
-pub(crate) const MEMORY_CATALOG: &str = "memory";
-/// The schema of temporary tables in [`MEMORY_CATALOG`].
-pub(crate) const MEMORY_SCHEMA: &str = "public";
 /// Catalogs in which nothing can be changed.
 const READ_ONLY_CATALOGS: [&str; 3] = ["tpch", "tpcds", "system"];
 
@@ -79,6 +73,22 @@ impl Planned {
             schema: Arc::new(Schema::empty()),
             parameters: Arc::new(Schema::empty()),
             work: Work::Task(work.map(|done| done.map(|()| Vec::new())).boxed()),
+        }
+    }
+
+    /// A change of rows that is made without a plan; `work` says how many.
+    fn update(work: impl Future<Output = Result<u64>> + Send + 'static) -> Self {
+        let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
+        let counted = Arc::clone(&schema);
+        let batch = move |rows: u64| {
+            RecordBatch::try_new(counted, vec![Arc::new(UInt64Array::from(vec![rows]))])
+                .map_err(|error| Error::internal(format!("a count is not a row: {error}")))
+        };
+        Self {
+            kind: StatementKind::Update,
+            schema,
+            parameters: Arc::new(Schema::empty()),
+            work: Work::Task(work.map(|rows| rows.and_then(batch).map(|batch| vec![batch])).boxed()),
         }
     }
 
@@ -175,7 +185,14 @@ impl Planner<'_> {
             plan @ LogicalPlan::Statement(_) => self.datafusion_command(plan),
             LogicalPlan::Ddl(ddl) => {
                 self.allow_ddl(&ddl)?;
-                self.datafusion_command(LogicalPlan::Ddl(ddl))
+                match &ddl {
+                    DdlStatement::CreateMemoryTable(create)
+                        if !matches!(*create.input, LogicalPlan::EmptyRelation(_)) =>
+                    {
+                        self.create_in_memory(create.name.clone(), LogicalPlan::Ddl(ddl))
+                    }
+                    _ => self.datafusion_command(LogicalPlan::Ddl(ddl)),
+                }
             }
             plan => {
                 self.allow_dml(&plan)?;
@@ -191,6 +208,16 @@ impl Planner<'_> {
             let frame = session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
             frame.collect().await.map_err(from_datafusion)?;
             Ok(())
+        })
+    }
+
+    /// CREATE TABLE AS in the session's own catalog: an update like any other, of as many rows as the table has then.
+    fn create_in_memory(&self, name: TableReference, plan: LogicalPlan) -> Planned {
+        let session = Arc::clone(self.session);
+        Planned::update(async move {
+            session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+            let table = session.context.table(name).await.map_err(from_datafusion)?;
+            table.count().await.map(|rows| rows as u64).map_err(from_datafusion)
         })
     }
 

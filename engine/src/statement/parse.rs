@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::{Error, Result};
 
+use super::READ_ONLY_CATALOGS;
 use super::analyze::Analyze;
 use super::ddl::Ddl;
 use super::describe::Describe;
@@ -25,8 +26,8 @@ use super::parameters;
 use super::session::SessionStatement;
 use super::show::Show;
 use super::view::{CreateView, DropView};
-use super::{MEMORY_CATALOG, MEMORY_SCHEMA, READ_ONLY_CATALOGS, USER_CATALOG};
-use crate::session::Session;
+use crate::catalogs::{MEMORY_CATALOG, MEMORY_SCHEMA};
+use crate::session::{Session, USER_CATALOG};
 
 /// A statement that was read.
 pub(super) enum Parsed {

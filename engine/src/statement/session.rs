@@ -14,8 +14,9 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use tereza_runtime::{Error, Result};
 
 use super::parse::{Reader, SchemaName};
-use super::{MEMORY_CATALOG, MEMORY_SCHEMA, Planned, Planner, USER_CATALOG};
+use super::{Planned, Planner};
 use super::{ddl, errors};
+use crate::catalogs::first_schema;
 use crate::error::from_datafusion;
 use crate::query::QueryId;
 use crate::session::Session;
@@ -23,6 +24,9 @@ use crate::session::Session;
 /// The setting of DataFusion's that a session may lower for itself; the others below this prefix are the process's.
 const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
 const RUNTIME_PREFIX: &str = "datafusion.runtime.";
+
+/// Whose functions a session speaks.
+const DIALECT: &str = "tereza.dialect";
 
 /// Settings whose greatest values would harm the whole process, with the greatest that is taken.
 const GREATEST: [(&str, u64); 3] = [
@@ -119,12 +123,14 @@ impl SessionStatement {
 /// What USE with one or two names means: a schema of the current catalog first, a catalog second.
 async fn target(session: &Session, planner: &Planner<'_>, parts: Vec<String>) -> Result<SchemaName> {
     let name = planner.text.scope.schema(parts.clone())?;
-    let schemas = errors::schema_names(session, &name.catalog).await;
+    let schemas = errors::schema_names(session, &name.catalog).await?;
     if schemas.is_some_and(|schemas| schemas.contains(&name.schema)) {
         return Ok(name);
     }
     match parts.as_slice() {
-        [catalog] if session.context.catalog(catalog).is_some() => default_schema(session, catalog),
+        [catalog] if session.context.catalog(catalog).is_some() => {
+            Ok(SchemaName { catalog: catalog.into(), schema: first_schema(catalog).into() })
+        }
         _ => Err(errors::missing_schema(session, &name).await),
     }
 }
@@ -133,24 +139,8 @@ async fn use_catalog(session: &Session, catalog: &str) -> Result<()> {
     if session.context.catalog(catalog).is_none() {
         return Err(errors::missing_catalog(session, catalog));
     }
-    let target = default_schema(session, catalog)?;
+    let target = SchemaName { catalog: catalog.into(), schema: first_schema(catalog).into() };
     session.set_current(&target.catalog, &target.schema).await
-}
-
-/// The schema that is current when only a catalog is named.
-fn default_schema(session: &Session, catalog: &str) -> Result<SchemaName> {
-    let schema = match catalog {
-        USER_CATALOG => "default".to_owned(),
-        MEMORY_CATALOG => MEMORY_SCHEMA.to_owned(),
-        _ => {
-            let mut schemas =
-                session.context.catalog(catalog).map(|catalog| catalog.schema_names()).unwrap_or_default();
-            schemas.sort();
-            let schema = schemas.iter().find(|schema| *schema == "tiny").or(schemas.first()).cloned();
-            schema.ok_or_else(|| Error::not_found(format!("catalog '{catalog}' has no schema")))?
-        }
-    };
-    Ok(SchemaName { catalog: catalog.into(), schema })
 }
 
 /// Sets an option of the session, as `SET key = value` does; `catalog` and `schema` are the current ones.
@@ -163,12 +153,13 @@ pub(super) async fn set(session: &Session, key: &str, value: &str) -> Result<()>
         "catalog" => return use_catalog(session, value).await,
         "schema" | "search_path" => {
             let name = SchemaName { catalog: session.catalog(), schema: value.into() };
-            let schemas = errors::schema_names(session, &name.catalog).await;
+            let schemas = errors::schema_names(session, &name.catalog).await?;
             if !schemas.is_some_and(|schemas| schemas.contains(&name.schema)) {
                 return Err(errors::missing_schema(session, &name).await);
             }
             return session.set_current(&name.catalog, &name.schema).await;
         }
+        DIALECT => return session.set_dialect(value),
         MEMORY_LIMIT => return set_memory_limit(session, value),
         _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
         _ => {}
@@ -218,7 +209,7 @@ fn refused(session: &Session, key: &str, error: DataFusionError) -> Error {
 fn known_settings(session: &Session) -> Vec<String> {
     let state = session.context.state();
     let mut known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
-    known.extend(["catalog", "schema", MEMORY_LIMIT].map(str::to_owned));
+    known.extend(["catalog", "schema", DIALECT, MEMORY_LIMIT].map(str::to_owned));
     known
 }
 
@@ -240,7 +231,7 @@ fn suffix_of<'a>(known: &'a [String], key: &str) -> Option<&'a str> {
 /// Lowers what the session's operators may hold. It still counts against the process's budget.
 fn set_memory_limit(session: &Session, value: &str) -> Result<()> {
     let limit_bytes = SessionContext::parse_capacity_limit(MEMORY_LIMIT, value).map_err(from_datafusion)?;
-    let greatest = session.engine.options.memory_limit_bytes;
+    let greatest = session.engine.memory_limit_bytes;
     if limit_bytes > greatest {
         return Err(Error::denied(format!(
             "{MEMORY_LIMIT} of {value} is more than the process may use, {greatest} bytes"

@@ -18,7 +18,7 @@ use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
 use super::{Planned, Planner, text_rows, text_schema};
 use crate::formats::Format;
-use crate::session::Session;
+use crate::session::{Session, USER_CATALOG};
 
 /// A SHOW statement that Tereza answers.
 pub(super) enum Show {
@@ -213,7 +213,7 @@ impl Show {
                 names.sort();
                 one(pattern.filter(names)?)
             }
-            Self::Schemas { catalog, pattern } => match errors::schema_names(session, &catalog).await {
+            Self::Schemas { catalog, pattern } => match errors::schema_names(session, &catalog).await? {
                 Some(names) => one(pattern.filter(names)?),
                 None => return Err(errors::missing_catalog(session, &catalog)),
             },
@@ -222,9 +222,7 @@ impl Show {
                 let names = tables.iter().filter(|(_, kind)| !views || *kind == "VIEW").map(|(name, _)| name.clone());
                 let shown: BTreeSet<String> = pattern.filter(names.collect())?.into_iter().collect();
                 let tables = tables.into_iter().filter(|(name, _)| shown.contains(name));
-                tables
-                    .map(|(name, kind)| if views { vec![Some(name)] } else { vec![Some(name), Some(kind.into())] })
-                    .collect()
+                tables.map(|(name, kind)| if views { vec![Some(name)] } else { vec![Some(name), Some(kind)] }).collect()
             }
             Self::Columns { table, pattern } => {
                 let columns = columns_of(session, &table).await?;
@@ -249,7 +247,7 @@ impl Show {
 }
 
 /// Names and kinds of a schema's tables, sorted.
-async fn tables(session: &Session, schema: &SchemaName) -> Result<Vec<(String, &'static str)>> {
+async fn tables(session: &Session, schema: &SchemaName) -> Result<Vec<(String, String)>> {
     if schema.home() == Home::Tereza {
         errors::database(session, schema).await?;
         let tables = session.engine.catalog.tables(&schema.schema).await?;
@@ -258,22 +256,17 @@ async fn tables(session: &Session, schema: &SchemaName) -> Result<Vec<(String, &
             TableKind::External => "EXTERNAL TABLE",
             TableKind::View | TableKind::MaterializedView => "VIEW",
         };
-        return Ok(tables.into_iter().map(|(name, table)| (name, kind(table))).collect());
+        return Ok(tables.into_iter().map(|(name, table)| (name, kind(table).to_owned())).collect());
     }
-    let Some(provider) = session.context.catalog(&schema.catalog) else {
-        return Err(errors::missing_catalog(session, &schema.catalog));
-    };
     if schema.schema == "information_schema" {
         let names = ["columns", "df_settings", "parameters", "routines", "schemata", "tables", "views"];
-        return Ok(names.map(|name| (name.to_owned(), "SYSTEM TABLE")).into());
+        return Ok(names.map(|name| (name.to_owned(), "VIEW".to_owned())).into());
     }
-    let Some(provider) = provider.schema(&schema.schema) else {
+    let known = errors::schema_names(session, &schema.catalog).await?;
+    if !known.is_some_and(|known| known.contains(&schema.schema)) {
         return Err(errors::missing_schema(session, schema).await);
-    };
-    let mut names = provider.table_names();
-    names.sort();
-    let kind = if schema.home() == Home::ReadOnly { "SYSTEM TABLE" } else { "LOCAL TEMPORARY" };
-    Ok(names.into_iter().map(|name| (name, kind)).collect())
+    }
+    session.catalogs().tables(&schema.catalog, &schema.schema).await
 }
 
 async fn partitions(session: &Session, name: &TableName, spec: Option<Spec>) -> Result<Vec<String>> {
@@ -381,7 +374,7 @@ fn create_table(table: &Table, format: Format, external: bool) -> String {
         Format::Orc => sql.push_str(" STORED AS ORC"),
         Format::Avro => sql.push_str(" STORED AS AVRO"),
         // How text is written is in the classes and their properties.
-        Format::Csv | Format::Json => {
+        Format::Csv | Format::Text | Format::Json => {
             let class = |class: &Option<String>| text(class.as_deref().unwrap_or_default());
             sql.push_str(&format!(" ROW FORMAT SERDE {}", class(&storage.serde.library)));
             sql.push_str(&list_of(" WITH SERDEPROPERTIES", &storage.serde.parameters, |_| true));
@@ -410,7 +403,7 @@ fn create_schema(database: &Database) -> String {
 }
 
 fn full_name(table: &Table) -> String {
-    format!("{}.{}.{}", super::USER_CATALOG, identifier(&table.database), identifier(&table.name))
+    format!("{}.{}.{}", USER_CATALOG, identifier(&table.database), identifier(&table.name))
 }
 
 fn comment(comment: Option<&String>) -> String {

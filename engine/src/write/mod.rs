@@ -1,13 +1,63 @@
 //! Rows to files, and the commit.
+//!
+//! A statement that writes is a plan of two stages, so that it fits one process as well as a cluster:
+//! `WriteExec` (each partition of the input writes files of its own that no reader sees, and yields their descriptions)
+//! below `CommitExec` (one partition: gathers the descriptions, commits them in one catalog transaction, brings the files
+//! to their places and yields `count`). Why the commit is one row: `docs/decisions/0001-commit-by-one-row.md`.
+//!
+//! What holds at every instant:
+//! * a file is named in the catalog ([`Store::stage`](tereza_catalog::Store::stage)) before its first byte is written;
+//! * before [`Store::commit`](tereza_catalog::Store::commit) nothing of a write is visible, and whoever ends it removes
+//!   what it staged: the process itself when it fails or is cancelled, [`recover`] when the process died;
+//! * after it the rows are part of the table, and [`roll_forward`] may be repeated by anyone until the commit is marked
+//!   finished;
+//! * nothing is ever removed that a record does not name.
+//!
+//! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
+//! (rows by partition), `encoder` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
+//! commit says), `roll_forward`, `recover`, `files` (durable file operations), [`fail_point`] (for tests).
 
-use std::sync::Arc;
+pub mod fail_point;
 
+mod commit_exec;
+mod encoder;
+mod entry;
+mod files;
+mod recover;
+mod roll_forward;
+mod sink;
+mod split;
+mod task;
+mod text;
+mod write_exec;
+mod written;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use arrow::compute::can_cast_types;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use tereza_catalog::model::Table;
-use tereza_catalog::store::{Commit, VersionedTable};
-use tereza_runtime::{Error, Result};
+use tereza_catalog::store::VersionedTable;
+use tereza_runtime::{Error, Result, ids};
+use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
+use crate::types::table_fields;
+
+pub(crate) use recover::recover;
+pub(crate) use roll_forward::roll_forward;
+
+/// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
+const STAGING_FOLDER: &str = "_tereza";
+
+/// Time for cleaning up after one write; what is left then is removed by the next [`recover`].
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Commits and clean-ups under way, which go on when their statement is dropped. [`settle`] awaits them.
+static BACKGROUND: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
 /// What is written to.
 #[derive(Debug, Clone)]
@@ -16,6 +66,15 @@ pub(crate) enum Target {
     Existing(VersionedTable),
     /// A table that the commit makes (CTAS); its location is set.
     New(Table),
+}
+
+impl Target {
+    fn table(&self) -> &Table {
+        match self {
+            Self::Existing(existing) => &existing.table,
+            Self::New(table) => table,
+        }
+    }
 }
 
 /// What happens to the rows that are there.
@@ -29,21 +88,96 @@ pub(crate) enum Mode {
 }
 
 /// The plan that writes `input` (table columns, then partition keys, by position) and commits; it yields one `count` row.
+///
+/// The plan carries the id of its write, so it runs once: a second run is refused by the catalog.
 pub(crate) fn plan(
-    _engine: &Arc<Engine>,
-    _target: Target,
-    _mode: Mode,
-    _input: Arc<dyn ExecutionPlan>,
+    engine: &Arc<Engine>,
+    target: Target,
+    mode: Mode,
+    input: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    Err(Error::unsupported("INSERT"))
+    let writing = Writing::new(engine, target, mode)?;
+    writing.check(&input.schema())?;
+    let writing = Arc::new(writing);
+    let write = Arc::new(write_exec::WriteExec::new(Arc::clone(&writing), input));
+    // Also for plans that no optimizer sees afterwards; an optimizer puts its own in the place of this one.
+    let gathered = Arc::new(CoalescePartitionsExec::new(write));
+    Ok(Arc::new(commit_exec::CommitExec::new(writing, gathered)))
 }
 
-/// Brings the files of a commit to their places; harmless when repeated, also by several processes at once.
-pub(crate) async fn roll_forward(_engine: &Engine, _commit: &Commit) -> Result<()> {
-    Err(Error::unsupported("commits"))
+/// Waits, for a bounded time, until commits and clean-ups of ended statements are done: for an orderly shutdown.
+pub(crate) async fn settle() {
+    BACKGROUND.close();
+    if tokio::time::timeout(CLEANUP_TIMEOUT, BACKGROUND.wait()).await.is_err() {
+        tracing::warn!("writes were still being cleaned up at shutdown; the next start removes what they left");
+    }
+    BACKGROUND.reopen();
 }
 
-/// Finishes what dead processes left: rolls committed writes forward and removes what never committed.
-pub(crate) async fn recover(_engine: &Engine) -> Result<()> {
-    Err(Error::unsupported("commits"))
+/// One write: what its plan's two stages share.
+#[derive(Debug)]
+struct Writing {
+    engine: Arc<Engine>,
+    /// Id of the write in the catalog, part of the name of each of its files.
+    id: String,
+    target: Target,
+    mode: Mode,
+    /// URL of the table's folder, without a slash at its end.
+    location: String,
+    /// Columns of the files.
+    columns: SchemaRef,
+    /// Partition keys.
+    keys: Vec<FieldRef>,
+    /// Whatever may still touch a file of this write; closed when nothing may begin any more.
+    tasks: TaskTracker,
+}
+
+impl Writing {
+    fn new(engine: &Arc<Engine>, target: Target, mode: Mode) -> Result<Self> {
+        let table = target.table();
+        let location = table.storage.location.as_deref().map(|location| location.trim_end_matches('/').to_owned());
+        let location = location.filter(|location| !location.is_empty()).ok_or_else(|| {
+            Error::invalid_input(format!("table {}.{} has no location to write to", table.database, table.name))
+        })?;
+        let (columns, keys) = table_fields(table)?;
+        Ok(Self {
+            engine: Arc::clone(engine),
+            id: ids::new_id(),
+            location,
+            columns,
+            keys,
+            target,
+            mode,
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    fn table(&self) -> &Table {
+        self.target.table()
+    }
+
+    /// Refuses input that cannot become the table's columns by position.
+    fn check(&self, input: &SchemaRef) -> Result<()> {
+        let table = format!("{}.{}", self.table().database, self.table().name);
+        let wanted: Vec<&FieldRef> = self.columns.fields().iter().chain(&self.keys).collect();
+        if input.fields().len() != wanted.len() {
+            let (got, wanted) = (input.fields().len(), wanted.len());
+            return Err(Error::invalid_input(format!(
+                "{got} columns are written to table {table}, which has {wanted}"
+            )));
+        }
+        for (got, wanted) in input.fields().iter().zip(wanted) {
+            if !can_cast_types(got.data_type(), wanted.data_type()) {
+                let (name, got, wanted) = (wanted.name(), got.data_type(), wanted.data_type());
+                return Err(Error::invalid_input(format!("column {name} of table {table} is {wanted}, not {got}"))
+                    .with_hint(format!("cast it to {wanted}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The URL of `name` below the folder `url`. Locations are text as Hadoop's paths are: nothing in them is encoded.
+fn child_url(url: &str, name: &str) -> String {
+    format!("{}/{name}", url.trim_end_matches('/'))
 }

@@ -229,6 +229,11 @@ async fn has_no_files(session: &Session, table: &Table) -> Result<bool> {
     Ok(true)
 }
 
+/// Whether the fields of the table's files are known by their position only.
+fn is_by_position(table: &Table) -> Result<bool> {
+    Ok(matches!(Format::of_table(table, &table.storage)?, Format::Csv | Format::Text))
+}
+
 async fn add_columns(
     session: &Session,
     name: &TableName,
@@ -237,8 +242,8 @@ async fn add_columns(
     if_not_exists: bool,
 ) -> Result<()> {
     let mut table = found.table.clone();
-    if Format::of(&table.storage)? == Format::Csv && !has_no_files(session, &table).await? {
-        return Err(Error::unsupported(format!("adding a column to {name}, whose CSV files have no field for it"))
+    if is_by_position(&table)? && !has_no_files(session, &table).await? {
+        return Err(Error::unsupported(format!("adding a column to {name}, whose text files have no field for it"))
             .with_hint("make a new table with CREATE TABLE AS"));
     }
     for column in columns {
@@ -278,7 +283,7 @@ async fn rename_column(
     if table.storage.columns.iter().chain(&table.partition_keys).any(|known| known.name == to) {
         return Err(Error::already_exists(format!("column '{to}' exists already in {name}")));
     }
-    if Format::of(&table.storage)? != Format::Csv && !has_no_files(session, &table).await? {
+    if !is_by_position(&table)? && !has_no_files(session, &table).await? {
         return Err(Error::unsupported(format!(
             "renaming column '{from}' of {name}: its files know the column by that name, and its values would become NULL"
         ))
@@ -306,9 +311,9 @@ async fn drop_column(
             Error::invalid_input(format!("column '{column}' is the only column of {name}")).with_hint("use DROP TABLE")
         );
     }
-    if Format::of(&table.storage)? == Format::Csv && !has_no_files(session, &table).await? {
+    if is_by_position(&table)? && !has_no_files(session, &table).await? {
         return Err(Error::unsupported(format!(
-            "dropping a column of {name}, whose CSV files still have a field for it"
+            "dropping a column of {name}, whose text files still have a field for it"
         ))
         .with_hint("make a view or a new table without it"));
     }
@@ -369,7 +374,7 @@ async fn set_location(
     }
     let place = session.engine.stores.place(location)?;
     files::require_folder(&place).await?;
-    let location = Some(place.url.to_string());
+    let location = Some(place.url());
     let Some(spec) = spec else {
         let mut table = found.table.clone();
         table.storage.location = location;

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session as DataFusionSession, TableProvider};
 use datafusion::datasource::provider_as_source;
@@ -14,7 +13,6 @@ use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuild
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
-use futures::FutureExt;
 use tereza_catalog::model::{Column, Table};
 use tereza_runtime::{Error, Result};
 
@@ -22,15 +20,14 @@ use super::files;
 use super::table::{CreateTable, free_location};
 use crate::engine::Engine;
 use crate::error::{from_datafusion, to_datafusion};
-use crate::query::StatementKind;
-use crate::statement::{Planned, Planner, Work};
+use crate::statement::{Planned, Planner};
 use crate::types::{hive_type, table_fields};
 use crate::write;
 
 /// Plans `CREATE TABLE … AS query`.
 pub(super) async fn plan(create: CreateTable, query: Box<Query>, planner: &Planner<'_>) -> Result<Planned> {
     let session = planner.session;
-    let Some(database) = create.target(session).await? else { return Ok(nothing_written()) };
+    let Some(database) = create.target(session).await? else { return Ok(Planned::update(async { Ok(0) })) };
     let rows = planner.logical(Statement::Statement(Box::new(SqlStatement::Query(query)))).await?;
     let (columns, keys) = create.split(columns(&create, &rows)?)?;
     let mut table = create.table(session, columns, keys)?;
@@ -50,11 +47,7 @@ pub(super) async fn plan(create: CreateTable, query: Box<Query>, planner: &Plann
     });
     if create.no_data {
         let session = Arc::clone(session);
-        let work = async move { session.engine.catalog.create_table(&table).await };
-        return Ok(Planned {
-            work: Work::Task(work.map(|done| done.map(|()| vec![count(0)])).boxed()),
-            ..nothing_written()
-        });
+        return Ok(Planned::update(async move { session.engine.catalog.create_table(&table).await.map(|()| 0) }));
     }
     let rows = by_position(&create, rows, &table)?;
     let target = NewTable { engine: Arc::clone(&session.engine), schema: Arc::clone(rows.schema().inner()), table };
@@ -115,25 +108,6 @@ fn by_position(create: &CreateTable, rows: LogicalPlan, table: &Table) -> Result
         })
         .collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::from(rows).project(projection).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
-}
-
-/// What an update gives back that had nothing to do.
-fn nothing_written() -> Planned {
-    Planned {
-        kind: StatementKind::Update,
-        schema: count_schema(),
-        parameters: Arc::new(Schema::empty()),
-        work: Work::Task(async { Ok(vec![count(0)]) }.boxed()),
-    }
-}
-
-fn count_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
-}
-
-fn count(rows: u64) -> RecordBatch {
-    RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![rows]))])
-        .unwrap_or_else(|_| RecordBatch::new_empty(count_schema()))
 }
 
 /// A table that its first rows make: it can be written and nothing else.

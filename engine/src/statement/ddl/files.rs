@@ -9,7 +9,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tereza_catalog::model::{Column, unescape_path_name};
 use tereza_runtime::{Error, Result};
 
-use crate::error::from_datafusion;
+use crate::error::{from_datafusion, from_object_store};
 use crate::session::Session;
 use crate::stores::Place;
 
@@ -51,10 +51,11 @@ pub(super) async fn is_empty(place: &Place) -> Result<bool> {
 /// Refuses a location that is a file: a table's location is a folder.
 pub(super) async fn require_folder(place: &Place) -> Result<()> {
     match place.store.head(&place.path).await {
-        Ok(_) => {
-            Err(Error::invalid_input(format!("location '{}' is a file, and a table's location is a folder", place.url))
-                .with_hint("one file is read by its path, as in SELECT * FROM 'file.parquet'"))
-        }
+        Ok(_) => Err(Error::invalid_input(format!(
+            "location '{}' is a file, and a table's location is a folder",
+            place.url()
+        ))
+        .with_hint("one file is read by its path, as in SELECT * FROM 'file.parquet'")),
         // A missing object is what a folder looks like; a local folder answers with an error of its own.
         Err(_) => Ok(()),
     }
@@ -64,7 +65,7 @@ pub(super) async fn require_folder(place: &Place) -> Result<()> {
 pub(super) async fn remove(place: &Place) -> Result<()> {
     if place.path.as_ref().is_empty() {
         return Err(
-            Error::denied(format!("deleting everything in '{}'", place.url)).with_hint("remove the files by hand")
+            Error::denied(format!("deleting everything in '{}'", place.url())).with_hint("remove the files by hand")
         );
     }
     let locations = place.store.list(Some(&place.path)).map_ok(|object| object.location).boxed();
@@ -75,7 +76,7 @@ pub(super) async fn remove(place: &Place) -> Result<()> {
         .try_for_each(|_| std::future::ready(Ok(())))
         .await
         .map_err(|error| {
-            Error::unavailable(format!("files below '{}' cannot be deleted: {error}", place.url)).with_source(error)
+            from_object_store(&error).context(format!("deleting the files below '{}'", place.url())).with_source(error)
         })
 }
 
@@ -101,7 +102,7 @@ pub(super) async fn partition_folders(place: &Place, keys: &[Column]) -> Result<
         if folders.len() > PARTITIONS_MAX {
             return Err(Error::resource_exhausted(format!(
                 "more than {PARTITIONS_MAX} folders of partitions are below '{}'",
-                place.url
+                place.url()
             )));
         }
     }
@@ -156,7 +157,7 @@ pub(super) async fn infer_schema(
     if files.is_empty() {
         return Err(Error::invalid_input(format!(
             "no file is below '{}', so the columns cannot be found out",
-            place.url
+            place.url()
         ))
         .with_hint("write the columns into the statement"));
     }
@@ -171,7 +172,7 @@ fn is_visible(place: &Place, location: &Path) -> bool {
 }
 
 fn unreadable(place: &Place, error: object_store::Error) -> Error {
-    let message = format!("the folder '{}' cannot be listed: {error}", place.url);
+    let message = format!("the folder '{}' cannot be listed: {error}", place.url());
     match error {
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             Error::denied(message)
@@ -184,7 +185,6 @@ fn unreadable(place: &Place, error: object_store::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
-    use url::Url;
 
     use super::*;
 
@@ -193,7 +193,7 @@ mod tests {
         for file in files {
             store.put(&Path::parse(file).expect("a path"), "x".into()).await.expect("put");
         }
-        Place { url: Url::parse("memory:///t").expect("a url"), store, uploads: None, path: Path::from("t") }
+        Place { root: "memory:///".into(), store, uploads: None, path: Path::from("t") }
     }
 
     fn keys(names: &[&str]) -> Vec<Column> {

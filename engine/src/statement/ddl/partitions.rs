@@ -126,7 +126,7 @@ pub(super) fn new_partition(
 ) -> Result<Partition> {
     let values = spec.values(table)?;
     let location = match (location, &table.storage.location) {
-        (Some(location), _) => session.engine.stores.place(location)?.url.to_string(),
+        (Some(location), _) => session.engine.stores.place(location)?.url(),
         (None, Some(base)) => {
             format!("{}/{}", base.trim_end_matches('/'), partition_name(&table.partition_keys, &values))
         }

@@ -9,7 +9,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use super::change::settle;
 use super::files;
 use super::properties::texts;
-use crate::session::Session;
+use crate::session::{Session, USER_CATALOG};
 use crate::statement::errors;
 use crate::statement::parse::{Reader, SchemaName, TableName};
 use crate::statement::{Planned, Planner};
@@ -58,8 +58,11 @@ impl CreateSchema {
     async fn run(self, session: &Session) -> Result<()> {
         let name = self.name.schema;
         let location = match &self.location {
-            Some(location) => session.engine.stores.place(location)?.url.to_string(),
-            None => format!("{}/{name}.db", session.engine.options.warehouse.as_str().trim_end_matches('/')),
+            Some(location) => session.engine.stores.place(location)?.url(),
+            None => {
+                let location = format!("{}/{name}.db", session.engine.warehouse.trim_end_matches('/'));
+                session.engine.stores.place(&location)?.url()
+            }
         };
         let database = Database {
             name,
@@ -129,7 +132,8 @@ pub(super) async fn remove_files(session: &Session, table: &Table) -> Result<()>
     let Some(location) = &table.storage.location else { return Ok(()) };
     let place = session.engine.stores.place(location)?;
     files::remove(&place).await.map_err(|error| {
-        let name = TableName { catalog: "tereza".into(), schema: table.database.clone(), table: table.name.clone() };
+        let name =
+            TableName { catalog: USER_CATALOG.into(), schema: table.database.clone(), table: table.name.clone() };
         error.context(format!("{name} is dropped, but its files are left"))
     })
 }
@@ -177,7 +181,7 @@ impl AlterSchema {
         let mut database = errors::database(session, &self.name).await?;
         match self.action {
             Action::Properties(parameters) => database.parameters.extend(parameters),
-            Action::Location(location) => database.location = session.engine.stores.place(&location)?.url.to_string(),
+            Action::Location(location) => database.location = session.engine.stores.place(&location)?.url(),
             Action::Owner(owner) => database.owner = Some(owner),
         }
         session.engine.catalog.alter_database(&self.name.schema, &database).await

@@ -360,7 +360,7 @@ impl CreateTable {
     /// The table of this statement with these columns and keys; its location is set if the statement says it.
     pub(super) fn table(&self, session: &Session, columns: Vec<Column>, partition_keys: Vec<Column>) -> Result<Table> {
         let location = match &self.location {
-            Some(location) => Some(session.engine.stores.place(location)?.url.to_string()),
+            Some(location) => Some(session.engine.stores.place(location)?.url()),
             None => None,
         };
         let mut parameters = self.parameters.clone();
@@ -400,7 +400,7 @@ impl CreateTable {
         };
         let place = session.engine.stores.place(location)?;
         files::require_folder(&place).await?;
-        let probe = self.layout.storage(Vec::new(), Some(place.url.to_string()))?;
+        let probe = self.layout.storage(Vec::new(), Some(place.url()))?;
         let schema = files::infer_schema(session, &place, &Format::of(&probe)?.reader(&probe)?).await?;
         let keys = self.partition_keys_by_name();
         let columns = schema
@@ -451,7 +451,6 @@ impl Layout {
     }
 
     fn storage(&self, columns: Vec<Column>, location: Option<String>) -> Result<Storage> {
-        let mut options = self.options.clone();
         if let Some((input, output)) = &self.classes {
             return self.with_classes(columns, location, input, output);
         }
@@ -461,7 +460,7 @@ impl Layout {
                 Some(word) => Format::parse(word)?,
                 None => Format::of(&probe)?,
             };
-            let mut storage = format.storage(columns, location, &options)?;
+            let mut storage = format.storage(columns, location, &self.options)?;
             storage.serde.library.clone_from(&serde.library);
             storage.serde.parameters.clone_from(&serde.parameters);
             // What it was told must mean something to the reader.
@@ -473,11 +472,7 @@ impl Layout {
             None if self.delimited => "TEXTFILE",
             None => "PARQUET",
         };
-        if word.eq_ignore_ascii_case("TEXTFILE") {
-            // Hive's own separator, unless another was said.
-            options.entry("delimiter".into()).or_insert_with(|| "\u{1}".into());
-        }
-        let mut storage = Format::parse(word)?.storage(columns, location, &options)?;
+        let mut storage = Format::parse(word)?.storage(columns, location, &self.options)?;
         if let Some(serde) = &self.serde {
             storage.serde.parameters.extend(serde.parameters.clone());
         }

@@ -1,0 +1,34 @@
+# Two commands: `make` builds Tereza and answers a query; `make test` installs what the tests need and runs them all.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TEREZA := $(TARGET)/release/tereza
+
+.PHONY: all build demo test lint fmt bench clean
+
+all: build demo
+
+build:
+	cargo build --release --locked
+
+# Queries over generated data and over a real file, with nothing else running.
+demo: build
+	@scripts/demo.sh $(TEREZA)
+
+test:
+	scripts/test-setup.sh
+	@rm -f $(TARGET)/missing-components
+	cargo test --release --locked --workspace
+	@if [ -s $(TARGET)/missing-components ]; then echo; echo "NOT TESTED, because something is missing:"; sort -u $(TARGET)/missing-components; fi
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+bench: build
+	$(TEREZA) bench tpch --sf 1 --runs 5 --vs duckdb
+
+clean:
+	cargo clean

@@ -1,0 +1,79 @@
+//! Statements over many rows at once: a bounded number of rows or ids per statement, so that 10^5 partitions cost some
+//! hundreds of statements instead of millions.
+
+use sqlx::query_builder::Separated;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Encode, FromRow, QueryBuilder, Type};
+
+use super::{Connection, Db, Result};
+
+/// Ids or names in one `IN (…)` list.
+pub(crate) const LIST_LEN: usize = 500;
+/// Bound values in one `INSERT`.
+const VALUES_PER_INSERT: usize = 4_000;
+
+/// Inserts `rows`; `into` is `INSERT INTO T (A, B) ` with `columns` columns, and `bind` pushes one row's values.
+pub(crate) async fn insert<T>(
+    conn: &mut Connection,
+    into: &str,
+    columns: usize,
+    rows: &[T],
+    bind: impl Fn(&mut Separated<'_, Db, &'static str>, &T),
+) -> Result<()> {
+    let rows_per_insert = (VALUES_PER_INSERT / columns).max(1);
+    for chunk in rows.chunks(rows_per_insert) {
+        let mut statement = QueryBuilder::<Db>::new(into);
+        statement.push_values(chunk, |mut values, row| bind(&mut values, row));
+        statement.build().persistent(is_frequent(chunk.len(), rows_per_insert)).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// All rows of `select list`, where `select` ends in `… IN ` and each chunk of `list` takes the place of the list.
+/// `tail` follows it (`ORDER BY …`, which holds within a chunk).
+pub(crate) async fn select_in<'q, T, V>(conn: &mut Connection, select: &str, list: &[V], tail: &str) -> Result<Vec<T>>
+where
+    T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    V: Clone + Encode<'q, Db> + Type<Db>,
+{
+    let mut rows = Vec::new();
+    for chunk in list.chunks(LIST_LEN) {
+        let mut statement = QueryBuilder::<Db>::new(select);
+        push_list(&mut statement, chunk);
+        statement.push(tail);
+        let query = statement.build_query_as::<T>().persistent(is_frequent(chunk.len(), LIST_LEN));
+        rows.extend(query.fetch_all(&mut *conn).await?);
+    }
+    Ok(rows)
+}
+
+/// Runs `statement list` for each chunk of `list`, where `statement` ends in `… IN `.
+pub(crate) async fn execute_in<'q, V>(conn: &mut Connection, statement: &str, list: &[V], tail: &str) -> Result<()>
+where
+    V: Clone + Encode<'q, Db> + Type<Db>,
+{
+    for chunk in list.chunks(LIST_LEN) {
+        let mut builder = QueryBuilder::<Db>::new(statement);
+        push_list(&mut builder, chunk);
+        builder.push(tail);
+        builder.build().persistent(is_frequent(chunk.len(), LIST_LEN)).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Pushes `(?, ?, …)`.
+pub(crate) fn push_list<'q, V>(statement: &mut QueryBuilder<Db>, list: &[V])
+where
+    V: Clone + Encode<'q, Db> + Type<Db>,
+{
+    let mut values = statement.push("(").separated(", ");
+    for value in list {
+        values.push_bind(value.clone());
+    }
+    values.push_unseparated(")");
+}
+
+/// Whether a statement's text will come again often enough to keep it prepared: a single row, and a full chunk.
+fn is_frequent(len: usize, full: usize) -> bool {
+    len == 1 || len == full
+}

@@ -1,0 +1,351 @@
+//! Storage of tables and partitions: `SDS` with its children, `SERDES`, and the column lists `CDS`/`COLUMNS_V2`.
+//!
+//! A column list is shared: partitions whose columns are equal to their table's point at the table's list, and partitions
+//! that are added together and differ from it share among each other. A list is never shared between tables, and it goes
+//! when nothing points at it any more; both are what a metastore on the same database relies on.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::query;
+use tereza_runtime::{Error, Result as PublicResult};
+
+use super::ids::{self, Sequence};
+use super::{Connection, Result, parameters, rows};
+use crate::model::{Column, Parameters, Serde, Storage};
+use crate::store::names;
+
+/// A storage as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) column_list: i64,
+    pub(crate) serde: i64,
+    pub(crate) storage: Storage,
+}
+
+/// The column list of a table, for its partitions to share.
+#[derive(Debug, Clone)]
+pub(crate) struct ColumnList {
+    pub(crate) id: i64,
+    pub(crate) columns: Vec<Column>,
+}
+
+/// Adds storages and returns the id of the first; the others follow in order.
+pub(crate) async fn insert(conn: &mut Connection, storages: &[&Storage], shared: Option<&ColumnList>) -> Result<i64> {
+    for storage in storages {
+        check(storage)?;
+    }
+    let first_storage = ids::take(conn, Sequence::Storage, storages.len()).await?;
+    let first_serde = ids::take(conn, Sequence::Serde, storages.len()).await?;
+    let lists = assign_column_lists(conn, storages, shared).await?;
+    let numbered: Vec<Numbered<'_>> = (0_i64..)
+        .zip(storages)
+        .zip(lists)
+        .map(|((at, storage), column_list)| Numbered {
+            id: first_storage + at,
+            serde: first_serde + at,
+            column_list,
+            storage,
+        })
+        .collect();
+    let into = "INSERT INTO SERDES (SERDE_ID, NAME, SLIB, SERDE_TYPE) ";
+    rows::insert(conn, into, 4, &numbered, |values, row| {
+        let serde = &row.storage.serde;
+        values.push_bind(row.serde).push_bind(serde.name.as_deref()).push_bind(serde.library.as_deref()).push_bind(0);
+    })
+    .await?;
+    let into = "INSERT INTO SDS (SD_ID, CD_ID, SERDE_ID, INPUT_FORMAT, OUTPUT_FORMAT, LOCATION, NUM_BUCKETS, IS_COMPRESSED, \
+                IS_STOREDASSUBDIRECTORIES) ";
+    rows::insert(conn, into, 9, &numbered, |values, row| {
+        let storage = row.storage;
+        values
+            .push_bind(row.id)
+            .push_bind(row.column_list)
+            .push_bind(row.serde)
+            .push_bind(storage.input_format.as_deref())
+            .push_bind(storage.output_format.as_deref())
+            .push_bind(storage.location.as_deref())
+            .push_bind(storage.num_buckets)
+            .push_bind(storage.compressed)
+            .push_bind(storage.stored_as_sub_directories);
+    })
+    .await?;
+    insert_children(conn, &numbered).await?;
+    Ok(first_storage)
+}
+
+/// Storages by their ids.
+pub(crate) async fn load(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i64, Kept>> {
+    type Row = (i64, Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>, i32, bool, bool);
+    type SerdeRow = (i64, Option<String>, Option<String>);
+    let select = "SELECT SD_ID, CD_ID, SERDE_ID, INPUT_FORMAT, OUTPUT_FORMAT, LOCATION, NUM_BUCKETS, IS_COMPRESSED, \
+                  IS_STOREDASSUBDIRECTORIES FROM SDS WHERE SD_ID IN ";
+    let found: Vec<Row> = rows::select_in(conn, select, ids, "").await?;
+    let serde_ids: Vec<i64> = found.iter().filter_map(|row| row.2).collect();
+    let select = "SELECT SERDE_ID, NAME, SLIB FROM SERDES WHERE SERDE_ID IN ";
+    let serdes: Vec<SerdeRow> = rows::select_in(conn, select, &serde_ids, "").await?;
+    let mut serde_parameters = parameters::SERDE.load(conn, &serde_ids).await?;
+    let mut serdes: HashMap<i64, Serde> = serdes
+        .into_iter()
+        .map(|(id, name, library)| {
+            (id, Serde { name, library, parameters: serde_parameters.remove(&id).unwrap_or_default() })
+        })
+        .collect();
+    let mut list_ids: Vec<i64> = found.iter().filter_map(|row| row.1).collect();
+    list_ids.sort_unstable();
+    list_ids.dedup();
+    let lists = load_columns(conn, &list_ids).await?;
+    let mut storage_parameters = parameters::STORAGE.load(conn, ids).await?;
+    let mut buckets = load_bucket_columns(conn, ids).await?;
+    let mut sorts = load_sort_columns(conn, ids).await?;
+
+    let mut storages = HashMap::with_capacity(found.len());
+    for (id, list, serde, input_format, output_format, location, num_buckets, compressed, sub_directories) in found {
+        let storage = Storage {
+            columns: list.and_then(|list| lists.get(&list)).cloned().unwrap_or_default(),
+            location,
+            input_format,
+            output_format,
+            compressed,
+            num_buckets,
+            bucket_columns: buckets.remove(&id).unwrap_or_default(),
+            sort_columns: sorts.remove(&id).unwrap_or_default(),
+            serde: serde.and_then(|serde| serdes.remove(&serde)).unwrap_or_default(),
+            parameters: storage_parameters.remove(&id).unwrap_or_default(),
+            stored_as_sub_directories: sub_directories,
+        };
+        let (column_list, serde) = (list.unwrap_or_default(), serde.unwrap_or_default());
+        storages.insert(id, Kept { column_list, serde, storage });
+    }
+    Ok(storages)
+}
+
+/// Replaces storages. One whose columns change gets `shared` if they are equal to it, else a new list; the others keep
+/// theirs.
+pub(crate) async fn replace(
+    conn: &mut Connection,
+    changes: &[(i64, &Storage)],
+    shared: Option<&ColumnList>,
+) -> Result<()> {
+    let ids: Vec<i64> = changes.iter().map(|(id, _)| *id).collect();
+    let kept = load(conn, &ids).await?;
+    let mut numbered = Vec::with_capacity(changes.len());
+    let mut changed_columns = Vec::new();
+    for &(id, storage) in changes {
+        check(storage)?;
+        let Some(kept) = kept.get(&id) else {
+            return Err(Error::internal(format!("the storage {id} is missing from the catalog")).into());
+        };
+        if kept.storage.columns != storage.columns {
+            changed_columns.push(numbered.len());
+        }
+        numbered.push(Numbered { id, serde: kept.serde, column_list: kept.column_list, storage });
+    }
+    let to_assign: Vec<&Storage> = changed_columns.iter().map(|&at| numbered[at].storage).collect();
+    let assigned = assign_column_lists(conn, &to_assign, shared).await?;
+    let mut old_lists = Vec::new();
+    for (&at, list) in changed_columns.iter().zip(assigned) {
+        old_lists.push(std::mem::replace(&mut numbered[at].column_list, list));
+    }
+
+    for Numbered { id, serde, column_list, storage } in &numbered {
+        query("UPDATE SERDES SET NAME = ?, SLIB = ? WHERE SERDE_ID = ?")
+            .bind(storage.serde.name.as_deref())
+            .bind(storage.serde.library.as_deref())
+            .bind(serde)
+            .execute(&mut *conn)
+            .await?;
+        query(
+            "UPDATE SDS SET CD_ID = ?, INPUT_FORMAT = ?, OUTPUT_FORMAT = ?, LOCATION = ?, NUM_BUCKETS = ?, IS_COMPRESSED = ?, \
+             IS_STOREDASSUBDIRECTORIES = ? WHERE SD_ID = ?",
+        )
+        .bind(column_list)
+        .bind(storage.input_format.as_deref())
+        .bind(storage.output_format.as_deref())
+        .bind(storage.location.as_deref())
+        .bind(storage.num_buckets)
+        .bind(storage.compressed)
+        .bind(storage.stored_as_sub_directories)
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    }
+    let serdes: Vec<i64> = numbered.iter().map(|row| row.serde).collect();
+    parameters::SERDE.delete(conn, &serdes).await?;
+    parameters::STORAGE.delete(conn, &ids).await?;
+    rows::execute_in(conn, "DELETE FROM BUCKETING_COLS WHERE SD_ID IN ", &ids, "").await?;
+    rows::execute_in(conn, "DELETE FROM SORT_COLS WHERE SD_ID IN ", &ids, "").await?;
+    insert_children(conn, &numbered).await?;
+    delete_unused_columns(conn, old_lists).await
+}
+
+/// Removes storages that nothing points at any more, with their serdes and the column lists that only they had.
+pub(crate) async fn delete(conn: &mut Connection, ids: &[i64]) -> Result<()> {
+    let select = "SELECT CD_ID, SERDE_ID FROM SDS WHERE SD_ID IN ";
+    let found: Vec<(Option<i64>, Option<i64>)> = rows::select_in(conn, select, ids, "").await?;
+    let lists = found.iter().filter_map(|(list, _)| *list).collect();
+    let serdes: Vec<i64> = found.iter().filter_map(|(_, serde)| *serde).collect();
+    parameters::STORAGE.delete(conn, ids).await?;
+    for child in [
+        "DELETE FROM BUCKETING_COLS WHERE SD_ID IN ",
+        "DELETE FROM SORT_COLS WHERE SD_ID IN ",
+        "DELETE FROM SKEWED_COL_NAMES WHERE SD_ID IN ",
+        "DELETE FROM SKEWED_VALUES WHERE SD_ID_OID IN ",
+        "DELETE FROM SKEWED_COL_VALUE_LOC_MAP WHERE SD_ID IN ",
+        "DELETE FROM SDS WHERE SD_ID IN ",
+    ] {
+        rows::execute_in(conn, child, ids, "").await?;
+    }
+    parameters::SERDE.delete(conn, &serdes).await?;
+    rows::execute_in(conn, "DELETE FROM SERDES WHERE SERDE_ID IN ", &serdes, "").await?;
+    delete_unused_columns(conn, lists).await
+}
+
+/// A storage with the ids of its rows.
+struct Numbered<'a> {
+    id: i64,
+    serde: i64,
+    column_list: i64,
+    storage: &'a Storage,
+}
+
+/// The column list of each storage: `shared` where it fits, else new lists, one for each distinct one.
+async fn assign_column_lists(
+    conn: &mut Connection,
+    storages: &[&Storage],
+    shared: Option<&ColumnList>,
+) -> Result<Vec<i64>> {
+    let mut distinct: Vec<Vec<Column>> = Vec::new();
+    let mut position: HashMap<Vec<Column>, usize> = HashMap::new();
+    // `None`: the shared list; else the position in `distinct`.
+    let mut choices = Vec::with_capacity(storages.len());
+    for storage in storages {
+        if shared.is_some_and(|shared| shared.columns == storage.columns) {
+            choices.push(None);
+            continue;
+        }
+        let columns = names::new_columns(&storage.columns)?;
+        if shared.is_some_and(|shared| shared.columns == columns) {
+            choices.push(None);
+            continue;
+        }
+        let at = *position.entry(columns).or_insert_with_key(|columns| {
+            distinct.push(columns.clone());
+            distinct.len() - 1
+        });
+        choices.push(Some(at));
+    }
+    let first = insert_columns(conn, &distinct).await?;
+    let list_of = |choice: Option<usize>| match (choice, shared) {
+        (None, Some(shared)) => shared.id,
+        (at, _) => first + i64::try_from(at.unwrap_or(0)).unwrap_or(i64::MAX),
+    };
+    Ok(choices.into_iter().map(list_of).collect())
+}
+
+/// Adds column lists and returns the id of the first; the others follow in order.
+async fn insert_columns(conn: &mut Connection, lists: &[Vec<Column>]) -> Result<i64> {
+    if lists.is_empty() {
+        return Ok(0);
+    }
+    let first = ids::take(conn, Sequence::ColumnList, lists.len()).await?;
+    let ids: Vec<i64> = (first..).take(lists.len()).collect();
+    rows::insert(conn, "INSERT INTO CDS (CD_ID) ", 1, &ids, |values, id| {
+        values.push_bind(*id);
+    })
+    .await?;
+    let mut columns: Vec<(i64, i32, &Column)> = Vec::new();
+    for (id, list) in ids.iter().zip(lists) {
+        columns.extend((0..).zip(list).map(|(at, column)| (*id, at, column)));
+    }
+    let into = "INSERT INTO COLUMNS_V2 (CD_ID, INTEGER_IDX, COLUMN_NAME, TYPE_NAME, COMMENT) ";
+    rows::insert(conn, into, 5, &columns, |values, (id, at, column)| {
+        values
+            .push_bind(*id)
+            .push_bind(*at)
+            .push_bind(column.name.as_str())
+            .push_bind(column.type_name.as_str())
+            .push_bind(column.comment.as_deref());
+    })
+    .await?;
+    Ok(first)
+}
+
+/// Column lists by their ids.
+pub(crate) async fn load_columns(conn: &mut Connection, lists: &[i64]) -> Result<HashMap<i64, Vec<Column>>> {
+    type Row = (i64, String, Option<String>, Option<String>);
+    let select = "SELECT CD_ID, COLUMN_NAME, TYPE_NAME, COMMENT FROM COLUMNS_V2 WHERE CD_ID IN ";
+    let found: Vec<Row> = rows::select_in(conn, select, lists, " ORDER BY CD_ID, INTEGER_IDX").await?;
+    let mut columns: HashMap<i64, Vec<Column>> = HashMap::with_capacity(lists.len());
+    for (list, name, type_name, comment) in found {
+        let column = Column { name, type_name: type_name.unwrap_or_default(), comment };
+        columns.entry(list).or_default().push(column);
+    }
+    Ok(columns)
+}
+
+/// Removes those of `lists` that no storage points at.
+async fn delete_unused_columns(conn: &mut Connection, mut lists: Vec<i64>) -> Result<()> {
+    lists.sort_unstable();
+    lists.dedup();
+    let used: Vec<(i64,)> = rows::select_in(conn, "SELECT DISTINCT CD_ID FROM SDS WHERE CD_ID IN ", &lists, "").await?;
+    let used: HashSet<i64> = used.into_iter().map(|(list,)| list).collect();
+    lists.retain(|list| !used.contains(list));
+    rows::execute_in(conn, "DELETE FROM COLUMNS_V2 WHERE CD_ID IN ", &lists, "").await?;
+    rows::execute_in(conn, "DELETE FROM CDS WHERE CD_ID IN ", &lists, "").await
+}
+
+/// Adds parameters, bucket and sort columns to storages that have none.
+async fn insert_children(conn: &mut Connection, numbered: &[Numbered<'_>]) -> Result<()> {
+    let serde_parameters: Vec<(i64, &Parameters)> =
+        numbered.iter().map(|row| (row.serde, &row.storage.serde.parameters)).collect();
+    parameters::SERDE.insert(conn, &serde_parameters).await?;
+    let storage_parameters: Vec<(i64, &Parameters)> =
+        numbered.iter().map(|row| (row.id, &row.storage.parameters)).collect();
+    parameters::STORAGE.insert(conn, &storage_parameters).await?;
+
+    let mut buckets: Vec<(i64, i32, String)> = Vec::new();
+    let mut sorts: Vec<(i64, i32, String, i32)> = Vec::new();
+    for Numbered { id, storage, .. } in numbered {
+        buckets.extend((0..).zip(&storage.bucket_columns).map(|(at, name)| (*id, at, names::fold(name))));
+        sorts.extend((0..).zip(&storage.sort_columns).map(|(at, (name, order))| (*id, at, names::fold(name), *order)));
+    }
+    let into = "INSERT INTO BUCKETING_COLS (SD_ID, INTEGER_IDX, BUCKET_COL_NAME) ";
+    rows::insert(conn, into, 3, &buckets, |values, (id, at, name)| {
+        values.push_bind(*id).push_bind(*at).push_bind(name.as_str());
+    })
+    .await?;
+    let into = "INSERT INTO SORT_COLS (SD_ID, INTEGER_IDX, COLUMN_NAME, `ORDER`) ";
+    rows::insert(conn, into, 4, &sorts, |values, (id, at, name, order)| {
+        values.push_bind(*id).push_bind(*at).push_bind(name.as_str()).push_bind(*order);
+    })
+    .await
+}
+
+async fn load_bucket_columns(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i64, Vec<String>>> {
+    let select = "SELECT SD_ID, BUCKET_COL_NAME FROM BUCKETING_COLS WHERE SD_ID IN ";
+    let found: Vec<(i64, Option<String>)> = rows::select_in(conn, select, ids, " ORDER BY SD_ID, INTEGER_IDX").await?;
+    let mut columns: HashMap<i64, Vec<String>> = HashMap::new();
+    for (id, name) in found {
+        columns.entry(id).or_default().push(name.unwrap_or_default());
+    }
+    Ok(columns)
+}
+
+async fn load_sort_columns(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i64, Vec<(String, i32)>>> {
+    let select = "SELECT SD_ID, COLUMN_NAME, `ORDER` FROM SORT_COLS WHERE SD_ID IN ";
+    let found: Vec<(i64, Option<String>, i32)> =
+        rows::select_in(conn, select, ids, " ORDER BY SD_ID, INTEGER_IDX").await?;
+    let mut columns: HashMap<i64, Vec<(String, i32)>> = HashMap::new();
+    for (id, name, order) in found {
+        columns.entry(id).or_default().push((name.unwrap_or_default(), order));
+    }
+    Ok(columns)
+}
+
+fn check(storage: &Storage) -> PublicResult<()> {
+    names::check_optional_chars("the location", storage.location.as_ref(), names::TEXT_CHARS)?;
+    names::check_optional_chars("the input format", storage.input_format.as_ref(), names::TEXT_CHARS)?;
+    names::check_optional_chars("the output format", storage.output_format.as_ref(), names::TEXT_CHARS)?;
+    names::check_optional_chars("the serde's class", storage.serde.library.as_ref(), names::TEXT_CHARS)?;
+    names::check_optional_chars("the serde's name", storage.serde.name.as_ref(), names::SHORT_TEXT_CHARS)
+}

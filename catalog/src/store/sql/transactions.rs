@@ -1,0 +1,145 @@
+//! The methods of the store that touch several nouns, each the body of one transaction.
+
+use super::partitions::{self, Parent};
+use super::statistics::{self, Owner};
+use super::tables::{self, Head};
+use super::{Connection, Result, commits, versions};
+use crate::model::{ColumnStatistics, Partition};
+use crate::store::{Commit, PartitionFilter, Snapshot};
+
+/// [`Store::add_partitions`](crate::Store::add_partitions).
+pub(crate) async fn add_partitions(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    partitions: &[Partition],
+    if_not_exists: bool,
+    now_s: i64,
+) -> Result<usize> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    let added = partitions::add(conn, &parent, partitions, if_not_exists, now_s).await?;
+    if added > 0 {
+        versions::bump(conn, head.id).await?;
+    }
+    Ok(added)
+}
+
+/// [`Store::partitions`](crate::Store::partitions).
+pub(crate) async fn partitions(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    filter: &PartitionFilter,
+    limit: Option<usize>,
+) -> Result<Vec<Partition>> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    partitions::list(conn, &parent, filter, limit).await
+}
+
+/// [`Store::partition_names`](crate::Store::partition_names).
+pub(crate) async fn partition_names(conn: &mut Connection, database: &str, table: &str) -> Result<Vec<String>> {
+    let head = tables::find(conn, database, table).await?;
+    partitions::names(conn, head.id).await
+}
+
+/// [`Store::alter_partitions`](crate::Store::alter_partitions).
+pub(crate) async fn alter_partitions(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    changed: &[Partition],
+    now_s: i64,
+) -> Result<()> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    partitions::alter(conn, &parent, changed, now_s).await?;
+    if !changed.is_empty() {
+        versions::bump(conn, head.id).await?;
+    }
+    Ok(())
+}
+
+/// [`Store::drop_partitions`](crate::Store::drop_partitions).
+pub(crate) async fn drop_partitions(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    values: &[Vec<String>],
+    if_exists: bool,
+) -> Result<Vec<Partition>> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    let dropped = partitions::drop(conn, &parent, values, if_exists).await?;
+    if !dropped.is_empty() {
+        versions::bump(conn, head.id).await?;
+    }
+    Ok(dropped)
+}
+
+/// [`Store::column_statistics`](crate::Store::column_statistics).
+pub(crate) async fn column_statistics(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    partition: Option<&[String]>,
+) -> Result<Vec<ColumnStatistics>> {
+    let head = tables::find(conn, database, table).await?;
+    match partition {
+        None => statistics::load(conn, &head, Owner::Table).await,
+        Some(values) => {
+            let row = partition_row(conn, &head, values).await?;
+            statistics::load(conn, &head, Owner::Partition(row.id, &row.name)).await
+        }
+    }
+}
+
+/// [`Store::set_column_statistics`](crate::Store::set_column_statistics).
+pub(crate) async fn set_column_statistics(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    partition: Option<&[String]>,
+    columns: &[ColumnStatistics],
+    now_s: i64,
+) -> Result<()> {
+    let head = tables::find(conn, database, table).await?;
+    match partition {
+        None => statistics::set(conn, &head, Owner::Table, columns, now_s).await,
+        Some(values) => {
+            let row = partition_row(conn, &head, values).await?;
+            statistics::set(conn, &head, Owner::Partition(row.id, &row.name), columns, now_s).await
+        }
+    }
+}
+
+/// [`Store::snapshot`](crate::Store::snapshot).
+pub(crate) async fn snapshot(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    filter: &PartitionFilter,
+) -> Result<Snapshot> {
+    let (head, table) = tables::load(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    let partitions = partitions::list(conn, &parent, filter, None).await?;
+    let pending = commits::pending_of(conn, head.id).await?;
+    Ok(Snapshot { table, partitions, pending })
+}
+
+/// [`Store::commits_since`](crate::Store::commits_since).
+pub(crate) async fn commits_since(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    version: i64,
+) -> Result<Vec<Commit>> {
+    let head = tables::find(conn, database, table).await?;
+    commits::since(conn, head.id, version).await
+}
+
+async fn partition_row(conn: &mut Connection, head: &Head, values: &[String]) -> Result<partitions::Row> {
+    let parent = Parent::load(conn, head).await?;
+    partitions::find_one(conn, &parent, values).await
+}

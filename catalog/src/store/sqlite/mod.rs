@@ -1,0 +1,319 @@
+//! The embedded catalog: the tables of Hive Metastore 3.1 in one SQLite file, with nothing else to run.
+//!
+//! One connection writes, in `BEGIN IMMEDIATE` transactions that wait for each other; a few read, each from a snapshot that
+//! no writer disturbs (write-ahead log). What is acknowledged survives a loss of power (`synchronous = FULL`). Several
+//! processes may open one file: SQLite's locks order their transactions, and none is ever seen by half.
+//!
+//! Ids are taken inside the transaction that uses them. With one writer at a time that is as good as the separate
+//! transaction that metastores on MySQL use, and it leaves no gaps.
+
+mod error;
+mod open;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{SqlitePool, Transaction};
+use tereza_runtime::clock::Clock;
+use tereza_runtime::{Error, Result};
+
+use super::sql::{self, Db, commits, databases, jobs, tables, transactions, writes};
+use super::{Commit, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
+use crate::model::{ColumnStatistics, Database, Job, Partition, Table, TableKind};
+
+/// A catalog in a SQLite file.
+///
+/// Cheap to clone; all clones share the connections. [`SqliteStore::close`] is polite, not needed: what was committed is
+/// there at the next opening, whatever happened to the process.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    /// The one connection that writes.
+    writer: SqlitePool,
+    /// The connections that read; in memory, the writer.
+    readers: SqlitePool,
+    clock: Clock,
+    /// The file, for errors.
+    file: Arc<str>,
+}
+
+impl SqliteStore {
+    /// Ends all connections, after those in use are given back, and leaves one tidy file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin_read(&self) -> Result<Transaction<'static, Db>> {
+        self.readers.begin().await.map_err(|error| self.database_error(error))
+    }
+
+    async fn begin_change(&self) -> Result<Transaction<'static, Db>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.database_error(error))
+    }
+
+    /// Commits if all went well, else rolls back.
+    async fn end<T>(&self, transaction: Transaction<'static, Db>, outcome: sql::Result<T>) -> Result<T> {
+        match outcome {
+            Ok(value) => match transaction.commit().await {
+                Ok(()) => Ok(value),
+                Err(error) => Err(self.database_error(error)),
+            },
+            Err(failure) => {
+                // A failed rollback changes nothing for the caller: SQLite drops what is not committed with the connection.
+                if let Err(error) = transaction.rollback().await {
+                    tracing::warn!(file = %self.file, %error, "cannot roll back");
+                }
+                Err(match failure {
+                    sql::Failure::Refused(error) => error,
+                    sql::Failure::Database(error) => self.database_error(error),
+                })
+            }
+        }
+    }
+
+    fn database_error(&self, error: sqlx::Error) -> Error {
+        error::explain(&self.file, error)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn databases(&self) -> Result<Vec<String>> {
+        let mut tx = self.begin_read().await?;
+        let names = databases::list(&mut tx).await;
+        self.end(tx, names).await
+    }
+
+    async fn database(&self, name: &str) -> Result<Database> {
+        let mut tx = self.begin_read().await?;
+        let database = databases::load(&mut tx, name).await;
+        self.end(tx, database).await
+    }
+
+    async fn create_database(&self, database: &Database) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let created = databases::create(&mut tx, database).await;
+        self.end(tx, created).await
+    }
+
+    async fn alter_database(&self, name: &str, database: &Database) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let altered = databases::alter(&mut tx, name, database).await;
+        self.end(tx, altered).await
+    }
+
+    async fn drop_database(&self, name: &str, cascade: bool) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let dropped = databases::drop(&mut tx, name, cascade).await;
+        self.end(tx, dropped).await
+    }
+
+    async fn tables(&self, database: &str) -> Result<Vec<(String, TableKind)>> {
+        let mut tx = self.begin_read().await?;
+        let tables = tables::list(&mut tx, database).await;
+        self.end(tx, tables).await
+    }
+
+    async fn table(&self, database: &str, name: &str) -> Result<VersionedTable> {
+        let mut tx = self.begin_read().await?;
+        let table = tables::load(&mut tx, database, name).await.map(|(_, table)| table);
+        self.end(tx, table).await
+    }
+
+    async fn create_table(&self, table: &Table) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let created = tables::create(&mut tx, table, now_s).await.map(|_| ());
+        self.end(tx, created).await
+    }
+
+    async fn alter_table(
+        &self,
+        database: &str,
+        name: &str,
+        expected_version: Option<i64>,
+        table: &Table,
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let altered = tables::alter(&mut tx, database, name, expected_version, table, now_s).await;
+        self.end(tx, altered).await
+    }
+
+    async fn drop_table(&self, database: &str, name: &str) -> Result<Table> {
+        let mut tx = self.begin_change().await?;
+        let dropped = tables::drop(&mut tx, database, name).await;
+        self.end(tx, dropped).await
+    }
+
+    async fn add_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        partitions: &[Partition],
+        if_not_exists: bool,
+    ) -> Result<usize> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let added = transactions::add_partitions(&mut tx, database, table, partitions, if_not_exists, now_s).await;
+        self.end(tx, added).await
+    }
+
+    async fn partitions(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<Partition>> {
+        let mut tx = self.begin_read().await?;
+        let partitions = transactions::partitions(&mut tx, database, table, filter, limit).await;
+        self.end(tx, partitions).await
+    }
+
+    async fn partition_names(&self, database: &str, table: &str) -> Result<Vec<String>> {
+        let mut tx = self.begin_read().await?;
+        let names = transactions::partition_names(&mut tx, database, table).await;
+        self.end(tx, names).await
+    }
+
+    async fn alter_partitions(&self, database: &str, table: &str, partitions: &[Partition]) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let altered = transactions::alter_partitions(&mut tx, database, table, partitions, now_s).await;
+        self.end(tx, altered).await
+    }
+
+    async fn drop_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[Vec<String>],
+        if_exists: bool,
+    ) -> Result<Vec<Partition>> {
+        let mut tx = self.begin_change().await?;
+        let dropped = transactions::drop_partitions(&mut tx, database, table, values, if_exists).await;
+        self.end(tx, dropped).await
+    }
+
+    async fn column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+    ) -> Result<Vec<ColumnStatistics>> {
+        let mut tx = self.begin_read().await?;
+        let statistics = transactions::column_statistics(&mut tx, database, table, partition).await;
+        self.end(tx, statistics).await
+    }
+
+    async fn set_column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+        statistics: &[ColumnStatistics],
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let set = transactions::set_column_statistics(&mut tx, database, table, partition, statistics, now_s).await;
+        self.end(tx, set).await
+    }
+
+    async fn snapshot(&self, database: &str, table: &str, filter: &PartitionFilter) -> Result<Snapshot> {
+        let mut tx = self.begin_read().await?;
+        let snapshot = transactions::snapshot(&mut tx, database, table, filter).await;
+        self.end(tx, snapshot).await
+    }
+
+    async fn table_version(&self, database: &str, table: &str) -> Result<i64> {
+        let mut tx = self.begin_read().await?;
+        let version = tables::find(&mut tx, database, table).await.map(|head| head.version);
+        self.end(tx, version).await
+    }
+
+    async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>> {
+        let mut tx = self.begin_read().await?;
+        let commits = transactions::commits_since(&mut tx, database, table, version).await;
+        self.end(tx, commits).await
+    }
+
+    async fn begin_write(&self, write: &Write) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let begun = writes::begin(&mut tx, write).await;
+        self.end(tx, begun).await
+    }
+
+    async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let staged = writes::stage(&mut tx, write_id, file).await;
+        self.end(tx, staged).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<i64> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let version = commits::commit(&mut tx, commit, now_ms).await;
+        self.end(tx, version).await
+    }
+
+    async fn pending_commits(&self) -> Result<Vec<Commit>> {
+        let mut tx = self.begin_read().await?;
+        let pending = commits::pending(&mut tx).await;
+        self.end(tx, pending).await
+    }
+
+    async fn finish_commit(&self, commit_id: &str) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let finished = commits::finish(&mut tx, commit_id, now_ms).await;
+        self.end(tx, finished).await
+    }
+
+    async fn forget_commits(&self, before_ms: i64) -> Result<u64> {
+        let mut tx = self.begin_change().await?;
+        let forgotten = commits::forget(&mut tx, before_ms).await;
+        self.end(tx, forgotten).await
+    }
+
+    async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>> {
+        let mut tx = self.begin_read().await?;
+        let abandoned = writes::abandoned(&mut tx, alive_owner).await;
+        self.end(tx, abandoned).await
+    }
+
+    async fn end_write(&self, write_id: &str) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let ended = writes::end(&mut tx, write_id).await;
+        self.end(tx, ended).await
+    }
+
+    async fn create_job(&self, job: &Job) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let created = jobs::create(&mut tx, job, now_ms).await;
+        self.end(tx, created).await
+    }
+
+    async fn job(&self, id_or_name: &str) -> Result<Job> {
+        let mut tx = self.begin_read().await?;
+        let job = jobs::load(&mut tx, id_or_name).await;
+        self.end(tx, job).await
+    }
+
+    async fn jobs(&self, state: Option<&str>, limit: usize) -> Result<Vec<Job>> {
+        let mut tx = self.begin_read().await?;
+        let jobs = jobs::list(&mut tx, state, limit).await;
+        self.end(tx, jobs).await
+    }
+
+    async fn update_job(&self, job: &Job) -> Result<i64> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let version = jobs::update(&mut tx, job, now_ms).await;
+        self.end(tx, version).await
+    }
+}

@@ -1,0 +1,190 @@
+//! One statement from its text to its batches, with its entry in the log, its permit, its cancellation and its panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionState;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use futures::{FutureExt, StreamExt, stream};
+use tereza_runtime::{Error, Result, clock, ids};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::from_datafusion;
+use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
+use crate::session::Session;
+use crate::statement::{self, Work};
+use crate::system::Entry;
+
+/// The operators' counters are read no more often than this.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Plans a statement; it runs while the query is read.
+pub(super) async fn submit(
+    session: Arc<Session>,
+    cancellation: CancellationToken,
+    permits: Arc<Semaphore>,
+    statement: Statement,
+) -> Result<Query> {
+    let id = QueryId(ids::new_id());
+    let queries = &session.engine.queries;
+    let planning = async {
+        let planned = statement::plan(&session, &statement.sql, statement.parameters.as_ref()).await?;
+        let job = match planned.work {
+            Work::Plan(plan) => {
+                let state = session.state();
+                let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+                Job::Plan { plan: physical, context: task_context(&state) }
+            }
+            Work::Task(task) => Job::Task(task),
+        };
+        let schema = match &job {
+            Job::Plan { plan, .. } => plan.schema(),
+            Job::Task(_) => planned.schema,
+        };
+        Ok((planned.kind, schema, job))
+    };
+    let planned = tokio::select! {
+        biased;
+        () = cancellation.cancelled() => Err(cancelled()),
+        planned = AssertUnwindSafe(planning).catch_unwind() => planned.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+    };
+    let (kind, schema, job) = match planned {
+        Ok(planned) => planned,
+        Err(error) => {
+            let kind = StatementKind::Query;
+            queries.start(id, &session.user, &session.id, &statement.sql, kind, cancellation).failed(&error);
+            return Err(error);
+        }
+    };
+    let entry = queries.start(id.clone(), &session.user, &session.id, &statement.sql, kind, cancellation.clone());
+    let progress = entry.progress();
+    let run = Run {
+        entry,
+        kind,
+        cancellation: cancellation.clone(),
+        progress: Arc::clone(&progress),
+        stage: Stage::Queued { job, permits },
+        // Held for as long as the statement runs, so that an idle sweep does not close its session.
+        _session: session,
+    };
+    let batches = stream::unfold(run, |mut run| async move { run.next().await.map(|batch| (batch, run)) }).boxed();
+    Ok(Query::new(id, kind, schema, progress, cancellation, batches))
+}
+
+fn task_context(state: &SessionState) -> Arc<TaskContext> {
+    state.task_ctx()
+}
+
+enum Job {
+    Plan { plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext> },
+    Task(futures::future::BoxFuture<'static, Result<Vec<RecordBatch>>>),
+}
+
+enum Stage {
+    /// Waits for its turn.
+    Queued { job: Job, permits: Arc<Semaphore> },
+    /// A plan that yields batches.
+    Plan { plan: Arc<dyn ExecutionPlan>, stream: SendableRecordBatchStream, read_at: Instant, _permit: OwnedSemaphorePermit },
+    /// Batches that are there.
+    Batches(std::vec::IntoIter<RecordBatch>),
+    /// The end, good or bad.
+    Done,
+}
+
+struct Run {
+    entry: Entry,
+    kind: StatementKind,
+    cancellation: CancellationToken,
+    progress: Arc<Progress>,
+    stage: Stage,
+    _session: Arc<Session>,
+}
+
+impl Run {
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if matches!(self.stage, Stage::Done) {
+            return None;
+        }
+        let cancellation = self.cancellation.clone();
+        let step = tokio::select! {
+            biased;
+            () = cancellation.cancelled() => Err(cancelled()),
+            step = AssertUnwindSafe(self.step()).catch_unwind() => step.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+        };
+        match step {
+            Ok(Some(batch)) => {
+                if self.kind == StatementKind::Update {
+                    self.entry.wrote(updated_rows(&batch).unwrap_or_default());
+                }
+                Some(Ok(batch))
+            }
+            Ok(None) => {
+                self.stage = Stage::Done;
+                self.entry.finished();
+                None
+            }
+            Err(error) => {
+                self.stage = Stage::Done;
+                self.entry.failed(&error);
+                Some(Err(error))
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<RecordBatch>> {
+        if let Stage::Queued { permits, .. } = &self.stage {
+            let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| cancelled())?;
+            self.entry.running();
+            let Stage::Queued { job, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
+                return Ok(None);
+            };
+            self.stage = match job {
+                Job::Plan { plan, context } => {
+                    let stream = execute_stream(Arc::clone(&plan), context).map_err(from_datafusion)?;
+                    Stage::Plan { plan, stream, read_at: clock::now(), _permit: permit }
+                }
+                Job::Task(task) => Stage::Batches(task.await?.into_iter()),
+            };
+        }
+        match &mut self.stage {
+            Stage::Plan { plan, stream, read_at, .. } => {
+                let batch = stream.next().await.transpose().map_err(from_datafusion)?;
+                if batch.is_none() || read_at.elapsed() >= PROGRESS_INTERVAL {
+                    *read_at = clock::now();
+                    let (rows, bytes) = scanned(plan.as_ref());
+                    self.progress.set_scanned(rows, bytes);
+                }
+                Ok(batch)
+            }
+            Stage::Batches(batches) => Ok(batches.next()),
+            Stage::Queued { .. } | Stage::Done => Ok(None),
+        }
+    }
+}
+
+/// Rows and bytes that the leaves of a plan have read so far.
+fn scanned(plan: &dyn ExecutionPlan) -> (u64, u64) {
+    if plan.children().is_empty() {
+        let Some(metrics) = plan.metrics() else { return (0, 0) };
+        let bytes = metrics.sum_by_name("bytes_scanned").map_or(0, |value| value.as_usize());
+        return (metrics.output_rows().unwrap_or(0) as u64, bytes as u64);
+    }
+    plan.children().iter().map(|child| scanned(child.as_ref())).fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
+}
+
+fn cancelled() -> Error {
+    Error::cancelled("the query was cancelled")
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_string())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_string());
+    Error::internal(format!("the query panicked: {message}"))
+}

@@ -1,0 +1,205 @@
+//! The files of a table at one moment: all rows of each commit, or none of them.
+//!
+//! The catalog says which partitions and commits the table has ([`Store::snapshot`]), the object store which files lie in
+//! their folders, and the two are asked one after the other while others write. So:
+//! 1. commits that the snapshot knows and whose files are not all in place are rolled forward before listing;
+//! 2. after listing, commits that came later are looked up: what they added is taken out of the list again, and if one
+//!    took files away (or the table was altered), everything starts over.
+//!
+//! Files whose names begin with `_` or `.` and empty files are no data, and sub-folders are not looked into: that is how
+//! Hive and Spark read a folder, and it keeps staged files out of sight. Partitions are what the catalog says, whatever
+//! their folders are called.
+//!
+//! [`Store::snapshot`]: tereza_catalog::Store::snapshot
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use datafusion::common::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::scalar::ScalarValue;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use tereza_catalog::model::{DEFAULT_PARTITION, Storage, unescape_path_name};
+use tereza_catalog::store::{PartitionFilter, Snapshot, VersionedTable};
+use tereza_runtime::{Error, Result};
+
+use super::prune::Pruner;
+use crate::engine::Engine;
+use crate::error::from_datafusion;
+use crate::stores::Place;
+
+/// How often a list is begun anew because the table changed meanwhile.
+const ATTEMPTS_MAX: usize = 8;
+/// Folders listed at once.
+const LISTINGS_MAX: usize = 32;
+
+/// What a scan reads.
+pub(super) struct Listing {
+    /// The table as it was listed.
+    pub(super) table: VersionedTable,
+    /// The folders of the table or of its selected partitions, in the order of their names.
+    pub(super) folders: Vec<Folder>,
+}
+
+/// The files of one partition, or of an unpartitioned table.
+pub(super) struct Folder {
+    /// How its files are written.
+    pub(super) storage: Storage,
+    /// Values of the partition keys in order; empty for an unpartitioned table.
+    pub(super) values: Vec<ScalarValue>,
+    /// The partition's `numRows`, if the catalog has it.
+    pub(super) row_count: Option<u64>,
+    /// The store that its files are in.
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// The store's URL.
+    pub(super) store_url: ObjectStoreUrl,
+    /// Its files, by name.
+    pub(super) files: Vec<ObjectMeta>,
+}
+
+/// Lists the files of the partitions that `pruner` selects.
+pub(super) async fn list(engine: &Engine, database: &str, table: &str, pruner: &Pruner) -> Result<Listing> {
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(snapshot) = snapshot(engine, database, table, pruner).await? else { continue };
+        for commit in &snapshot.pending {
+            crate::write::roll_forward(engine, commit).await?;
+            engine.catalog.finish_commit(&commit.id).await?;
+        }
+        let version = snapshot.table.version;
+        let mut listing = list_snapshot(engine, snapshot, pruner).await?;
+        match later_changes(engine, database, table, version).await? {
+            Later::Nothing => return Ok(listing),
+            Later::Added(added) => {
+                for folder in &mut listing.folders {
+                    let store = folder.store_url.as_str();
+                    folder.files.retain(|file| !added.contains(&(store.to_owned(), file.location.clone())));
+                }
+                return Ok(listing);
+            }
+            Later::Other => {}
+        }
+    }
+    Err(Error::conflict(format!("table {database}.{table} changed {ATTEMPTS_MAX} times while its files were listed"))
+        .with_hint("run the statement again"))
+}
+
+/// The table with the partitions that may be selected. `None` if it changed between two questions to the catalog.
+async fn snapshot(engine: &Engine, database: &str, table: &str, pruner: &Pruner) -> Result<Option<Snapshot>> {
+    let catalog = &engine.catalog;
+    if let Some(filter) = pruner.text_filter() {
+        return catalog.snapshot(database, table, &filter).await.map(Some);
+    }
+    if pruner.takes_all() {
+        return catalog.snapshot(database, table, &PartitionFilter::default()).await.map(Some);
+    }
+    // Names are much less to fetch than partitions: decide on them, then ask for the selected ones.
+    let version = catalog.table_version(database, table).await?;
+    let names = catalog.partition_names(database, table).await?;
+    let values: Vec<Vec<String>> = names.iter().map(|name| values_of_name(name)).collect();
+    let selected = pruner.select(&values.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    let mut texts = vec![BTreeSet::new(); pruner.key_count()];
+    for (values, _) in values.iter().zip(selected).filter(|(_, selected)| selected.is_some()) {
+        for (texts, value) in texts.iter_mut().zip(values) {
+            texts.insert(value.clone());
+            // The empty text and NULL have one name.
+            if value == DEFAULT_PARTITION {
+                texts.insert(String::new());
+            }
+        }
+    }
+    let filter = PartitionFilter { values: texts.into_iter().map(|texts| Some(texts.into_iter().collect())).collect() };
+    let snapshot = catalog.snapshot(database, table, &filter).await?;
+    Ok((snapshot.table.version == version).then_some(snapshot))
+}
+
+async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> Result<Listing> {
+    let Snapshot { table, partitions, .. } = snapshot;
+    let mut wanted: Vec<(Storage, Vec<ScalarValue>, Option<u64>)> = Vec::new();
+    if table.table.partition_keys.is_empty() {
+        let row_count = row_count(&table.table.parameters);
+        wanted.push((table.table.storage.clone(), Vec::new(), row_count));
+    } else {
+        let texts: Vec<&[String]> = partitions.iter().map(|partition| partition.values.as_slice()).collect();
+        let selected = pruner.select(&texts)?;
+        for (partition, values) in partitions.into_iter().zip(selected) {
+            let Some(values) = values else { continue };
+            let row_count = row_count(&partition.parameters);
+            wanted.push((partition.storage, values, row_count));
+        }
+    }
+    let folders = futures::stream::iter(wanted)
+        .map(|(storage, values, row_count)| async move {
+            let (place, files) = list_folder(engine, &storage).await?;
+            let store_url = place.store_url()?;
+            Ok::<_, Error>(Folder { storage, values, row_count, store: place.store, store_url, files })
+        })
+        .buffered(LISTINGS_MAX)
+        .try_collect()
+        .await?;
+    Ok(Listing { table, folders })
+}
+
+async fn list_folder(engine: &Engine, storage: &Storage) -> Result<(Place, Vec<ObjectMeta>)> {
+    // A table that Spark made with `USING` and a place of its own has the place in a parameter.
+    let location = storage.serde.parameters.get("path").or(storage.location.as_ref());
+    let location = location.ok_or_else(|| Error::invalid_input("a table or partition without a location"))?;
+    let place = engine.stores.place(location)?;
+    let failed = |error| from_datafusion(DataFusionError::from(error)).context(format!("folder '{}'", place.url()));
+    let listed = place.store.list_with_delimiter(Some(&place.path)).await.map_err(failed)?;
+    let mut files: Vec<ObjectMeta> = listed.objects.into_iter().filter(is_data).collect();
+    if files.is_empty() && listed.common_prefixes.is_empty() {
+        // A table may be one file.
+        match place.store.head(&place.path).await {
+            Ok(file) => files.extend(Some(file).filter(is_data)),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    files.sort_unstable_by(|left, right| left.location.cmp(&right.location));
+    Ok((place, files))
+}
+
+fn is_data(file: &ObjectMeta) -> bool {
+    let is_hidden = file.location.filename().is_none_or(|name| name.starts_with(['_', '.']));
+    file.size > 0 && !is_hidden
+}
+
+/// What happened to a table after a version of it.
+enum Later {
+    Nothing,
+    /// Only these files came, as store and path.
+    Added(HashSet<(String, Path)>),
+    /// Something else.
+    Other,
+}
+
+async fn later_changes(engine: &Engine, database: &str, table: &str, version: i64) -> Result<Later> {
+    let now = engine.catalog.table_version(database, table).await?;
+    if now == version {
+        return Ok(Later::Nothing);
+    }
+    let commits = engine.catalog.commits_since(database, table, version).await?;
+    let only_add = commits.iter().all(|commit| commit.remove_files.is_empty() && commit.drop_partitions.is_empty());
+    // Each version since has its commit, or it was altered without one.
+    let versions: BTreeSet<i64> = commits.iter().map(|commit| commit.version).collect();
+    if !only_add || !(version + 1..=now).all(|version| versions.contains(&version)) {
+        return Ok(Later::Other);
+    }
+    let mut added = HashSet::new();
+    for file in commits.iter().flat_map(|commit| &commit.add_files) {
+        let place = engine.stores.place(&file.target)?;
+        added.insert((place.store_url()?.as_str().to_owned(), place.path));
+    }
+    Ok(Later::Added(added))
+}
+
+/// The values in a partition's name `k=v/…`.
+fn values_of_name(name: &str) -> Vec<String> {
+    name.split('/').map(|part| unescape_path_name(part.split_once('=').map_or(part, |(_, value)| value))).collect()
+}
+
+fn row_count(parameters: &tereza_catalog::model::Parameters) -> Option<u64> {
+    parameters.get("numRows").and_then(|count| count.parse().ok())
+}

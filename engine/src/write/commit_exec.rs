@@ -1,0 +1,300 @@
+//! The last stage of a write, which is its whole life: begin, gather what the tasks wrote, commit, bring the files to
+//! their places.
+//!
+//! Dropping the plan's stream before the commit ends the write and removes what it staged. The commit itself and what
+//! follows run in a task of their own that nobody can stop half way.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{EmissionType, EvaluationType, SchedulingType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
+    InputDistributionRequirements, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::{StreamExt, stream};
+use tereza_catalog::store::{Commit, Write};
+use tereza_runtime::{Error, ErrorKind, Result};
+
+use super::written::{self, WrittenFile};
+use super::{BACKGROUND, CLEANUP_TIMEOUT, Mode, Target, Writing, entry, fail_point, recover, roll_forward};
+use crate::error::{from_datafusion, to_datafusion};
+
+/// Tries to find out whether a commit happened whose answer was lost, and the pause before the second one; it doubles.
+const OUTCOME_TRIES: u32 = 6;
+const OUTCOME_PAUSE: Duration = Duration::from_millis(250);
+
+/// Begins the write, runs its input, commits and yields one row: `count`, UInt64.
+#[derive(Debug)]
+pub(super) struct CommitExec {
+    writing: Arc<Writing>,
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl CommitExec {
+    pub(super) fn new(writing: Arc<Writing>, input: Arc<dyn ExecutionPlan>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(count_schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            input.boundedness(),
+        )
+        .with_scheduling_type(SchedulingType::Cooperative)
+        .with_evaluation_type(EvaluationType::Eager);
+        Self { writing, input, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for CommitExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match (&self.writing.target, self.writing.mode) {
+            (Target::New(_), _) => "create",
+            (Target::Existing(_), Mode::Append) => "append",
+            (Target::Existing(_), Mode::Overwrite) => "overwrite",
+        };
+        write!(f, "CommitExec: table={}.{}, mode={mode}", self.writing.table().database, self.writing.table().name)
+    }
+}
+
+impl ExecutionPlan for CommitExec {
+    fn name(&self) -> &str {
+        Self::static_name()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(Arc::clone(&self.writing), children.swap_remove(0))))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+    ) -> DataFusionResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
+        let inputs = self.input.output_partitioning().partition_count();
+        if partition != 0 || inputs != 1 {
+            let message = format!("a commit is one partition over one, not partition {partition} over {inputs}");
+            return Err(to_datafusion(Error::internal(message)));
+        }
+        let run = run(Arc::clone(&self.writing), Arc::clone(&self.input), context);
+        let run = async move {
+            let count = run.await.map_err(to_datafusion)?;
+            Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![count]))])?)
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(count_schema(), stream::once(run))))
+    }
+}
+
+fn count_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
+}
+
+async fn run(writing: Arc<Writing>, input: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<u64> {
+    let unfinished = Unfinished(Some(Arc::clone(&writing)));
+    let gathered = gather(&writing, input, context).await;
+    // Disarmed here: from now on the background task answers for the write.
+    unfinished.disarm();
+    let ended = BACKGROUND.spawn(async move {
+        match gathered {
+            Ok(files) => end(&writing, files).await,
+            Err(error) => {
+                abandon(&writing).await;
+                Err(error)
+            }
+        }
+    });
+    ended.await.map_err(|error| Error::internal("a commit did not end").with_source(error))?
+}
+
+/// Begins the write and runs its tasks. Their streams are dropped when this returns.
+async fn gather(
+    writing: &Arc<Writing>,
+    input: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<Vec<WrittenFile>> {
+    let engine = &writing.engine;
+    let table = writing.table();
+    let write = Write {
+        id: writing.id.clone(),
+        database: table.database.clone(),
+        table: table.name.clone(),
+        owner: engine.process_id.clone(),
+        began_ms: engine.clock.unix_ms(),
+        staged: Vec::new(),
+    };
+    // In a task of its own, so that a write that is dropped here has either begun or not when it is cleaned up.
+    let catalog = Arc::clone(&engine.catalog);
+    let begun = writing.tasks.spawn(async move { catalog.begin_write(&write).await }).await;
+    begun.map_err(|error| Error::internal("a write did not begin").with_source(error))??;
+    fail_point::hit(fail_point::AFTER_BEGIN);
+
+    // Only now: executing a plan of several partitions starts their tasks at once.
+    let mut descriptions = input.execute(0, context).map_err(from_datafusion)?;
+    let mut files = Vec::new();
+    while let Some(batch) = descriptions.next().await {
+        files.extend(written::from_batch(&batch.map_err(from_datafusion)?)?);
+    }
+    fail_point::hit(fail_point::AFTER_LAST_CLOSE);
+    Ok(files)
+}
+
+/// Ends a write whose tasks are done: commits it, or removes what it staged. Returns the number of rows written.
+async fn end(writing: &Writing, files: Vec<WrittenFile>) -> Result<u64> {
+    let count = files.iter().map(|file| file.rows).sum();
+    let commit = match entry::prepare(writing, files).await {
+        Ok(Some(commit)) => commit,
+        Ok(None) => {
+            abandon(writing).await;
+            return Ok(count);
+        }
+        Err(error) => {
+            abandon(writing).await;
+            return Err(error);
+        }
+    };
+    fail_point::hit(fail_point::BEFORE_COMMIT);
+    if let Err(error) = writing.engine.catalog.commit(&commit).await {
+        match outcome(writing, &commit, &error).await {
+            Outcome::Committed => {}
+            Outcome::NotCommitted => {
+                abandon(writing).await;
+                return Err(error);
+            }
+            // Removing anything might remove committed rows; the next recovery knows.
+            Outcome::Unknown => {
+                return Err(error.context(format!("whether write {} was committed is not known", commit.id)));
+            }
+        }
+    }
+    fail_point::hit(fail_point::AFTER_COMMIT);
+    writing.tasks.close();
+    match roll_forward::finish(&writing.engine, &commit).await {
+        Ok(()) => Ok(count),
+        // Rows are lost: not to be called a success.
+        Err(error) if error.kind() == ErrorKind::Internal => Err(error),
+        Err(error) => {
+            // The rows are committed and safe where they are; whoever opens the table next goes on.
+            tracing::warn!(commit = commit.id, %error, "a committed write is not rolled forward yet");
+            Ok(count)
+        }
+    }
+}
+
+enum Outcome {
+    Committed,
+    NotCommitted,
+    Unknown,
+}
+
+/// Finds out whether a commit that ended in `error` happened.
+async fn outcome(writing: &Writing, commit: &Commit, error: &Error) -> Outcome {
+    use ErrorKind::{AlreadyExists, Conflict, Denied, InvalidInput, NotFound, Unauthenticated, Unsupported};
+
+    let refused =
+        [AlreadyExists, Conflict, Denied, InvalidInput, NotFound, Unauthenticated, Unsupported].contains(&error.kind());
+    if refused {
+        return Outcome::NotCommitted;
+    }
+    let mut pause = OUTCOME_PAUSE;
+    for attempt in 0..OUTCOME_TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        match is_in_journal(writing, commit).await {
+            Ok(true) => return Outcome::Committed,
+            Ok(false) => return Outcome::NotCommitted,
+            Err(error) => tracing::warn!(commit = commit.id, %error, "asking again whether a commit happened"),
+        }
+    }
+    Outcome::Unknown
+}
+
+async fn is_in_journal(writing: &Writing, commit: &Commit) -> Result<bool> {
+    let catalog = &writing.engine.catalog;
+    let before = match &writing.target {
+        Target::Existing(existing) => existing.version,
+        Target::New(_) => -1,
+    };
+    if catalog.pending_commits().await?.iter().any(|pending| pending.id == commit.id) {
+        return Ok(true);
+    }
+    match catalog.commits_since(&commit.database, &commit.table, before).await {
+        Ok(commits) => Ok(commits.iter().any(|done| done.id == commit.id)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends a write that does not commit, and removes what it staged. What fails is left to [`recover::recover`].
+async fn abandon(writing: &Writing) {
+    let removed = tokio::time::timeout(CLEANUP_TIMEOUT, async {
+        writing.tasks.close();
+        writing.tasks.wait().await;
+        recover::remove_write(&writing.engine, &writing.id).await
+    });
+    let error = match removed.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("not done after {} s", CLEANUP_TIMEOUT.as_secs()),
+    };
+    tracing::warn!(write = writing.id, error, "files of a write that ended are left until the next recovery");
+}
+
+/// A write that has to be cleaned up when it is dropped.
+struct Unfinished(Option<Arc<Writing>>);
+
+impl Unfinished {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending, and the next one recovers.
+        if let Some(writing) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            BACKGROUND.spawn_on(async move { abandon(&writing).await }, &runtime);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Batches to the bytes of one file: Parquet, delimited text, JSON lines.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::json::writer::{LineDelimited, Writer, WriterBuilder};
+use datafusion::error::DataFusionError;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use tereza_catalog::model::{Parameters, Storage};
+use tereza_runtime::{Error, Result};
+
+use super::split::arrow_error;
+use super::text::{self, TextEncoder};
+use crate::error::from_datafusion;
+use crate::formats::Format;
+
+/// A row group is closed at this many rows or bytes, whichever comes first.
+const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
+const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+
+/// Table parameter that names the compression of Parquet files.
+const PARQUET_COMPRESSION: &str = "parquet.compression";
+
+/// Turns batches into the bytes of one file.
+pub(super) enum Encoder {
+    /// Apache Parquet, with the number of row groups whose bytes were taken.
+    Parquet(Box<ArrowWriter<Vec<u8>>>, usize),
+    /// Delimited text.
+    Text(TextEncoder),
+    /// One JSON object a line.
+    Json(Writer<Vec<u8>, LineDelimited>),
+}
+
+impl Encoder {
+    /// For a file of `storage`'s format with these columns. `Unsupported` for a format that is only read.
+    pub(super) fn new(storage: &Storage, table_parameters: &Parameters, columns: &SchemaRef) -> Result<Self> {
+        match Format::of(storage)? {
+            Format::Parquet => {
+                let compression = parquet_compression(storage, table_parameters)?;
+                let properties = WriterProperties::builder()
+                    .set_compression(compression)
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
+                    .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+                    .set_created_by(concat!("tereza ", env!("CARGO_PKG_VERSION")).to_owned())
+                    .build();
+                // Types come from the catalog; other engines do not read Arrow's own copy of the schema.
+                let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+                let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(columns), options);
+                Ok(Self::Parquet(Box::new(writer.map_err(parquet_error)?), 0))
+            }
+            Format::Csv | Format::Text => Ok(Self::Text(TextEncoder::new(storage, table_parameters, columns)?)),
+            Format::Json => {
+                let formats = WriterBuilder::new()
+                    .with_timestamp_format(text::TIMESTAMP.to_owned())
+                    .with_timestamp_tz_format(text::TIMESTAMP_TZ.to_owned());
+                Ok(Self::Json(formats.build(Vec::new())))
+            }
+            Format::Avro => Err(Error::unsupported("writing Avro files").with_hint("use STORED AS PARQUET")),
+            Format::Orc => Err(Error::unsupported("writing ORC files").with_hint("use STORED AS PARQUET")),
+        }
+    }
+
+    /// Encodes `batch`; the bytes that are ready then come from [`Encoder::take`].
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        match self {
+            Self::Parquet(writer, _) => writer.write(batch).map_err(parquet_error),
+            Self::Text(encoder) => encoder.write(batch),
+            Self::Json(writer) => writer.write(batch).map_err(arrow_error),
+        }
+    }
+
+    /// The bytes encoded since the last call; none while a row group is still open.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        match self {
+            Self::Parquet(writer, taken) => {
+                let flushed = writer.flushed_row_groups().len();
+                if *taken == flushed {
+                    return Vec::new();
+                }
+                *taken = flushed;
+                std::mem::take(writer.inner_mut())
+            }
+            Self::Text(encoder) => encoder.take(),
+            Self::Json(writer) => std::mem::take(writer.get_mut()),
+        }
+    }
+
+    /// Bytes of memory held by rows that [`Encoder::take`] does not give out yet.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Parquet(writer, _) => writer.memory_size(),
+            Self::Text(_) | Self::Json(_) => 0,
+        }
+    }
+
+    /// About how many bytes those rows will be in the file.
+    pub(super) fn unwritten_bytes(&self) -> usize {
+        match self {
+            Self::Parquet(writer, _) => writer.in_progress_size(),
+            Self::Text(_) | Self::Json(_) => 0,
+        }
+    }
+
+    /// Ends the file and returns its last bytes.
+    pub(super) fn finish(self) -> Result<Vec<u8>> {
+        match self {
+            Self::Parquet(mut writer, _) => {
+                writer.finish().map_err(parquet_error)?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
+            Self::Text(mut encoder) => Ok(encoder.take()),
+            Self::Json(mut writer) => {
+                writer.finish().map_err(arrow_error)?;
+                Ok(std::mem::take(writer.get_mut()))
+            }
+        }
+    }
+}
+
+fn parquet_compression(storage: &Storage, table_parameters: &Parameters) -> Result<Compression> {
+    let Some(word) = parameter(PARQUET_COMPRESSION, storage, table_parameters) else {
+        return Ok(Compression::SNAPPY);
+    };
+    match word.to_ascii_uppercase().as_str() {
+        "SNAPPY" => Ok(Compression::SNAPPY),
+        "UNCOMPRESSED" | "NONE" => Ok(Compression::UNCOMPRESSED),
+        "GZIP" => Ok(Compression::GZIP(GzipLevel::default())),
+        "ZSTD" => Ok(Compression::ZSTD(ZstdLevel::default())),
+        _ => Err(Error::unsupported(format!("{PARQUET_COMPRESSION} = {word}"))
+            .with_hint("use SNAPPY, ZSTD, GZIP or UNCOMPRESSED")),
+    }
+}
+
+/// A parameter of a partition's or table's serde, storage, or of the table itself, where clients put it.
+pub(super) fn parameter<'a>(key: &str, storage: &'a Storage, table_parameters: &'a Parameters) -> Option<&'a str> {
+    [&storage.serde.parameters, &storage.parameters, table_parameters]
+        .into_iter()
+        .find_map(|parameters| parameters.get(key))
+        .map(String::as_str)
+}
+
+fn parquet_error(error: ParquetError) -> Error {
+    from_datafusion(DataFusionError::from(error))
+}

@@ -1,0 +1,340 @@
+//! What a commit says: the files of a write, the partitions and numbers they bring, and what an OVERWRITE takes away.
+//!
+//! Numbers (`numRows`, `numFiles`, `totalSize`) are kept for each partition of a partitioned table and for the table of an
+//! unpartitioned one, as Hive keeps them. INSERT adds to the numbers that are there: a table whose size nobody knows has
+//! an unknown size afterwards, not that of the new rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use futures::TryStreamExt;
+use tereza_catalog::model::{Parameters, Partition, Table, partition_name};
+use tereza_catalog::store::{Commit, PartitionFilter};
+use tereza_runtime::{Error, Result};
+
+use super::written::WrittenFile;
+use super::{Mode, Target, Writing, child_url, files, roll_forward};
+
+const NUM_ROWS: &str = "numRows";
+const NUM_FILES: &str = "numFiles";
+const TOTAL_SIZE: &str = "totalSize";
+/// Hive's mark that says which statistics hold; writing makes those of columns old.
+const STATISTICS_ACCURATE: &str = "COLUMN_STATS_ACCURATE";
+const BASIC_STATISTICS: &str = r#"{"BASIC_STATS":"true"}"#;
+
+/// Values of one partition key that are asked for by name; with more of them, all partitions are read.
+const FILTER_VALUES_MAX: usize = 500;
+
+/// The commit of a write that made `files`, or `None` if there is nothing to commit.
+///
+/// For an OVERWRITE, commits that are not rolled forward are finished first, so that what it removes is all there is, and
+/// nothing of them appears later; the version that it expects keeps new ones away until its own commit.
+pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Result<Option<Commit>> {
+    let table = writing.table();
+    let partitioned = !table.partition_keys.is_empty();
+    let Target::Existing(read) = &writing.target else {
+        return Ok(Some(create(writing, files)));
+    };
+    let overwrite = writing.mode == Mode::Overwrite;
+    if files.is_empty() && (partitioned || !overwrite) {
+        return Ok(None);
+    }
+
+    let values: BTreeSet<&Vec<String>> = files.iter().filter_map(|file| file.partition.as_ref()).collect();
+    let filter = exact_filter(table.partition_keys.len(), &values);
+    let snapshot = writing.engine.catalog.snapshot(&table.database, &table.name, &filter).await?;
+    let existing: HashMap<Vec<String>, Partition> =
+        snapshot.partitions.into_iter().map(|partition| (partition.values.clone(), partition)).collect();
+    if !overwrite {
+        return Ok(Some(append(writing, files, &snapshot.table.table.parameters, &existing)));
+    }
+
+    if snapshot.table.version != read.version {
+        let (database, name) = (&table.database, &table.name);
+        return Err(Error::conflict(format!("table {database}.{name} was changed while it was being overwritten"))
+            .with_hint("run the statement again"));
+    }
+    roll_forward::finish_pending(&writing.engine, &snapshot.pending).await?;
+    let mut folders = BTreeSet::new();
+    if partitioned {
+        for values in values {
+            folders.insert(child_url(&writing.location, &partition_name(&table.partition_keys, values)));
+            let elsewhere = existing.get(values).and_then(|partition| partition.storage.location.as_deref());
+            folders.extend(elsewhere.map(|location| location.trim_end_matches('/').to_owned()));
+        }
+    } else {
+        folders.insert(writing.location.clone());
+    }
+    let mut remove_files = BTreeSet::new();
+    for folder in &folders {
+        remove_files.extend(visible_files(writing, folder).await?);
+    }
+    Ok(Some(replace(writing, files, &existing, read.version, remove_files.into_iter().collect())))
+}
+
+/// URLs of all files below a folder that readers see.
+async fn visible_files(writing: &Writing, folder: &str) -> Result<Vec<String>> {
+    let place = writing.engine.stores.place(folder)?;
+    let listed: Vec<_> = place
+        .store
+        .list(Some(&place.path))
+        .map_ok(|object| object.location)
+        .try_collect()
+        .await
+        .map_err(|error| files::store_error(error, folder))?;
+    let names = listed.iter().filter_map(|path| name_below(path.as_ref(), place.path.as_ref()));
+    Ok(names.filter(|name| is_visible(name)).map(|name| child_url(folder, name)).collect())
+}
+
+/// The rest of `path` below `folder`, which is empty for the root of a store.
+fn name_below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    if folder.is_empty() { Some(path) } else { path.strip_prefix(folder)?.strip_prefix('/') }
+}
+
+/// Whether other engines take a path below a table's folder for one of its files.
+fn is_visible(name: &str) -> bool {
+    !name.is_empty() && !name.split('/').any(|part| part.starts_with(['_', '.']))
+}
+
+fn create(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
+    let mut table = writing.table().clone();
+    let numbers = Numbers::by_partition(&files);
+    let mut commit = skeleton(writing, files);
+    if table.partition_keys.is_empty() {
+        table.parameters.extend(numbers.get(&None).copied().unwrap_or_default().parameters());
+    }
+    commit.add_partitions = new_partitions(writing, &numbers, &HashMap::new(), |numbers| numbers.parameters());
+    commit.create_table = Some(table);
+    commit
+}
+
+fn append(
+    writing: &Writing,
+    files: Vec<WrittenFile>,
+    table_parameters: &Parameters,
+    existing: &HashMap<Vec<String>, Partition>,
+) -> Commit {
+    let numbers = Numbers::by_partition(&files);
+    let mut commit = skeleton(writing, files);
+    // Partitions begin at nothing and are added to: another statement may have made the same one just before.
+    let zero = Numbers::default().parameters();
+    commit.add_partitions = new_partitions(writing, &numbers, existing, |_| zero.clone());
+    for (values, numbers) in numbers {
+        let Some(values) = values else {
+            commit.table_increments = numbers.increments(table_parameters);
+            commit.table_parameters.extend(without_column_statistics(table_parameters));
+            continue;
+        };
+        let known = existing.get(&values).map_or(&zero, |partition| &partition.parameters);
+        let aged: Parameters = without_column_statistics(known).into_iter().collect();
+        if !aged.is_empty() {
+            commit.partition_parameters.push((values.clone(), aged));
+        }
+        commit.partition_increments.push((values, numbers.increments(known)));
+    }
+    commit
+}
+
+fn replace(
+    writing: &Writing,
+    files: Vec<WrittenFile>,
+    existing: &HashMap<Vec<String>, Partition>,
+    version: i64,
+    remove_files: Vec<String>,
+) -> Commit {
+    let numbers = Numbers::by_partition(&files);
+    let mut commit = skeleton(writing, files);
+    commit.expected_version = Some(version);
+    commit.remove_files = remove_files;
+    commit.add_partitions = new_partitions(writing, &numbers, existing, |numbers| numbers.parameters());
+    if writing.table().partition_keys.is_empty() {
+        commit.table_parameters = numbers.get(&None).copied().unwrap_or_default().parameters();
+    }
+    for (values, numbers) in &numbers {
+        if let Some(values) = values
+            && existing.contains_key(values)
+        {
+            commit.partition_parameters.push((values.clone(), numbers.parameters()));
+        }
+    }
+    commit
+}
+
+fn skeleton(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
+    Commit {
+        id: writing.id.clone(),
+        database: writing.table().database.clone(),
+        table: writing.table().name.clone(),
+        version: 0,
+        expected_version: None,
+        create_table: None,
+        add_files: files.into_iter().map(|file| file.file).collect(),
+        remove_files: Vec::new(),
+        add_partitions: Vec::new(),
+        drop_partitions: Vec::new(),
+        table_parameters: Parameters::new(),
+        partition_parameters: Vec::new(),
+        table_increments: Vec::new(),
+        partition_increments: Vec::new(),
+    }
+}
+
+/// All partitions that get rows. Those that exist are named too, as they are: a statement that drops one just now must
+/// not leave the new rows without it.
+fn new_partitions(
+    writing: &Writing,
+    numbers: &BTreeMap<Option<Vec<String>>, Numbers>,
+    existing: &HashMap<Vec<String>, Partition>,
+    parameters: impl Fn(&Numbers) -> Parameters,
+) -> Vec<Partition> {
+    let table = writing.table();
+    let partitions = numbers.iter().filter_map(|(values, numbers)| Some((values.as_ref()?, numbers)));
+    partitions
+        .map(|(values, numbers)| match existing.get(values) {
+            Some(partition) => partition.clone(),
+            None => new_partition(table, &writing.location, values.clone(), parameters(numbers)),
+        })
+        .collect()
+}
+
+fn new_partition(table: &Table, table_location: &str, values: Vec<String>, parameters: Parameters) -> Partition {
+    let mut storage = table.storage.clone();
+    storage.location = Some(child_url(table_location, &partition_name(&table.partition_keys, &values)));
+    Partition { values, create_time_s: 0, last_access_time_s: 0, storage, parameters }
+}
+
+/// A filter that lets through the partitions with these values, and perhaps more.
+fn exact_filter(keys: usize, values: &BTreeSet<&Vec<String>>) -> PartitionFilter {
+    let of_key = |at: usize| {
+        let distinct: BTreeSet<&String> = values.iter().filter_map(|values| values.get(at)).collect();
+        (distinct.len() <= FILTER_VALUES_MAX).then(|| distinct.into_iter().cloned().collect())
+    };
+    PartitionFilter { values: (0..keys).map(of_key).collect() }
+}
+
+/// If Hive's mark claims that column statistics hold, the mark without that claim.
+fn without_column_statistics(parameters: &Parameters) -> Option<(String, String)> {
+    let mark = parameters.get(STATISTICS_ACCURATE).filter(|mark| mark.contains("COLUMN_STATS"))?;
+    let rest = if mark.contains("BASIC_STATS") { BASIC_STATISTICS } else { "{}" };
+    Some((STATISTICS_ACCURATE.to_owned(), rest.to_owned()))
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Numbers {
+    rows: u64,
+    files: u64,
+    bytes: u64,
+}
+
+impl Numbers {
+    fn by_partition(files: &[WrittenFile]) -> BTreeMap<Option<Vec<String>>, Self> {
+        let mut numbers: BTreeMap<Option<Vec<String>>, Self> = BTreeMap::new();
+        for file in files {
+            let of_partition = numbers.entry(file.partition.clone()).or_default();
+            of_partition.rows += file.rows;
+            of_partition.files += 1;
+            of_partition.bytes += file.bytes;
+        }
+        numbers
+    }
+
+    fn named(self) -> [(&'static str, u64); 3] {
+        [(NUM_ROWS, self.rows), (NUM_FILES, self.files), (TOTAL_SIZE, self.bytes)]
+    }
+
+    /// Parameters that state these numbers, of rows of which all else is unknown.
+    fn parameters(self) -> Parameters {
+        let mut parameters: Parameters =
+            self.named().into_iter().map(|(key, number)| (key.to_owned(), number.to_string())).collect();
+        parameters.insert(STATISTICS_ACCURATE.to_owned(), BASIC_STATISTICS.to_owned());
+        parameters
+    }
+
+    /// What to add to those numbers that `known` holds.
+    fn increments(self, known: &Parameters) -> Vec<(String, i64)> {
+        let known = self.named().into_iter().filter(|(key, _)| known.contains_key(*key));
+        known.map(|(key, number)| (key.to_owned(), i64::try_from(number).unwrap_or(i64::MAX))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tereza_catalog::model::Column;
+    use tereza_catalog::store::{StagedFile, Staging};
+
+    use super::*;
+
+    fn file(partition: Option<&[&str]>, rows: u64) -> WrittenFile {
+        let staging = Staging::Moved { url: "file:///t/_tereza/w/f".into() };
+        let partition = partition.map(|values| values.iter().map(|value| (*value).to_owned()).collect());
+        WrittenFile { file: StagedFile { target: "file:///t/f".into(), staging }, rows, bytes: 10 * rows, partition }
+    }
+
+    #[test]
+    fn numbers_are_those_of_each_partition() {
+        let files = [file(Some(&["a"]), 1), file(Some(&["b"]), 2), file(Some(&["a"]), 3)];
+        let numbers = Numbers::by_partition(&files);
+        assert_eq!(numbers[&Some(vec!["a".into()])], Numbers { rows: 4, files: 2, bytes: 40 });
+        assert_eq!(numbers[&Some(vec!["b".into()])], Numbers { rows: 2, files: 1, bytes: 20 });
+        assert_eq!(Numbers::by_partition(&[file(None, 5)])[&None].rows, 5);
+    }
+
+    #[test]
+    fn unknown_numbers_stay_unknown() {
+        let known = Parameters::from([(NUM_ROWS.into(), "7".into())]);
+        let numbers = Numbers { rows: 1, files: 1, bytes: 9 };
+        assert_eq!(numbers.increments(&known), [(NUM_ROWS.to_owned(), 1)]);
+        assert!(numbers.increments(&Parameters::new()).is_empty());
+        assert_eq!(numbers.parameters()[TOTAL_SIZE], "9");
+    }
+
+    #[test]
+    fn column_statistics_grow_old() {
+        let mark = |text: &str| Parameters::from([(STATISTICS_ACCURATE.into(), text.into())]);
+        let of = |text: &str| without_column_statistics(&mark(text)).map(|(_, value)| value);
+        assert_eq!(of(r#"{"BASIC_STATS":"true","COLUMN_STATS":{"a":"true"}}"#).as_deref(), Some(BASIC_STATISTICS));
+        assert_eq!(of(r#"{"COLUMN_STATS":{"a":"true"}}"#).as_deref(), Some("{}"));
+        assert_eq!(of(BASIC_STATISTICS), None);
+        assert_eq!(without_column_statistics(&Parameters::new()), None);
+    }
+
+    #[test]
+    fn partitions_are_found_by_their_exact_values_unless_there_are_too_many() {
+        let values: Vec<Vec<String>> =
+            (0..=FILTER_VALUES_MAX).map(|n| vec![n.to_string(), (n % 2).to_string()]).collect();
+        let filter = exact_filter(2, &values.iter().collect());
+        assert_eq!(filter.values, [None, Some(vec!["0".into(), "1".into()])]);
+        assert_eq!(exact_filter(0, &BTreeSet::new()), PartitionFilter::default());
+    }
+
+    #[test]
+    fn a_new_partition_lies_below_the_table_under_hives_name() {
+        let key = |name: &str| Column { name: name.into(), type_name: "string".into(), comment: None };
+        let table = Table {
+            database: "d".into(),
+            name: "t".into(),
+            kind: tereza_catalog::model::TableKind::Managed,
+            owner: None,
+            create_time_s: 0,
+            last_access_time_s: 0,
+            retention: 0,
+            storage: Default::default(),
+            partition_keys: vec![key("ds"), key("k")],
+            parameters: Parameters::new(),
+            view_original_text: None,
+            view_expanded_text: None,
+        };
+        let values = vec!["a/b".to_owned(), tereza_catalog::model::DEFAULT_PARTITION.to_owned()];
+        let partition = new_partition(&table, "s3://b/t/", values, Parameters::new());
+        let location = partition.storage.location.unwrap();
+        assert_eq!(location, "s3://b/t/ds=a%2Fb/k=__HIVE_DEFAULT_PARTITION__");
+    }
+
+    #[test]
+    fn hidden_files_are_not_the_tables() {
+        assert_eq!(name_below("w/t/ds=1/f", "w/t"), Some("ds=1/f"));
+        assert_eq!(name_below("w/t2/f", "w/t"), None);
+        assert_eq!(name_below("f", ""), Some("f"));
+        assert!(is_visible("part-0.parquet") && is_visible("ds=1/part-0"));
+        assert!(!is_visible("_tereza/w/f") && !is_visible("ds=1/.crc") && !is_visible(""));
+    }
+}

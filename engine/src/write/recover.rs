@@ -1,0 +1,79 @@
+//! What a process does for those that died: commits are rolled forward, writes that never committed are removed.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tereza_catalog::store::{StagedFile, Staging, Write};
+use tereza_runtime::{Error, Result};
+
+use super::{files, roll_forward};
+use crate::engine::Engine;
+
+/// Finished commits are kept this long, for readers that ask what happened since they last looked.
+const JOURNAL_MS: i64 = 60 * 60 * 1000;
+/// Requests to an object store at once.
+const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+
+/// Finishes what dead processes left: rolls committed writes forward and removes what never committed.
+///
+/// To be called by the one process that holds the catalog: all writes of other owners count as dead. What fails is logged
+/// and left for the next time, the rest is done; the first error is returned.
+pub(crate) async fn recover(engine: &Engine) -> Result<()> {
+    let mut first = Ok(());
+    for commit in engine.catalog.pending_commits().await? {
+        let finished = roll_forward::finish(engine, &commit).await;
+        keep_first(&mut first, finished, "commit", &commit.id);
+    }
+    for write in engine.catalog.abandoned_writes(&engine.process_id).await? {
+        let removed = remove(engine, &write).await;
+        keep_first(&mut first, removed, "write", &write.id);
+    }
+    engine.catalog.forget_commits(engine.clock.unix_ms() - JOURNAL_MS).await?;
+    first
+}
+
+/// Removes what one write staged, if it has begun and not committed, and forgets it.
+pub(super) async fn remove_write(engine: &Engine, id: &str) -> Result<()> {
+    // No process has the empty id, so these are the writes of all.
+    let writes = engine.catalog.abandoned_writes("").await?;
+    match writes.iter().find(|write| write.id == id) {
+        Some(write) => remove(engine, write).await,
+        None => Ok(()),
+    }
+}
+
+async fn remove(engine: &Engine, write: &Write) -> Result<()> {
+    let removals = write.staged.clone().into_iter().map(|file| remove_staged(engine, file));
+    stream::iter(removals).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect::<()>().await?;
+    engine.catalog.end_write(&write.id).await
+}
+
+async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
+    match file.staging {
+        Staging::Moved { url } => {
+            let path = files::local_path(&engine.stores.place(&url)?)?;
+            files::blocking(move || {
+                files::remove_all(std::slice::from_ref(&path)).map_err(|error| files::io_error(error, &path))?;
+                files::remove_staging_folders([path]);
+                Ok(())
+            })
+            .await
+        }
+        Staging::Upload { upload_id, .. } => {
+            let place = engine.stores.place(&file.target)?;
+            let Some(uploads) = &place.uploads else {
+                return Err(Error::internal(format!("{} is an upload in a store that has none", file.target)));
+            };
+            match uploads.abort_multipart(&place.path, &upload_id).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(files::store_error(error, &file.target)),
+            }
+        }
+    }
+}
+
+fn keep_first(first: &mut Result<()>, outcome: Result<()>, what: &str, id: &str) {
+    let Err(error) = outcome else { return };
+    tracing::warn!(id, %error, "{what} is left as it is until the next recovery");
+    if first.is_ok() {
+        *first = Err(error.context(format!("{what} {id}")));
+    }
+}

@@ -1,0 +1,430 @@
+//! What can be set, what it is when nobody sets it, and where it may be set.
+//!
+//! Layers, each over the one before: defaults, a file (`tereza.toml`), the environment (`TEREZA__SECTION__KEY`),
+//! `--set section.key=value`, and the flags of a command. A key that does not exist is refused together with the name
+//! that is nearest to it; a value that cannot be is refused with what was expected.
+//!
+//! Names end in their unit: `_ms` milliseconds, `_bytes`, `_rows`, `_max` a count. A `_bytes` value may also be text
+//! such as `"512MB"` or `"2GiB"`.
+//!
+//! ```toml
+//! [data]
+//! dir = "/var/lib/tereza"
+//!
+//! [engine]
+//! memory_limit_bytes = "2GiB"
+//!
+//! [s3]
+//! endpoint = "http://127.0.0.1:9000"
+//! allow_http = true
+//! access_key = "minio"
+//! secret_key = "a secret"
+//!
+//! [s3.buckets.logs]          # the bucket `logs` lies elsewhere; what is not said here is as in [s3]
+//! endpoint = "https://logs.example.org"
+//! ```
+
+mod layers;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::layers::size_bytes;
+pub use self::secret::{MASK, Secret, without_passwords};
+use crate::{Error, Result};
+
+/// The settings file that is read from the working folder when no other is named.
+pub const FILE_NAME: &str = "tereza.toml";
+
+/// Everything that can be set. Printing it (`Debug`, [`Settings::show`]) never shows a secret.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Where the process keeps what it owns.
+    pub data: Data,
+    /// Addresses it serves.
+    pub listen: Listen,
+    /// Where names are kept.
+    pub catalog: Catalog,
+    /// Where the files of tables are kept.
+    pub warehouse: Warehouse,
+    /// How object stores are reached.
+    pub s3: S3,
+    /// How statements run.
+    pub engine: Engine,
+    /// How clients are served.
+    pub gateway: Gateway,
+    /// What is logged.
+    pub log: Log,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// Where the process keeps what it owns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Data {
+    /// The data folder, made on start. One process at a time has it.
+    pub dir: PathBuf,
+}
+
+/// Addresses the process serves. Port 0 means any free port; the chosen one is printed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listen {
+    /// The address every port is bound on.
+    pub ip: IpAddr,
+    /// Port of Flight SQL (gRPC).
+    pub flight_sql: u16,
+    /// Port of `/healthz`, `/readyz` and `/metrics` (HTTP).
+    pub console: u16,
+}
+
+/// Where names are kept.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Catalog {
+    /// `sqlite:<path>`; empty means `catalog.db` in the data folder.
+    pub url: String,
+}
+
+/// Where the files of tables are kept that name no location.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Warehouse {
+    /// A folder, or a URL such as `s3://bucket/warehouse`; empty means `warehouse` in the data folder.
+    pub url: String,
+}
+
+/// How object stores are reached.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct S3 {
+    /// For every bucket that has no section of its own.
+    #[serde(flatten)]
+    pub defaults: S3Connection,
+    /// For single buckets, by name: what is not set there is as in `s3`.
+    pub buckets: BTreeMap<String, S3Connection>,
+}
+
+/// How one object store is reached.
+///
+/// The time limits together make an absent or silent server an error within 30 s: the last try starts before
+/// `retry_timeout_ms` has passed and takes at most `request_timeout_ms`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct S3Connection {
+    /// `http://…` or `https://…` of the server; empty means Amazon's for the region.
+    pub endpoint: String,
+    /// Region in signatures.
+    pub region: String,
+    /// Access key; empty, with an empty secret key, means requests are not signed.
+    pub access_key: Secret,
+    /// Secret key.
+    pub secret_key: Secret,
+    /// Token of temporary credentials, or empty.
+    pub session_token: Secret,
+    /// Whether the bucket is in the path of requests (MinIO) and not in the host's name.
+    pub path_style: bool,
+    /// Whether an endpoint without TLS is allowed.
+    pub allow_http: bool,
+    /// Retries of one request; 0 means none.
+    pub retries_max: u32,
+    /// No retry starts later than this after the first try.
+    pub retry_timeout_ms: u64,
+    /// For the connection to stand.
+    pub connect_timeout_ms: u64,
+    /// For one try of one request, with its body.
+    pub request_timeout_ms: u64,
+}
+
+/// How statements run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Engine {
+    /// Memory that statements may use together; 0 means `memory_fraction` of what the process may use.
+    pub memory_limit_bytes: u64,
+    /// Part of the memory of the process (its cgroup's limit, else the machine's) that statements may use.
+    pub memory_fraction: f64,
+    /// Folder for what does not fit in memory; empty means `spill` in the data folder.
+    pub spill_dir: PathBuf,
+    /// What may lie in that folder at once; 0 means nothing is spilled.
+    pub spill_limit_bytes: u64,
+    /// Degree of parallelism of a statement; 0 means the number of cores.
+    pub target_partitions: usize,
+    /// Rows of a batch.
+    pub batch_size_rows: usize,
+    /// Sessions open at once.
+    pub sessions_max: usize,
+    /// A session is closed that was not used for so long.
+    pub session_idle_ms: u64,
+    /// Statements running at once; more wait for their turn.
+    pub queries_max: usize,
+    /// Finished statements that `system.runtime.queries` remembers.
+    pub query_history_max: usize,
+    /// Cache of Parquet footers, and as much again of their statistics; 0 means none.
+    pub footer_cache_bytes: u64,
+}
+
+/// How clients are served, whatever their protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gateway {
+    /// Connections open at once; one more is refused.
+    pub connections_max: usize,
+    /// Requests that one connection may have open at once; a client waits with the next.
+    pub requests_per_connection_max: u32,
+    /// A connection is closed that has not made its first request (TLS included) after this.
+    pub connection_setup_ms: u64,
+    /// Results are cut into messages of about this size; many clients refuse more than 4 MiB.
+    pub message_limit_bytes: usize,
+    /// Size of one message from a client.
+    pub request_limit_bytes: usize,
+    /// A statement is cancelled whose client neither reads nor writes for so long.
+    pub stream_idle_timeout_ms: u64,
+    /// A result that nobody fetched is dropped after this.
+    pub ticket_ttl_ms: u64,
+    /// Results waiting to be fetched, of all clients.
+    pub tickets_max: usize,
+    /// Batches kept of a statement that a client polls.
+    pub poll_buffer_batches: usize,
+    /// Prepared statements of one session.
+    pub prepared_max: usize,
+    /// Rows of parameters bound to one prepared statement.
+    pub parameter_rows_max: usize,
+    /// Memory of the parameters bound to one prepared statement.
+    pub parameters_limit_bytes: usize,
+    /// A token, or a session without one, ends that was not used for so long.
+    pub token_ttl_ms: u64,
+    /// Whether results keep the types Utf8View and BinaryView, which not every client reads.
+    pub views: bool,
+    /// Users with their passwords; none means that everybody is let in.
+    pub users: BTreeMap<String, Secret>,
+    /// PEM file with the server's certificate chain; empty means no TLS.
+    pub tls_cert: PathBuf,
+    /// PEM file with the key of the certificate.
+    pub tls_key: PathBuf,
+}
+
+/// What is logged, on standard error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// Levels, as in `info` or `warn,tereza_engine=debug`.
+    pub filter: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of text.
+    #[default]
+    Human,
+    /// A line of JSON.
+    Json,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shutdown {
+    /// What runs may finish for so long after the first SIGTERM or SIGINT; 0 means not at all.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: "tereza-data".into() }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { ip: Ipv4Addr::LOCALHOST.into(), flight_sql: 32010, console: 7070 }
+    }
+}
+
+impl Default for S3Connection {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            region: "us-east-1".into(),
+            access_key: Secret::default(),
+            secret_key: Secret::default(),
+            session_token: Secret::default(),
+            path_style: true,
+            allow_http: false,
+            retries_max: 5,
+            retry_timeout_ms: 10_000,
+            connect_timeout_ms: 4_000,
+            request_timeout_ms: 15_000,
+        }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: 0,
+            memory_fraction: 0.7,
+            spill_dir: PathBuf::new(),
+            spill_limit_bytes: 100 << 30,
+            target_partitions: 0,
+            batch_size_rows: 8192,
+            sessions_max: 1_000,
+            session_idle_ms: 30 * 60 * 1_000,
+            queries_max: 64,
+            query_history_max: 1_000,
+            footer_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000,
+            requests_per_connection_max: 256,
+            connection_setup_ms: 30_000,
+            message_limit_bytes: 2 << 20,
+            request_limit_bytes: 64 << 20,
+            stream_idle_timeout_ms: 5 * 60 * 1_000,
+            ticket_ttl_ms: 5 * 60 * 1_000,
+            tickets_max: 1_000,
+            poll_buffer_batches: 16,
+            prepared_max: 1_000,
+            parameter_rows_max: 100_000,
+            parameters_limit_bytes: 64 << 20,
+            token_ttl_ms: 60 * 60 * 1_000,
+            views: false,
+            users: BTreeMap::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Human }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_timeout_ms: 30_000 }
+    }
+}
+
+/// Where settings come from, besides the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A settings file that must be there.
+    pub file: Option<PathBuf>,
+    /// A folder in which [`FILE_NAME`] is read, if it is there and `file` names none.
+    pub folder: Option<PathBuf>,
+    /// Environment variables; those that do not begin with `TEREZA__` are not looked at.
+    pub env: Vec<(OsString, OsString)>,
+    /// `section.key=value`, in order.
+    pub set: Vec<String>,
+    /// Flags that have a setting of their own.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that was given and the setting that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// As it is typed: `--data`.
+    pub name: &'static str,
+    /// The setting: `data.dir`.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+}
+
+impl Sources {
+    /// The working folder's file (unless `file` names another) and the environment of this process.
+    pub fn of_process(file: Option<PathBuf>, set: Vec<String>) -> Self {
+        Self { file, folder: Some(PathBuf::from(".")), env: std::env::vars_os().collect(), set, flags: Vec::new() }
+    }
+
+    /// Adds a flag, if it was given.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, key: &'static str, value: Option<impl ToString>) -> Self {
+        self.flags.extend(value.map(|value| Flag { name, key, value: value.to_string() }));
+        self
+    }
+}
+
+impl Settings {
+    /// Joins all layers. Errors are of kind `InvalidInput` and name the layer, the key and what was expected.
+    ///
+    /// Paths that were left empty are filled in, and those in the data folder are absolute.
+    pub fn load(sources: &Sources) -> Result<Self> {
+        layers::load(sources)?.resolved()
+    }
+
+    /// The defaults on the data folder `dir`, with every port 0: for tests and for embedding.
+    pub fn in_folder(dir: impl Into<PathBuf>) -> Result<Self> {
+        let mut settings = Self { data: Data { dir: dir.into() }, ..Self::default() };
+        settings.listen.flight_sql = 0;
+        settings.listen.console = 0;
+        settings.resolved()
+    }
+
+    /// The settings as a TOML file, with secrets and the passwords of URLs as `***`.
+    pub fn show(&self) -> Result<String> {
+        let text = toml::to_string(self)
+            .map_err(|error| Error::internal("the settings cannot be written as TOML").with_source(error))?;
+        Ok(without_passwords(&text))
+    }
+
+    /// Fills in the paths that follow from the data folder.
+    fn resolved(mut self) -> Result<Self> {
+        let dir = std::path::absolute(&self.data.dir)
+            .map_err(|error| Error::invalid_input("data.dir: expected the path of a folder").with_source(error))?;
+        if self.catalog.url.is_empty() {
+            self.catalog.url = format!("sqlite:{}", utf8(&dir.join("catalog.db"))?);
+        }
+        if self.warehouse.url.is_empty() {
+            self.warehouse.url = utf8(&dir.join("warehouse"))?;
+        }
+        if self.engine.spill_dir.as_os_str().is_empty() {
+            self.engine.spill_dir = dir.join("spill");
+        }
+        self.data.dir = dir;
+        Ok(self)
+    }
+}
+
+impl S3 {
+    /// How the bucket is reached.
+    pub fn bucket(&self, name: &str) -> &S3Connection {
+        self.buckets.get(name).unwrap_or(&self.defaults)
+    }
+}
+
+impl Engine {
+    /// Degree of parallelism of a statement, at least 1.
+    pub fn partitions(&self) -> usize {
+        match self.target_partitions {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            partitions => partitions,
+        }
+    }
+}
+
+fn utf8(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::invalid_input(format!("data.dir = '{}': expected a path in UTF-8", path.display())))
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what the tests need besides Rust, once, into one folder outside the repository: a real MinIO, a Python with the
+# judges and clients, and the Arrow Flight SQL JDBC driver. What cannot be had is said; `cargo test` then says which tests
+# it could not run, and fails for it when CI=true.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+home=${TEREZA_TEST_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tereza}
+minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
+jdbc_version=18.3.0
+missing=()
+
+mkdir -p "$home/bin" "$home/jars"
+
+# Debian's packages, only when a tool is missing and this user may install.
+need=()
+command -v python3 >/dev/null || need+=(python3 python3-venv)
+command -v go >/dev/null || need+=(golang-go)
+command -v java >/dev/null || need+=(default-jdk-headless)
+command -v mvn >/dev/null || need+=(maven)
+if ((${#need[@]})) && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+  echo "installing ${need[*]}"
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends "${need[@]}" || true
+fi
+
+if [ ! -x "$home/bin/minio-$minio_version" ]; then
+  echo "building MinIO $minio_version (some minutes, once)"
+  if GOBIN="$home/bin" go install -ldflags "-s -w" "github.com/minio/minio@$minio_version"; then
+    mv "$home/bin/minio" "$home/bin/minio-$minio_version"
+  else
+    missing+=("MinIO (go install failed)")
+  fi
+fi
+[ -x "$home/bin/minio-$minio_version" ] && ln -sfn "minio-$minio_version" "$home/bin/minio"
+
+requirements=tests/support/requirements.txt
+if ! cmp -s "$requirements" "$home/venv/requirements.txt"; then
+  echo "installing the tests' Python packages"
+  if python3 -m venv "$home/venv" && "$home/venv/bin/pip" install -q --disable-pip-version-check -r "$requirements"; then
+    cp "$requirements" "$home/venv/requirements.txt"
+  else
+    missing+=("Python packages (venv or pip failed)")
+  fi
+fi
+
+jar="$home/jars/flight-sql-jdbc-driver-$jdbc_version.jar"
+if [ ! -f "$jar" ]; then
+  echo "fetching the Flight SQL JDBC driver $jdbc_version"
+  plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+  artifact=org.apache.arrow:flight-sql-jdbc-driver:$jdbc_version
+  mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$home/jars" || missing+=("JDBC driver (mvn failed)")
+fi
+[ -f "$jar" ] && ln -sfn "$(basename "$jar")" "$home/jars/flight-sql-jdbc-driver.jar"
+
+for what in "${missing[@]}"; do echo "MISSING: $what" >&2; done
+if ((${#missing[@]})) && [ "${CI:-}" = true ]; then exit 1; fi
+exit 0

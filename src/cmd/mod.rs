@@ -1,0 +1,89 @@
+//! The commands, one file each, and what they share: the flags that set settings, and the exit status.
+
+mod bench;
+pub(crate) mod client;
+mod config;
+mod sql;
+mod up;
+
+use std::path::PathBuf;
+
+use tereza_runtime::settings::Sources;
+use tereza_runtime::{Error, ErrorKind, Result, Settings};
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Run every role in this process until SIGTERM or Ctrl-C
+    Up(up::Args),
+    /// Run SQL: in this process, or on a server with --url
+    Sql(sql::Args),
+    /// Measure speed and check answers
+    Bench(bench::Args),
+    /// Show or check the settings
+    Config(config::Args),
+}
+
+impl Command {
+    /// Runs it to its end.
+    pub(crate) async fn run(self) -> Result<ExitStatus> {
+        match self {
+            Self::Up(args) => up::run(args).await,
+            Self::Sql(args) => sql::run(args).await,
+            Self::Bench(args) => bench::run(args).await,
+            Self::Config(args) => config::run(args),
+        }
+    }
+}
+
+/// What a process ends with; scripts rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// It is done.
+    Done = 0,
+    /// The statement or job failed.
+    Failed = 1,
+    /// Wrong usage: flags, settings.
+    Usage = 2,
+    /// The server cannot be reached.
+    Unreachable = 3,
+    /// Ctrl-C: 128 and the number of SIGINT.
+    Interrupted = 130,
+}
+
+impl ExitStatus {
+    /// For an error that ends a command. What a statement of the user's does wrong is its command's own to report.
+    pub(crate) fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidInput => Self::Usage,
+            ErrorKind::Unavailable => Self::Unreachable,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// The flags of every command that runs in this process on settings.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SettingsArgs {
+    /// Data folder (setting data.dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Settings file; without it ./tereza.toml, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, over file and environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl SettingsArgs {
+    /// Where the settings come from, for further flags to be added.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources::of_process(self.config.clone(), self.set.clone()).flag("--data", "data.dir", self.data.as_ref())
+    }
+
+    /// The settings of this process.
+    pub(crate) fn load(&self) -> Result<Settings> {
+        Settings::load(&self.sources())
+    }
+}

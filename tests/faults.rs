@@ -1,0 +1,333 @@
+//! Writers that die. At every step of the commit, and at random moments, a table shows all of a statement or nothing of
+//! it, to Tereza and to a reader that knows nothing of Tereza, and the next start leaves no trace of the dead one.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+use tereza_engine::fail_point;
+use tereza_runtime::{clock, ids};
+
+use crate::support::{self, Minio, Python};
+
+/// `abort`, as the fail points do it.
+const SIGABRT: i32 = 6;
+/// Kills of a long INSERT at random moments.
+const KILLS: u64 = 8;
+/// The rows that statements write, in a table with two columns and a partition key with five values, one with a space.
+const ROWS: &str = "SELECT o_orderkey AS k, o_totalprice AS price, o_orderpriority AS priority FROM tpch.tiny.orders";
+const HALF: &str = "WHERE o_orderkey % 2 = 0";
+
+#[test]
+fn a_write_on_files_that_dies_at_any_step_is_all_or_nothing() {
+    if let Some(world) = World::on_files() {
+        world.die_at_every_step();
+    }
+}
+
+#[test]
+fn a_write_on_minio_that_dies_at_any_step_is_all_or_nothing() {
+    if let Some(world) = World::on_minio() {
+        world.die_at_every_step();
+    }
+}
+
+#[test]
+fn an_insert_on_files_that_is_killed_at_random_moments_is_all_or_nothing() {
+    if let Some(world) = World::on_files() {
+        world.kill_at_random();
+    }
+}
+
+#[test]
+fn an_insert_on_minio_that_is_killed_at_random_moments_is_all_or_nothing() {
+    if let Some(world) = World::on_minio() {
+        world.kill_at_random();
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Insert,
+    Create,
+    Overwrite,
+}
+
+/// Number of rows and sum of their keys.
+type Numbers = (i64, i64);
+
+/// One data folder, with its warehouse on files or in a bucket of its own.
+struct World {
+    data: TempDir,
+    bucket: Option<(&'static Minio, String)>,
+    python: Python,
+}
+
+/// What is there without Tereza's help.
+#[derive(Debug, Deserialize)]
+struct Look {
+    /// Rows of all visible Parquet files of the table, and the sum of their keys.
+    numbers: Numbers,
+    /// Visible files in the folder of a table that the catalog does not know.
+    strays: Vec<String>,
+    /// Files below any `_tereza` folder.
+    staged: Vec<String>,
+    /// Rows of `TZ_WRITES`.
+    writes: u64,
+    /// Object names that the catalog's journal and writes hold.
+    keys: Vec<String>,
+    /// Uploads that are neither completed nor aborted, of those objects and the ones asked for.
+    uploads: Vec<String>,
+}
+
+impl World {
+    fn on_files() -> Option<Self> {
+        Some(Self { data: tempfile::tempdir().unwrap(), bucket: None, python: support::python()? })
+    }
+
+    fn on_minio() -> Option<Self> {
+        let (minio, python) = (support::minio()?, support::python()?);
+        let bucket = minio.fresh_bucket();
+        Some(Self { data: tempfile::tempdir().unwrap(), bucket: Some((minio, bucket)), python })
+    }
+
+    fn die_at_every_step(&self) {
+        let half = numbers(&self.sql(&[&format!("SELECT count(*), sum(k) FROM ({ROWS} {HALF}) AS h")]));
+        let all = numbers(&self.sql(&[&format!("SELECT count(*), sum(k) FROM ({ROWS}) AS h")]));
+        assert!(0 < half.0 && half.0 < all.0, "{half:?} of {all:?}");
+        let steps = fail_point::BEFORE_COMMIT_POINT.map(|step| (step, false)).into_iter();
+        for (step, is_committed) in steps.chain(fail_point::AFTER_COMMIT_POINT.map(|step| (step, true))) {
+            for kind in [Kind::Insert, Kind::Create, Kind::Overwrite] {
+                let case = format!("{kind:?} dies at {step}");
+                let table = format!("{kind:?}_{step}").to_lowercase().replace('-', "_");
+                let before = if matches!(kind, Kind::Create) { (0, 0) } else { all };
+                if !matches!(kind, Kind::Create) {
+                    self.create(&table);
+                    self.sql(&[&format!("INSERT INTO {table} {ROWS}")]);
+                }
+                let (statement, after) = match kind {
+                    Kind::Insert => (format!("INSERT INTO {table} {ROWS} {HALF}"), (all.0 + half.0, all.1 + half.1)),
+                    Kind::Create => (format!("CREATE TABLE {table} AS {ROWS} {HALF}"), half),
+                    Kind::Overwrite => (format!("INSERT OVERWRITE {table} {ROWS} {HALF}"), half),
+                };
+
+                let died = self.run(&[&statement], Some(step));
+                assert_eq!(died.status.signal(), Some(SIGABRT), "{case}: {died:?}");
+                let corpse = self.look(&table, &[]);
+                if !is_committed {
+                    assert_eq!(corpse.numbers, before, "{case}: visible before the commit");
+                }
+                if self.bucket.is_some() && [fail_point::AFTER_STAGE, fail_point::AFTER_COMMIT].contains(&step) {
+                    assert!(!corpse.uploads.is_empty(), "{case}: the uploads that must go are not found");
+                }
+
+                let expected = if is_committed { after } else { before };
+                assert_eq!(self.numbers_of(&table), expected, "{case}");
+                self.check_nothing_is_left(&case, &table, expected, &corpse.keys);
+            }
+        }
+    }
+
+    fn kill_at_random(&self) {
+        let seed = std::env::var("TEREZA_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed: u64 = seed.unwrap_or_else(|| ids::jitter(u64::MAX));
+        eprintln!("TEREZA_TEST_SEED={seed}");
+        self.create("killed");
+        let insert = format!("INSERT INTO killed {}", ROWS.replace("tiny", "sf1"));
+        let began = clock::now();
+        self.sql(&[&insert]);
+        let whole = began.elapsed();
+        let one = self.numbers_of("killed");
+        assert!(one.0 > 0);
+
+        let mut expected = one;
+        for round in 0..KILLS {
+            let delay = whole.mul_f64(fraction(seed, round));
+            let case = format!("seed {seed}, round {round}, killed after {delay:?} of {whole:?}");
+            let has_ended = self.run_for(&insert, delay);
+            let corpse = self.look("killed", &[]);
+            let now = self.numbers_of("killed");
+            let with_it = (expected.0 + one.0, expected.1 + one.1);
+            assert!(now == with_it || (now == expected && !has_ended), "{case}: {now:?} after {expected:?}");
+            expected = now;
+            self.check_nothing_is_left(&case, "killed", expected, &corpse.keys);
+        }
+    }
+
+    /// After Tereza has opened the data once more: another reader sees the same rows, and no trace is left.
+    fn check_nothing_is_left(&self, case: &str, table: &str, expected: Numbers, keys: &[String]) {
+        let look = self.look(table, keys);
+        assert_eq!(look.numbers, expected, "{case}: another reader sees other rows");
+        assert!(look.strays.is_empty(), "{case}: {:?}", look.strays);
+        assert!(look.staged.is_empty(), "{case}: {:?}", look.staged);
+        assert!(look.uploads.is_empty(), "{case}: {:?}", look.uploads);
+        assert_eq!(look.writes, 0, "{case}: writes in the catalog");
+    }
+
+    fn create(&self, table: &str) {
+        self.sql(&[&format!("CREATE TABLE {table} (k BIGINT, price DOUBLE) PARTITIONED BY (priority STRING)")]);
+    }
+
+    /// The numbers of a table in Tereza's eyes; nothing for one that does not exist.
+    fn numbers_of(&self, table: &str) -> Numbers {
+        let exists = format!("SELECT count(*), 0 FROM information_schema.tables WHERE table_name = '{table}'");
+        if numbers(&self.sql(&[&exists])).0 == 0 {
+            return (0, 0);
+        }
+        numbers(&self.sql(&[&format!("SELECT count(*), coalesce(sum(k), 0) FROM {table}")]))
+    }
+
+    /// Runs statements that must succeed and returns what they print.
+    fn sql(&self, statements: &[&str]) -> String {
+        let output = self.run(statements, None);
+        assert!(output.status.success(), "{statements:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn run(&self, statements: &[&str], fail_point: Option<&str>) -> Output {
+        let mut command = self.command(statements);
+        if let Some(name) = fail_point {
+            command.env(fail_point::VARIABLE, name);
+        }
+        command.output().unwrap()
+    }
+
+    /// Runs a statement and kills its process after `delay`. Returns whether it had succeeded before.
+    fn run_for(&self, statement: &str, delay: Duration) -> bool {
+        let mut child = self.command(&[statement]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let (ended, at_end) = mpsc::sync_channel(1);
+        let reader = std::thread::spawn(move || {
+            let _ = stdout.read_to_end(&mut Vec::new());
+            let _ = ended.send(());
+        });
+        // The end of its output is the end of the process, whichever comes first.
+        let _ = at_end.recv_timeout(delay);
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        reader.join().unwrap();
+        status.success()
+    }
+
+    fn command(&self, statements: &[&str]) -> Command {
+        let mut command = support::tereza();
+        command.arg("sql").arg("--data").arg(self.data.path()).args(["--format", "csv"]);
+        for statement in statements {
+            command.args(["-c", statement]);
+        }
+        if let Some((minio, bucket)) = &self.bucket {
+            command
+                .env("TEREZA__WAREHOUSE__URL", format!("s3://{bucket}/warehouse"))
+                .env("TEREZA__S3__ENDPOINT", &minio.endpoint)
+                .env("TEREZA__S3__ACCESS_KEY", &minio.access_key)
+                .env("TEREZA__S3__SECRET_KEY", &minio.secret_key)
+                .env("TEREZA__S3__ALLOW_HTTP", "true");
+        }
+        command
+    }
+
+    fn look(&self, table: &str, keys: &[String]) -> Look {
+        let data = self.data.path().to_str().unwrap();
+        let bucket = self.bucket.as_ref().map(|(minio, bucket)| {
+            let (access_key, secret_key) = (&minio.access_key, &minio.secret_key);
+            serde_json::json!({
+                "endpoint": minio.endpoint, "access_key": access_key, "secret_key": secret_key, "name": bucket,
+            })
+        });
+        let request = serde_json::json!({ "data": data, "table": table, "bucket": bucket, "keys": keys });
+        let printed = self.python.run(LOOK, &[&request.to_string()]);
+        serde_json::from_str(printed.trim()).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+}
+
+/// The last line of CSV with two whole numbers.
+fn numbers(csv: &str) -> Numbers {
+    let line = csv.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let parsed = line.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    parsed.unwrap_or_else(|| panic!("expected two numbers, got {csv:?}"))
+}
+
+/// A number from 0 to 1, the same for the same seed and round (SplitMix64).
+fn fraction(seed: u64, round: u64) -> f64 {
+    let mut z = seed.wrapping_add((round + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Looks at catalog and files with sqlite3, pyarrow and boto3. MinIO lists uploads by the exact name of their object only,
+/// so the names come from the catalog's own tables.
+const LOOK: &str = r#"
+import json, os, re, sqlite3, sys
+import pyarrow.compute as pc
+import pyarrow.fs as fs
+import pyarrow.parquet as pq
+
+ask = json.loads(sys.argv[1])
+bucket = ask["bucket"]
+
+catalog = sqlite3.connect(os.path.join(ask["data"], "catalog.db"))
+location = catalog.execute(
+    "SELECT s.LOCATION FROM TBLS t JOIN SDS s ON t.SD_ID = s.SD_ID WHERE t.TBL_NAME = ?", (ask["table"],)).fetchone()
+writes = catalog.execute("SELECT count(*) FROM TZ_WRITES").fetchone()[0]
+keys = set(ask["keys"])
+if bucket:
+    object_name = re.compile("s3a?://" + re.escape(bucket["name"]) + "/([^\"\\\\]+?\\.parquet)")
+    tables = [name for (name,) in catalog.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        if table.startswith("TZ_"):
+            for row in catalog.execute(f'SELECT * FROM "{table}"'):
+                for cell in row:
+                    if isinstance(cell, bytes):
+                        cell = cell.decode("utf-8", "replace")
+                    if isinstance(cell, str):
+                        keys.update(object_name.findall(cell))
+catalog.close()
+
+if bucket:
+    host = bucket["endpoint"].split("://")[1]
+    files = fs.S3FileSystem(endpoint_override=host, scheme="http", region="us-east-1",
+                            access_key=bucket["access_key"], secret_key=bucket["secret_key"])
+    root = bucket["name"] + "/warehouse"
+else:
+    files = fs.LocalFileSystem()
+    root = os.path.join(ask["data"], "warehouse")
+found = files.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+paths = [info.path for info in found if info.type == fs.FileType.File]
+
+def hidden(path):
+    return any(part[:1] in ("_", ".") for part in path[len(root):].split("/") if part)
+
+rows, total, strays = 0, 0, []
+if location:
+    folder = re.sub("^(s3a?://|file:/*(?=/))", "", location[0]).rstrip("/") + "/"
+    for path in paths:
+        if path.startswith(folder) and not hidden(path):
+            column = pq.read_table(path, columns=["k"], filesystem=files, partitioning=None).column("k")
+            rows += len(column)
+            total += pc.sum(column).as_py() or 0
+else:
+    strays = [path for path in paths if "/" + ask["table"] + "/" in path and not hidden(path)]
+
+uploads = []
+if bucket:
+    import boto3
+    s3 = boto3.client("s3", endpoint_url=bucket["endpoint"], region_name="us-east-1",
+                      aws_access_key_id=bucket["access_key"], aws_secret_access_key=bucket["secret_key"])
+    for key in sorted(keys):
+        listed = s3.list_multipart_uploads(Bucket=bucket["name"], Prefix=key)
+        uploads += [upload["Key"] for upload in listed.get("Uploads", [])]
+
+print(json.dumps({
+    "numbers": [rows, total],
+    "strays": strays,
+    "staged": [path for path in paths if "/_tereza/" in path],
+    "writes": writes,
+    "keys": sorted(keys),
+    "uploads": uploads,
+}))
+"#;

@@ -1,0 +1,337 @@
+//! The real components that tests run against, and the program itself.
+//!
+//! `scripts/test-setup.sh` installs them once into one folder. A component that is not there is reported in the summary of
+//! `make test`, and fails the test that asked for it when `CI=true`: a green run in CI is a run with everything.
+
+#![expect(clippy::disallowed_methods, reason = "tests wait for real processes by the machine's clock")]
+
+pub mod flight;
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// No wait is longer than this.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder that `scripts/test-setup.sh` fills.
+fn home() -> PathBuf {
+    if let Some(home) = std::env::var_os("TEREZA_TEST_HOME") {
+        return home.into();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))
+    });
+    cache.unwrap_or_default().join("tereza")
+}
+
+/// Says that a component is missing; fails the test under `CI=true`.
+fn missing(component: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{component} is missing; run scripts/test-setup.sh");
+    eprintln!("MISSING: {component}; run scripts/test-setup.sh");
+    let target = Path::new(env!("CARGO_BIN_EXE_tereza")).parent().and_then(Path::parent);
+    let Some(list) = target.map(|target| target.join("missing-components")) else { return };
+    let test = std::thread::current().name().unwrap_or("a test").to_string();
+    if let Ok(mut list) = OpenOptions::new().create(true).append(true).open(list) {
+        // Only the summary loses a line if this fails; the line above is printed.
+        let _ = writeln!(list, "{component}: {test}");
+    }
+}
+
+/// The program, told to talk to nobody but this machine.
+pub fn tereza() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tereza"));
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("TEREZA__") || key.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(key);
+        }
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// `tereza sql` on an embedded data folder: runs statements and returns what it printed as CSV without the header.
+pub fn sql(data: &Path, statements: &str) -> String {
+    let output = sql_output(data, &[], statements);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{statements}\n{errors}");
+    let text = String::from_utf8(output.stdout).expect("output is UTF-8");
+    text.lines().skip(1).map(|line| format!("{line}\n")).collect()
+}
+
+/// The same with further arguments, whatever becomes of it.
+pub fn sql_output(data: &Path, arguments: &[&str], statements: &str) -> Output {
+    tereza()
+        .arg("sql")
+        .arg("--data")
+        .arg(data)
+        .args(["--format", "csv"])
+        .args(arguments)
+        .args(["-c", statements])
+        .output()
+        .expect("tereza starts")
+}
+
+/// A process that ends with the test, even when the test fails.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts a command.
+    pub fn start(command: &mut Command) -> Self {
+        Self { child: command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}")) }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child itself.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A running `tereza up` on a data folder, with every port chosen freely.
+pub struct Server {
+    process: Process,
+    /// Flight SQL's URL, `http://127.0.0.1:port`.
+    pub flight_sql: String,
+    /// The console's address, `127.0.0.1:port`, for `/healthz`, `/readyz` and `/metrics`.
+    pub console: String,
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    pub fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(data, Path::new("."), arguments)
+    }
+
+    /// The same, with a working directory for relative paths in statements.
+    pub fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
+        let log = File::create(data.with_extension("log")).expect("log file");
+        let mut command = tereza();
+        command.arg("up").arg("--data").arg(data).args(["--set", "listen.flight_sql=0", "--set", "listen.console=0"]);
+        command.args(arguments).current_dir(directory).stdout(Stdio::from(log.try_clone().expect("log file"))).stderr(Stdio::from(log));
+        // An endpoints file of an earlier run must not be taken for this one's.
+        let endpoints = data.join("endpoints.json");
+        let _ = fs::remove_file(&endpoints);
+        let mut process = Process::start(&mut command);
+        let read = || fs::read_to_string(data.with_extension("log")).unwrap_or_default();
+        let found = wait_for("tereza up to be ready", || {
+            assert!(process.child().try_wait().expect("status").is_none(), "tereza up ended:\n{}", read());
+            let text = fs::read_to_string(&endpoints).ok()?;
+            let endpoints: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let endpoints = endpoints.get("endpoints")?;
+            let console = strip(endpoints.get("console")?.as_str()?);
+            (http_get(&console, "/readyz").is_some_and(|reply| reply.starts_with("HTTP/1.1 200")))
+                .then(|| (format!("http://{}", strip(endpoints["flight_sql"].as_str().expect("flight_sql"))), console))
+        });
+        Self { process, flight_sql: found.0, console: found.1 }
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Asks it to end, and waits.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let id = self.process.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().expect("kill");
+        wait_for("tereza up to end", || self.process.child().try_wait().expect("status")).code()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
+    }
+}
+
+fn strip(endpoint: &str) -> String {
+    endpoint.split_once("://").map_or(endpoint, |(_, address)| address).trim_end_matches('/').to_string()
+}
+
+/// The whole reply to one HTTP/1.1 GET, or nothing if nobody answers.
+pub fn http_get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).ok()?;
+    Some(reply)
+}
+
+/// Asks again and again until there is an answer, for at most [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A MinIO server of this test run.
+#[derive(Debug)]
+pub struct Minio {
+    /// `http://127.0.0.1:port`.
+    pub endpoint: String,
+    /// Access key.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: String,
+    data: PathBuf,
+}
+
+impl Minio {
+    /// The name of a new, empty bucket.
+    pub fn fresh_bucket(&self) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("bucket-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        // A single-drive MinIO takes each folder of its drive for a bucket.
+        fs::create_dir(self.data.join(&name)).expect("bucket folder");
+        name
+    }
+
+    /// The arguments that point `tereza` at this server.
+    pub fn arguments(&self) -> Vec<String> {
+        let set = [
+            format!("s3.endpoint={}", self.endpoint),
+            format!("s3.access_key={}", self.access_key),
+            format!("s3.secret_key={}", self.secret_key),
+            "s3.allow_http=true".to_string(),
+        ];
+        set.into_iter().flat_map(|pair| ["--set".to_string(), pair]).collect()
+    }
+}
+
+/// The MinIO of this test run, started by the first test that asks; `None` if it is not installed.
+pub fn minio() -> Option<&'static Minio> {
+    static SERVER: OnceLock<Option<(Minio, Child, TempDir)>> = OnceLock::new();
+    let started = SERVER.get_or_init(|| {
+        let program = home().join("bin/minio");
+        program.exists().then(|| start_minio(&program))
+    });
+    if started.is_none() {
+        missing("MinIO");
+    }
+    started.as_ref().map(|(minio, _, _)| minio)
+}
+
+fn start_minio(program: &Path) -> (Minio, Child, TempDir) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).expect("data folder");
+    let log = File::create(folder.path().join("log")).expect("log file");
+    let port = free_port();
+    // The shell ends MinIO when its standard input closes, which happens however this process ends; and it removes the
+    // data, since statics are never dropped.
+    let script = r#"trap '' INT TERM; "$1" server --quiet --address "127.0.0.1:$2" "$3" </dev/null & server=$!; read -r _; kill -9 $server; wait $server; rm -rf "$4""#;
+    let minio = Minio {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        access_key: "lakeadmin".into(),
+        secret_key: "lakesecret1".into(),
+        data: data.clone(),
+    };
+    let supervisor = Command::new("sh")
+        .args([OsStr::new("-c"), script.as_ref(), "sh".as_ref(), program.as_os_str(), port.to_string().as_ref()])
+        .args([&data, folder.path()])
+        .env("MINIO_ROOT_USER", &minio.access_key)
+        .env("MINIO_ROOT_PASSWORD", &minio.secret_key)
+        .env("MINIO_UPDATE", "off")
+        .env("MINIO_BROWSER", "off")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::from(log.try_clone().expect("log file")))
+        .stderr(Stdio::from(log))
+        .spawn()
+        .expect("sh starts");
+    let address = format!("127.0.0.1:{port}");
+    wait_for("MinIO to be ready", || {
+        http_get(&address, "/minio/health/ready").filter(|reply| reply.starts_with("HTTP/1.1 200"))
+    });
+    (minio, supervisor, folder)
+}
+
+/// A port that was free a moment ago, for servers that cannot choose one themselves.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// The Python with the judges and clients.
+#[derive(Debug)]
+pub struct Python {
+    program: PathBuf,
+}
+
+impl Python {
+    /// Runs a script of `tests/support/` and returns what it printed; fails the test with its errors if it fails.
+    pub fn run(&self, script: &str, arguments: &[&str]) -> String {
+        let output = self.command(script, arguments).output().expect("python starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script} {arguments:?}\n{errors}");
+        String::from_utf8(output.stdout).expect("output is UTF-8")
+    }
+
+    /// The command that runs a script of `tests/support/`.
+    pub fn command(&self, script: &str, arguments: &[&str]) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script);
+        let mut command = Command::new(&self.program);
+        command.arg(script).args(arguments).stdin(Stdio::null());
+        command
+    }
+}
+
+/// The tests' Python; `None` if it is not installed.
+pub fn python() -> Option<Python> {
+    let program = home().join("venv/bin/python");
+    if !home().join("venv/requirements.txt").exists() {
+        missing("the tests' Python");
+        return None;
+    }
+    Some(Python { program })
+}
+
+/// A folder that outlives the test run, for data that is made once.
+pub fn cache(name: &str) -> PathBuf {
+    let folder = home().join("data").join(name);
+    fs::create_dir_all(&folder).expect("cache folder");
+    folder
+}
+
+/// The JDBC driver's jar; `None` if it or Java is not installed.
+pub fn jdbc_driver() -> Option<PathBuf> {
+    let jar = home().join("jars/flight-sql-jdbc-driver.jar");
+    let java = Command::new("java").arg("-version").output().is_ok_and(|output| output.status.success());
+    if !jar.exists() || !java {
+        missing("Java and the Flight SQL JDBC driver");
+        return None;
+    }
+    Some(jar)
+}
