@@ -227,6 +227,17 @@ pub(super) async fn of_planning(session: &Session, text: &Text, error: DataFusio
     }
 }
 
+fn is_own(error: &DataFusionError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.is::<Error>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn missing_column(field: &Column, valid: &[Column]) -> Error {
     let described = match &field.relation {
         Some(relation) => format!("column '{}' not found in {relation}", field.name),
