@@ -195,6 +195,10 @@ pub(super) fn syntax(sql: &str, tokens: &[TokenWithSpan], error: &ParserError) -
 
 /// The error for a statement that cannot be planned.
 pub(super) async fn of_planning(session: &Session, text: &Text, error: DataFusionError) -> Error {
+    // An error of Tereza's own (a view that cannot be planned, a store that does not answer) says it all already.
+    if is_own(&error) {
+        return from_datafusion(error);
+    }
     let place = error
         .diagnostic()
         .and_then(|diagnostic| diagnostic.span)
