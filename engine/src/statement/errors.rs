@@ -231,6 +231,17 @@ pub(super) async fn of_planning(session: &Session, text: &Text, error: DataFusio
     }
 }
 
+/// The error of a command of DataFusion's: it has one kind for all, and the words tell what is taken or missing.
+pub(super) fn of_command(error: DataFusionError) -> Error {
+    let error = from_datafusion(error);
+    let kind = match error.message() {
+        message if message.ends_with("already exists") => ErrorKind::AlreadyExists,
+        message if message.ends_with("doesn't exist") || message.ends_with("does not exist") => ErrorKind::NotFound,
+        _ => return error,
+    };
+    Error::new(kind, error.message()).with_source(error)
+}
+
 fn is_own(error: &DataFusionError) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {

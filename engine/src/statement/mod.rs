@@ -179,7 +179,7 @@ impl Planner<'_> {
                 Planned::command(async move { session::reset(&session, &reset.variable).await })
             }
             plan @ LogicalPlan::Statement(PlanStatement::Execute(_)) => {
-                let frame = self.session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+                let frame = self.session.context.execute_logical_plan(plan).await.map_err(errors::of_command)?;
                 planned(frame.into_unoptimized_plan())
             }
             plan @ LogicalPlan::Statement(_) => self.datafusion_command(plan),
@@ -205,7 +205,7 @@ impl Planner<'_> {
     fn datafusion_command(&self, plan: LogicalPlan) -> Planned {
         let session = Arc::clone(self.session);
         Planned::command(async move {
-            let frame = session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+            let frame = session.context.execute_logical_plan(plan).await.map_err(errors::of_command)?;
             frame.collect().await.map_err(from_datafusion)?;
             Ok(())
         })
@@ -215,7 +215,7 @@ impl Planner<'_> {
     fn create_in_memory(&self, name: TableReference, plan: LogicalPlan) -> Planned {
         let session = Arc::clone(self.session);
         Planned::update(async move {
-            session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+            session.context.execute_logical_plan(plan).await.map_err(errors::of_command)?;
             let table = session.context.table(name).await.map_err(from_datafusion)?;
             table.count().await.map(|rows| rows as u64).map_err(from_datafusion)
         })

@@ -98,7 +98,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<Show>> {
                 return Err(reader.expected("FROM"));
             }
             let table = reader.table_name()?;
-            if table.home() == Home::Session {
+            if Home::of(&table.catalog) == Home::Session {
                 return Ok(None);
             }
             Show::Columns { table, pattern: Pattern::parse(reader)? }

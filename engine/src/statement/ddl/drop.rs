@@ -77,17 +77,21 @@ pub(in crate::statement) struct Truncate {
 }
 
 impl Truncate {
-    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self> {
+    /// Reads the rest of the statement; `None` if the table is the session's own.
+    pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<Self>> {
         reader.take("TABLE");
         let if_exists = reader.take("IF EXISTS");
         let name = reader.table_name()?;
+        if name.home() == Home::Session {
+            return Ok(None);
+        }
         name.require_tereza("TRUNCATE TABLE")?;
         if reader.at("PARTITION") {
             return Err(reader
                 .refuse(Error::unsupported("TRUNCATE TABLE … PARTITION"))
                 .with_hint("ALTER TABLE … DROP PARTITION removes a partition and its rows"));
         }
-        Ok(Self { name, if_exists })
+        Ok(Some(Self { name, if_exists }))
     }
 
     pub(super) fn plan(self, planner: &Planner<'_>) -> Planned {

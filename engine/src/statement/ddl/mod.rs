@@ -63,7 +63,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<Own>> {
             Some(_) => Some(Ddl::AlterSchema(schema::AlterSchema::parse(reader)?)),
             None => None,
         },
-        Some("TRUNCATE") => Some(Ddl::Truncate(drop::Truncate::parse(reader)?)),
+        Some("TRUNCATE") => drop::Truncate::parse(reader)?.map(Ddl::Truncate),
         Some("MSCK") => Some(Ddl::Repair(partitions::Repair::parse(reader)?)),
         _ => None,
     };
