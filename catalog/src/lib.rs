@@ -7,6 +7,7 @@
 //! Files in reading order: [`model`] (the nouns), [`store`] (the trait and its rules), `store/sqlite` (the embedded
 //! implementation), [`conformance`] (what every implementation must pass).
 
+pub mod conformance;
 pub mod model;
 pub mod store;
 
