@@ -28,7 +28,7 @@ const LANE: &str = "local";
 
 /// The statements that run and a bounded history of those that ended.
 ///
-/// The number of running ones is bounded by whoever starts them ([`crate::engine::Options::queries_max`] and sessions).
+/// The number of running ones is bounded by whoever starts them (the setting `engine.queries_max`, and sessions).
 #[derive(Debug)]
 pub(crate) struct QueryLog {
     clock: Clock,
@@ -96,8 +96,8 @@ impl QueryLog {
         Self { clock, history_max, entries: Mutex::default() }
     }
 
-    /// Records a statement that is planned and waits for its turn. Dropping the entry before it ended means that the
-    /// statement was cancelled.
+    /// Records a statement that is planned and waits for its turn; [`QueryLog::cancel`] fires `cancellation`. Dropping the
+    /// entry before it ended means that the statement was cancelled.
     pub(crate) fn start(
         self: &Arc<Self>,
         id: QueryId,
@@ -105,6 +105,7 @@ impl QueryLog {
         session: &SessionId,
         sql: &str,
         kind: StatementKind,
+        cancellation: CancellationToken,
     ) -> Entry {
         let record = Arc::new(Record {
             id,
@@ -114,7 +115,7 @@ impl QueryLog {
             kind,
             created_ms: self.clock.unix_ms(),
             progress: Arc::default(),
-            cancellation: CancellationToken::new(),
+            cancellation,
             course: Mutex::default(),
         });
         self.entries.lock().live.insert(record.id.0.clone(), Arc::clone(&record));
@@ -169,11 +170,6 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Fires when somebody cancels the statement; ends with the [`crate::query::Query`] that it is given to.
-    pub(crate) fn cancellation(&self) -> CancellationToken {
-        self.record.cancellation.clone()
-    }
-
     /// The counters that the table shows; to be shared with the [`crate::query::Query`].
     pub(crate) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.record.progress)

@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use datafusion::error::DataFusionError;
-use object_store::local::LocalFileSystem;
 use tereza_runtime::{Error, Result};
 
 use crate::error::from_datafusion;
@@ -17,10 +16,9 @@ use crate::stores::Place;
 
 /// The path of a `file:` URL, mapped as the store that readers use maps it.
 pub(super) fn local_path(place: &Place) -> Result<PathBuf> {
-    if place.url.scheme() != "file" {
-        return Err(Error::unsupported(format!("writing to {}", place.url)).with_hint("write to file:// or s3://"));
-    }
-    LocalFileSystem::new().path_to_filesystem(&place.path).map_err(|error| store_error(error, place.url.as_str()))
+    place
+        .local_path()
+        .ok_or_else(|| Error::unsupported(format!("writing to {}", place.url())).with_hint("write to file:// or s3://"))
 }
 
 /// Makes a folder and those above it so that they survive a loss of power.
