@@ -63,7 +63,7 @@ type Numbers = (i64, i64);
 /// One data folder, with its warehouse on files or in a bucket of its own.
 struct World {
     data: TempDir,
-    bucket: Option<(Minio, String)>,
+    bucket: Option<(&'static Minio, String)>,
     python: Python,
 }
 

@@ -53,7 +53,7 @@ impl Encoder {
                 let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(columns), options);
                 Ok(Self::Parquet(Box::new(writer.map_err(parquet_error)?), 0))
             }
-            Format::Csv => Ok(Self::Text(TextEncoder::new(storage, table_parameters, columns)?)),
+            Format::Csv | Format::Text => Ok(Self::Text(TextEncoder::new(storage, table_parameters, columns)?)),
             Format::Json => {
                 let formats = WriterBuilder::new()
                     .with_timestamp_format(text::TIMESTAMP.to_owned())
