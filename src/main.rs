@@ -1,6 +1,7 @@
 //! The one binary: reads the command line, runs the command, and ends with its status.
 
 mod cmd;
+mod output;
 
 use std::process::ExitCode;
 

@@ -2,4 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
 
+mod cli;
+mod clients;
+mod faults;
+mod robust;
+mod slt;
+mod support;
 mod tidy;

@@ -37,6 +37,9 @@ pub struct Engine {
     pub(crate) clock: Clock,
     /// Who writes, in the catalog's records of writes.
     pub(crate) process_id: String,
+    /// Milliseconds since 1970.
+    pub(crate) started_ms: i64,
+    pub(crate) memory_limit_bytes: usize,
 }
 
 impl Engine {
@@ -55,10 +58,13 @@ impl Engine {
     /// The same over a catalog that is open.
     pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
+        let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
         let engine = Arc::new(Self {
-            runtime: runtime(&settings.engine, Arc::clone(&stores))?,
-            queries: Arc::new(QueryLog::new(settings.engine.query_history_max, clock.clone())),
+            runtime: runtime(&settings.engine, memory_limit_bytes, Arc::clone(&stores))?,
+            memory_limit_bytes,
+            queries: Arc::new(QueryLog::new(clock.clone(), settings.engine.query_history_max)),
             process_id: ids::new_id(),
+            started_ms: clock.unix_ms(),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
             catalog,
@@ -75,8 +81,7 @@ impl Engine {
     }
 }
 
-fn runtime(settings: &settings::Engine, stores: Arc<ObjectStores>) -> Result<Arc<RuntimeEnv>> {
-    let memory_limit_bytes = usize::try_from(memory::budget_bytes(settings)?).unwrap_or(usize::MAX);
+fn runtime(settings: &settings::Engine, memory_limit_bytes: usize, stores: Arc<ObjectStores>) -> Result<Arc<RuntimeEnv>> {
     let footer_cache_bytes = usize::try_from(settings.footer_cache_bytes).unwrap_or(usize::MAX);
     std::fs::create_dir_all(&settings.spill_dir)
         .map_err(|error| from_io(&error).context(format!("spill folder {}", settings.spill_dir.display())))?;

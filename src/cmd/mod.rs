@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share: the flags that set settings, and the exit status.
 
 mod bench;
+pub(crate) mod client;
 mod config;
 mod sql;
 mod up;
@@ -77,12 +78,12 @@ pub(crate) struct SettingsArgs {
 
 impl SettingsArgs {
     /// Where the settings come from, for further flags to be added.
-    pub(crate) fn sources(self) -> Sources {
-        Sources::of_process(self.config, self.set).flag("--data", "data.dir", self.data)
+    pub(crate) fn sources(&self) -> Sources {
+        Sources::of_process(self.config.clone(), self.set.clone()).flag("--data", "data.dir", self.data.as_ref())
     }
 
     /// The settings of this process.
-    pub(crate) fn load(self) -> Result<Settings> {
+    pub(crate) fn load(&self) -> Result<Settings> {
         Settings::load(&self.sources())
     }
 }

@@ -1,14 +1,273 @@
-//! Placeholder until the real command joins.
+//! `tereza sql`: statements from the command line, files, standard input or a prompt, run by the engine in this process
+//! or by a server, with results on standard output and everything else on standard error.
+//!
+//! Files in reading order: [`shell`] (runs one text), [`meta`] (the backslash commands), [`prompt`] (the terminal),
+//! [`complete`] and [`edit`] (what the prompt knows of SQL), [`lexer`], [`progress`].
 
-use tereza_runtime::{Error, Result};
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::ExitStatus;
+use clap::{ArgAction, ArgMatches, Command, FromArgMatches};
+use tereza_engine::query::{QueryService, SessionDefaults};
+use tereza_engine::{Engine, LocalQueryService};
+use tereza_runtime::{DataFolder, Error, Result, telemetry};
+
+use super::{ExitStatus, SettingsArgs};
+use super::client::{self, RemoteQueryService};
+use crate::output::Format;
+use shell::{Outcome, Shell, View};
+
+mod complete;
+mod edit;
+#[cfg(test)]
+mod fake;
+pub(crate) mod lexer;
+mod meta;
+mod progress;
+mod prompt;
+mod shell;
+
+/// A script of more bytes than this is refused: it is held in memory whole.
+const SCRIPT_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Flags of `tereza sql`.
-#[derive(clap::Args)]
-pub(crate) struct Args {}
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Ask a server, as http://[user[:password]@]host[:port]; without it the engine runs in this process
+    #[arg(long, conflicts_with_all = ["data", "config", "set"])]
+    url: Option<String>,
+    /// User on the server, if the URL names none; its password may be in the URL or in TEREZA_PASSWORD
+    #[arg(long, env = "TEREZA_USER")]
+    user: Option<String>,
+    /// File of the certificates (PEM) that an https:// server's certificate is checked against
+    #[arg(long, requires = "url")]
+    tls_ca: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Catalog of names that say none
+    #[arg(long)]
+    catalog: Option<String>,
+    /// Schema of names that say none
+    #[arg(long)]
+    schema: Option<String>,
+    /// How results are written, on a terminal and elsewhere
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Print the time of each statement
+    #[arg(long)]
+    timing: bool,
+}
+
+/// One `-c` or `-f`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Input {
+    Sql(String),
+    File(PathBuf),
+}
+
+/// Every `-c` and `-f` in the order they were given, which derived flags would lose.
+#[derive(Debug, Default)]
+struct Inputs(Vec<Input>);
 
 /// Runs the command.
-pub(crate) async fn run(_args: Args) -> Result<ExitStatus> {
-    Err(Error::unsupported("this build has no tereza sql"))
+pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
+    // The folder is this process's own until it ends.
+    let (service, _folder) = match open(&args).await {
+        Ok(opened) => opened,
+        Err(Refusal { status, error }) => {
+            eprintln!("error: {error}");
+            return Ok(status);
+        }
+    };
+    let defaults = SessionDefaults { catalog: args.catalog.clone(), schema: args.schema.clone(), options: Vec::new() };
+    let session = match service.open_session(&user(&args), defaults).await {
+        Ok(session) => session,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(failure_status(&error));
+        }
+    };
+
+    let is_prompt = args.inputs.0.is_empty() && std::io::stdin().is_terminal();
+    let view = View { format: args.format, timing: args.timing, expanded: false };
+    let mut shell = Shell::on_terminal(Arc::clone(&service), session.clone(), view)?;
+    let outcome = if is_prompt { prompt::run(shell).await? } else { run_inputs(&mut shell, args.inputs.0).await };
+    // The results are out: a server that has gone away meanwhile, or closed the session itself, changes nothing.
+    let _ = service.close_session(&session).await;
+    Ok(match outcome {
+        Outcome::Done | Outcome::Quit | Outcome::Closed => ExitStatus::Done,
+        Outcome::Failed => ExitStatus::Failed,
+        Outcome::Unreachable => ExitStatus::Unreachable,
+        Outcome::Interrupted => ExitStatus::Interrupted,
+    })
+}
+
+/// Runs each input until one does not end well; without any, standard input is the script.
+async fn run_inputs(shell: &mut Shell, inputs: Vec<Input>) -> Outcome {
+    let inputs = if inputs.is_empty() { vec![Input::File(PathBuf::from("-"))] } else { inputs };
+    for input in inputs {
+        let outcome = match input {
+            Input::Sql(text) => shell.input(&text).await,
+            Input::File(path) => match read_script(&path) {
+                Ok(text) => shell.script(Some(&script_name(&path)), &text).await,
+                Err(error) => shell.fail(&error),
+            },
+        };
+        if outcome != Outcome::Done {
+            return outcome;
+        }
+    }
+    Outcome::Done
+}
+
+/// The text of a script; `-` is standard input.
+fn read_script(path: &Path) -> Result<String> {
+    let name = script_name(path);
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::not_found(format!("there is no file {name}")),
+        _ => Error::invalid_input(format!("{name} cannot be read: {error}")),
+    };
+    let mut text = String::new();
+    let limit = SCRIPT_LIMIT_BYTES + 1;
+    let length = if path == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
+    };
+    if length.map_err(unreadable)? as u64 > SCRIPT_LIMIT_BYTES {
+        return Err(Error::resource_exhausted(format!("{name} has more than {SCRIPT_LIMIT_BYTES} bytes"))
+            .with_hint("split it into several files"));
+    }
+    Ok(text)
+}
+
+fn script_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_string() } else { path.display().to_string() }
+}
+
+/// Why the command cannot begin, and what the process ends with for it.
+struct Refusal {
+    status: ExitStatus,
+    error: Error,
+}
+
+/// A service, and the data folder that it works on if it runs in this process.
+type Opened = (Arc<dyn QueryService>, Option<DataFolder>);
+
+async fn open(args: &Args) -> Result<Opened, Refusal> {
+    match &args.url {
+        Some(url) => open_remote(args, url).await,
+        None => open_embedded(args).await,
+    }
+}
+
+async fn open_remote(args: &Args, url: &str) -> Result<Opened, Refusal> {
+    let target = client::Target::parse(url, args.user.as_deref(), args.tls_ca.as_deref())
+        .map_err(|error| Refusal { status: ExitStatus::Usage, error })?;
+    let service =
+        RemoteQueryService::connect(target).await.map_err(|error| Refusal { status: failure_status(&error), error })?;
+    Ok((Arc::new(service), None))
+}
+
+/// The engine in this process, on the data folder of the settings.
+async fn open_embedded(args: &Args) -> Result<Opened, Refusal> {
+    let settings = args.settings.load().map_err(|error| Refusal { status: ExitStatus::Usage, error })?;
+    let failed = |error| Refusal { status: ExitStatus::Failed, error };
+    telemetry::init_logs(&settings.log).map_err(failed)?;
+    let folder = DataFolder::open(&settings.data.dir).map_err(failed)?;
+    let engine = Engine::open(&settings).await.map_err(failed)?;
+    Ok((LocalQueryService::new(engine), Some(folder)))
+}
+
+fn failure_status(error: &Error) -> ExitStatus {
+    if client::is_unreachable(error) { ExitStatus::Unreachable } else { ExitStatus::Failed }
+}
+
+/// Who asks: `--user`, or whoever runs this process.
+fn user(args: &Args) -> String {
+    let account = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+    args.user.clone().or_else(account).unwrap_or_else(|| "tereza".to_string())
+}
+
+impl clap::Args for Inputs {
+    fn augment_args(command: Command) -> Command {
+        let sql = clap::Arg::new("command")
+            .short('c')
+            .long("command")
+            .value_name("SQL")
+            .action(ArgAction::Append)
+            .allow_hyphen_values(true)
+            .help("Run these statements, separated by ; (-c and -f run in the order given)");
+        let file = clap::Arg::new("file")
+            .short('f')
+            .long("file")
+            .value_name("FILE")
+            .action(ArgAction::Append)
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Run the statements of a file; - is standard input");
+        command.arg(sql).arg(file)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Inputs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut inputs = Self::default();
+        inputs.update_from_arg_matches(matches)?;
+        Ok(inputs)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let mut placed: Vec<(usize, Input)> = Vec::new();
+        if let (Some(places), Some(texts)) = (matches.indices_of("command"), matches.get_many::<String>("command")) {
+            placed.extend(places.zip(texts.cloned().map(Input::Sql)));
+        }
+        if let (Some(places), Some(paths)) = (matches.indices_of("file"), matches.get_many::<PathBuf>("file")) {
+            placed.extend(places.zip(paths.cloned().map(Input::File)));
+        }
+        placed.sort_by_key(|(place, _)| *place);
+        self.0 = placed.into_iter().map(|(_, input)| input).collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn inputs_keep_their_order() {
+        let args = Cli::parse_from(["sql", "-c", "select 1", "-f", "a.sql", "-c", "--note"]).args;
+        assert_eq!(
+            args.inputs.0,
+            [Input::Sql("select 1".into()), Input::File("a.sql".into()), Input::Sql("--note".into()),]
+        );
+    }
+
+    #[test]
+    fn a_server_and_a_data_folder_exclude_each_other() {
+        assert!(Cli::try_parse_from(["sql", "--url", "http://localhost", "--data", "x"]).is_err());
+        assert!(Cli::try_parse_from(["sql", "--data", "x", "--set", "a.b=1"]).is_ok());
+        assert!(Cli::try_parse_from(["sql", "--format", "xml"]).is_err());
+    }
+
+    #[test]
+    fn a_script_that_is_not_there_is_named() {
+        let error = read_script(Path::new("no/such.sql")).unwrap_err();
+        assert_eq!(error.to_string(), "there is no file no/such.sql");
+    }
 }

@@ -78,7 +78,7 @@ impl Catalogs {
             (MEMORY_CATALOG, Arc::new(memory)),
             ("tpch", generated::tpch()),
             ("tpcds", generated::tpcds()),
-            ("system", system::catalog(engine)),
+            ("system", system_catalog(engine)),
         ];
         let others = others.into_iter().map(|(name, catalog)| (name.to_string(), catalog)).collect();
         Self { session, user, others: RwLock::new(others) }
@@ -143,6 +143,17 @@ impl Catalogs {
     pub(crate) async fn refresh_names(&self) -> Result<()> {
         self.user.refresh_names().await
     }
+}
+
+fn system_catalog(engine: &Arc<Engine>) -> Arc<dyn CatalogProvider> {
+    let node = system::Node {
+        id: engine.process_id.clone(),
+        role: "all".to_string(),
+        address: None,
+        memory_limit_bytes: engine.memory_limit_bytes,
+        started_ms: engine.started_ms,
+    };
+    system::catalog(Arc::clone(&engine.queries), Arc::clone(&engine.catalog), node, engine.clock.clone())
 }
 
 impl CatalogProviderList for Catalogs {

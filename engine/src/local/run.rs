@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::from_datafusion;
-use crate::query::{Progress, Query, QueryId, Statement};
+use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
 use crate::session::Session;
 use crate::statement::{self, Work};
-use crate::system::QueryEntry;
+use crate::system::Entry;
 
 /// The operators' counters are read no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ pub(super) async fn submit(
     statement: Statement,
 ) -> Result<Query> {
     let id = QueryId(ids::new_id());
-    let mut entry = session.engine.queries.start(&id, &session.user, &session.id, &statement.sql, cancellation.clone());
+    let queries = &session.engine.queries;
     let planning = async {
         let planned = statement::plan(&session, &statement.sql, statement.parameters.as_ref()).await?;
         let job = match planned.work {
@@ -55,14 +55,16 @@ pub(super) async fn submit(
     let (kind, schema, job) = match planned {
         Ok(planned) => planned,
         Err(error) => {
-            entry.fail(&error);
+            let kind = StatementKind::Query;
+            queries.start(id, &session.user, &session.id, &statement.sql, kind, cancellation).failed(&error);
             return Err(error);
         }
     };
-    entry.planned(kind);
-    let progress = Arc::new(Progress::default());
+    let entry = queries.start(id.clone(), &session.user, &session.id, &statement.sql, kind, cancellation.clone());
+    let progress = entry.progress();
     let run = Run {
         entry,
+        kind,
         cancellation: cancellation.clone(),
         progress: Arc::clone(&progress),
         stage: Stage::Queued { job, permits },
@@ -94,7 +96,8 @@ enum Stage {
 }
 
 struct Run {
-    entry: QueryEntry,
+    entry: Entry,
+    kind: StatementKind,
     cancellation: CancellationToken,
     progress: Arc<Progress>,
     stage: Stage,
@@ -114,17 +117,19 @@ impl Run {
         };
         match step {
             Ok(Some(batch)) => {
-                self.entry.returned(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+                if self.kind == StatementKind::Update {
+                    self.entry.wrote(updated_rows(&batch).unwrap_or_default());
+                }
                 Some(Ok(batch))
             }
             Ok(None) => {
                 self.stage = Stage::Done;
-                self.entry.finish();
+                self.entry.finished();
                 None
             }
             Err(error) => {
                 self.stage = Stage::Done;
-                self.entry.fail(&error);
+                self.entry.failed(&error);
                 Some(Err(error))
             }
         }

@@ -1,0 +1,284 @@
+//! The tables of the schema `system.runtime`, made anew for each scan.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, Session, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use tereza_catalog::Store;
+use tereza_catalog::model::Job;
+use tereza_runtime::clock::Clock;
+
+use super::{Course, LANE, QueryLog, Record, TEXT_CHARS_MAX, truncated};
+use crate::error::to_datafusion;
+use crate::query::StatementKind;
+
+/// Name of the only schema.
+const SCHEMA: &str = "runtime";
+/// Newest jobs that `system.runtime.jobs` shows.
+const JOBS_MAX: usize = 10_000;
+
+/// The process, as `system.runtime.nodes` shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Id of the process.
+    pub(crate) id: String,
+    /// What it does, such as `all`.
+    pub(crate) role: String,
+    /// Where its clients reach it; none for an embedded engine.
+    pub(crate) address: Option<String>,
+    /// Bytes that its operators may hold.
+    pub(crate) memory_limit_bytes: usize,
+    /// Milliseconds since 1970 when it started.
+    pub(crate) started_ms: i64,
+}
+
+/// The catalog `system` over the log of this process, its node and the jobs of the store.
+pub(crate) fn catalog(
+    queries: Arc<QueryLog>,
+    store: Arc<dyn Store>,
+    node: Node,
+    clock: Clock,
+) -> Arc<dyn CatalogProvider> {
+    Arc::new(SystemCatalog { schema: Arc::new(Runtime { queries, store, node, clock }) })
+}
+
+#[derive(Debug)]
+struct SystemCatalog {
+    schema: Arc<Runtime>,
+}
+
+impl CatalogProvider for SystemCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        vec![SCHEMA.into()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == SCHEMA).then(|| Arc::clone(&self.schema) as Arc<dyn SchemaProvider>)
+    }
+}
+
+/// What the tables are made from; cheap to clone.
+#[derive(Debug, Clone)]
+struct Runtime {
+    queries: Arc<QueryLog>,
+    store: Arc<dyn Store>,
+    node: Node,
+    clock: Clock,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Table {
+    Jobs,
+    Nodes,
+    Queries,
+}
+
+impl Table {
+    const ALL: [(&str, Self); 3] = [("jobs", Self::Jobs), ("nodes", Self::Nodes), ("queries", Self::Queries)];
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
+    }
+}
+
+impl Runtime {
+    async fn rows(&self, table: Table) -> Result<RecordBatch> {
+        match table {
+            Table::Jobs => {
+                let jobs = self.store.jobs(None, JOBS_MAX).await.map_err(to_datafusion)?;
+                jobs_batch(&jobs)
+            }
+            Table::Nodes => nodes_batch(&self.node, self.clock.unix_ms()),
+            Table::Queries => queries_batch(&self.queries.records(), self.clock.unix_ms()),
+        }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Runtime {
+    fn table_names(&self) -> Vec<String> {
+        Table::ALL.iter().map(|(name, _)| (*name).into()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let Some(table) = Table::parse(name) else { return Ok(None) };
+        Ok(Some(Arc::new(SystemTable { runtime: self.clone(), table })))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        Table::parse(name).is_some()
+    }
+}
+
+#[derive(Debug)]
+struct SystemTable {
+    runtime: Runtime,
+    table: Table,
+}
+
+#[async_trait]
+impl TableProvider for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        match self.table {
+            Table::Jobs => jobs_schema(),
+            Table::Nodes => nodes_schema(),
+            Table::Queries => queries_schema(),
+        }
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = self.runtime.rows(self.table).await?;
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+        table.scan(state, projection, filters, limit).await
+    }
+}
+
+fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+fn timestamps(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
+}
+
+fn texts<'a, T: Into<Option<&'a str>>>(values: impl Iterator<Item = T>) -> ArrayRef {
+    Arc::new(values.map(Into::into).collect::<StringArray>())
+}
+
+fn queries_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("query_id", DataType::Utf8, false),
+        Field::new("state", DataType::Utf8, false),
+        Field::new("user", DataType::Utf8, false),
+        Field::new("session", DataType::Utf8, false),
+        Field::new("query", DataType::Utf8, false),
+        Field::new("kind", DataType::Utf8, false),
+        Field::new("created", timestamp(), false),
+        Field::new("started", timestamp(), true),
+        Field::new("ended", timestamp(), true),
+        Field::new("elapsed_ms", DataType::Int64, false),
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("bytes", DataType::UInt64, false),
+        Field::new("lane", DataType::Utf8, false),
+        Field::new("error_kind", DataType::Utf8, true),
+        Field::new("error", DataType::Utf8, true),
+    ]))
+}
+
+pub(super) fn queries_batch(records: &[Arc<Record>], now_ms: i64) -> Result<RecordBatch> {
+    // One reading of what changes, so that a row does not contradict itself.
+    let courses: Vec<Course> = records.iter().map(|record| record.course.lock().clone()).collect();
+    let readings: Vec<_> = records.iter().map(|record| record.progress.read()).collect();
+    let kind = |record: &Arc<Record>| match record.kind {
+        StatementKind::Query => "query",
+        StatementKind::Update => "update",
+        StatementKind::Command => "command",
+    };
+    let elapsed_ms = records.iter().zip(&courses).map(|(record, course)| {
+        let until_ms = course.ended_ms.unwrap_or(now_ms);
+        (until_ms - record.created_ms).max(0)
+    });
+    let rows = courses.iter().zip(&readings).map(|(course, reading)| course.rows_written.unwrap_or(reading.rows));
+    let columns: Vec<ArrayRef> = vec![
+        texts(records.iter().map(|record| record.id.0.as_str())),
+        texts(courses.iter().map(|course| course.state.as_str())),
+        texts(records.iter().map(|record| record.user.as_str())),
+        texts(records.iter().map(|record| record.session.0.as_str())),
+        texts(records.iter().map(|record| record.sql.as_str())),
+        texts(records.iter().map(kind)),
+        timestamps(records.iter().map(|record| Some(record.created_ms))),
+        timestamps(courses.iter().map(|course| course.started_ms)),
+        timestamps(courses.iter().map(|course| course.ended_ms)),
+        Arc::new(Int64Array::from_iter_values(elapsed_ms)),
+        Arc::new(UInt64Array::from_iter_values(rows)),
+        Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.bytes))),
+        texts(records.iter().map(|_| LANE)),
+        texts(courses.iter().map(|course| course.error.as_ref().map(|(kind, _)| kind.as_str()))),
+        texts(courses.iter().map(|course| course.error.as_ref().map(|(_, message)| message.as_str()))),
+    ];
+    Ok(RecordBatch::try_new(queries_schema(), columns)?)
+}
+
+fn nodes_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("node_id", DataType::Utf8, false),
+        Field::new("role", DataType::Utf8, false),
+        Field::new("address", DataType::Utf8, true),
+        Field::new("version", DataType::Utf8, false),
+        Field::new("cores", DataType::UInt32, false),
+        Field::new("memory_limit_bytes", DataType::UInt64, false),
+        Field::new("uptime_ms", DataType::Int64, false),
+        Field::new("state", DataType::Utf8, false),
+    ]))
+}
+
+fn nodes_batch(node: &Node, now_ms: i64) -> Result<RecordBatch> {
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    let columns: Vec<ArrayRef> = vec![
+        texts([node.id.as_str()].into_iter()),
+        texts([node.role.as_str()].into_iter()),
+        texts([node.address.as_deref()].into_iter()),
+        texts([env!("CARGO_PKG_VERSION")].into_iter()),
+        Arc::new(UInt32Array::from_iter_values([u32::try_from(cores).unwrap_or(u32::MAX)])),
+        Arc::new(UInt64Array::from_iter_values([node.memory_limit_bytes as u64])),
+        Arc::new(Int64Array::from_iter_values([(now_ms - node.started_ms).max(0)])),
+        // A node that answers is active: a process that left is not in its own table.
+        texts(["active"].into_iter()),
+    ];
+    Ok(RecordBatch::try_new(nodes_schema(), columns)?)
+}
+
+fn jobs_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("job_id", DataType::Utf8, false),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("kind", DataType::Utf8, false),
+        Field::new("state", DataType::Utf8, false),
+        Field::new("user", DataType::Utf8, false),
+        Field::new("text", DataType::Utf8, false),
+        Field::new("attempts", DataType::Int32, false),
+        Field::new("detail", DataType::Utf8, false),
+        Field::new("created", timestamp(), false),
+        Field::new("updated", timestamp(), false),
+    ]))
+}
+
+fn jobs_batch(jobs: &[Job]) -> Result<RecordBatch> {
+    let job_texts: Vec<String> = jobs.iter().map(|job| truncated(&job.text, TEXT_CHARS_MAX)).collect();
+    let columns: Vec<ArrayRef> = vec![
+        texts(jobs.iter().map(|job| job.id.as_str())),
+        texts(jobs.iter().map(|job| job.name.as_deref())),
+        texts(jobs.iter().map(|job| job.kind.as_str())),
+        texts(jobs.iter().map(|job| job.state.as_str())),
+        texts(jobs.iter().map(|job| job.user.as_str())),
+        texts(job_texts.iter().map(String::as_str)),
+        Arc::new(Int32Array::from_iter_values(jobs.iter().map(|job| job.attempts))),
+        texts(jobs.iter().map(|job| job.detail.as_str())),
+        timestamps(jobs.iter().map(|job| Some(job.created_ms))),
+        timestamps(jobs.iter().map(|job| Some(job.updated_ms))),
+    ];
+    Ok(RecordBatch::try_new(jobs_schema(), columns)?)
+}
