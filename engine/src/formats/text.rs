@@ -192,9 +192,10 @@ impl FileReader for TextReader {
         if self.options.quoted { "csv" } else { "text" }
     }
 
-    /// A line break in quotes belongs to the value, so CSV cannot be split at line breaks.
+    /// A line break in quotes belongs to the value, so CSV cannot be split at line breaks; and where header lines end is
+    /// known at the beginning of a file only.
     fn reads_ranges(&self) -> bool {
-        !self.options.quoted
+        !self.options.quoted && self.options.header_lines == 0
     }
 
     async fn read(
@@ -204,18 +205,15 @@ impl FileReader for TextReader {
         request: Request,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let meta = &file.object_meta;
-        let (bytes, at_start) = match &file.range {
-            None => (store.get(&meta.location).await?.into_stream().boxed(), true),
-            Some(range) => {
+        let bytes = match &file.range {
+            None => store.get(&meta.location).await?.into_stream(),
+            Some(_) => {
                 let (start, end) = file.range();
-                let lines =
-                    AlignedBoundaryStream::new(store, meta.location.clone(), start, end, meta.size, b'\n').await?;
-                (lines.boxed(), range.start == 0)
+                AlignedBoundaryStream::new(store, meta.location.clone(), start, end, meta.size, b'\n').await?.boxed()
             }
         };
         let bytes = request.compression.convert_stream(bytes.map_err(DataFusionError::from).boxed())?;
-        let header_lines = if at_start { self.options.header_lines } else { 0 };
-        let rows = without_lines(bytes, header_lines).fuse();
+        let rows = without_lines(bytes, self.options.header_lines).fuse();
         let batches = if self.options.quoted {
             deserialize_stream(rows, DecoderDeserializer::new(CsvDecoder::new(Arc::clone(&self.options), &request)?))
         } else {

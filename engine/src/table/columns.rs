@@ -67,3 +67,53 @@ fn find<'a>(file: &'a Schema, name: &str) -> Option<&'a FieldRef> {
     let exact = file.fields().find(name).map(|(_, field)| field);
     exact.or_else(|| file.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::physical_expr::expressions::{CastExpr, Literal};
+
+    use super::*;
+
+    fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
+        let fields: Vec<Field> =
+            fields.iter().map(|(name, data_type, nullable)| Field::new(*name, data_type.clone(), *nullable)).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    #[test]
+    fn columns_are_found_in_any_case() {
+        let table = schema(&[
+            ("id", DataType::Int64, true),
+            ("userid", DataType::Int64, true),
+            ("late", DataType::Int64, true),
+        ]);
+        let file = schema(&[("userId", DataType::Int32, true), ("id", DataType::Int64, false)]);
+        assert_eq!(
+            spelled_as_in(&file, &table),
+            schema(&[
+                ("id", DataType::Int64, true),
+                ("userId", DataType::Int64, true),
+                ("late", DataType::Int64, true)
+            ])
+        );
+
+        let adapter = AnyCase.create(Arc::clone(&table), file).unwrap();
+        let adapted = |name: &str, place: usize| adapter.rewrite(Arc::new(Column::new(name, place))).unwrap();
+        // As the file has it, without a cast for its not being NULL.
+        assert_eq!(adapted("id", 0).downcast_ref::<Column>(), Some(&Column::new("id", 1)));
+        let widened = adapted("userid", 1);
+        let inner = widened.downcast_ref::<CastExpr>().unwrap().expr();
+        assert_eq!(inner.downcast_ref::<Column>(), Some(&Column::new("userId", 0)));
+        assert!(adapted("late", 2).downcast_ref::<Literal>().unwrap().value().is_null());
+    }
+
+    #[test]
+    fn the_exact_name_goes_first() {
+        let table = schema(&[("a", DataType::Int32, true)]);
+        let file = schema(&[("A", DataType::Int32, true), ("a", DataType::Int32, true)]);
+        let adapter = AnyCase.create(table, file).unwrap();
+        let column = adapter.rewrite(Arc::new(Column::new("a", 0))).unwrap();
+        assert_eq!(column.downcast_ref::<Column>(), Some(&Column::new("a", 1)));
+    }
+}
