@@ -34,7 +34,7 @@ impl AsyncDB for Door {
     type ColumnType = DFColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DFOutput, Self::Error> {
-        let (schema, batches) = self.session.run(sql).await?;
+        let (schema, batches) = self.session.run(sql).await.map_err(other)?;
         let types = convert_schema_to_types(schema.fields());
         let rows = convert_batches(&schema, batches, self.is_spark)?;
         Ok(if rows.is_empty() && types.is_empty() { DBOutput::StatementComplete(0) } else { DBOutput::Rows { types, rows } })
@@ -51,6 +51,10 @@ impl AsyncDB for Door {
     async fn shutdown(&mut self) {}
 }
 
+fn other(error: crate::support::flight::Error) -> DFSqlLogicTestError {
+    DFSqlLogicTestError::Other(error.to_string())
+}
+
 /// How many queries of a file ran as they should.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Count {
@@ -64,7 +68,7 @@ async fn run_file(url: &str, name: &str, script: &str, setup: &[&str], own: bool
     let mut runner = Runner::new(|| async {
         let mut session = Session::open(url).await;
         for statement in setup {
-            session.run(statement).await?;
+            session.run(statement).await.map_err(other)?;
         }
         Ok(Door { session, is_spark })
     });

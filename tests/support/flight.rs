@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use tonic::transport::{Channel, Endpoint};
 
 /// What a statement or the connection failed with.
-pub type Error = arrow::error::ArrowError;
+pub type Error = arrow_flight::error::FlightError;
 
 /// One session.
 pub struct Session {
@@ -27,12 +27,12 @@ impl Session {
     /// Runs one statement to its end.
     pub async fn run(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
         let info = self.client.execute(sql.to_string(), None).await?;
-        let promised = info.clone().try_decode_schema()?;
+        let promised = info.clone().try_decode_schema().map_err(Error::Arrow)?;
         let mut batches = Vec::new();
         for endpoint in info.endpoint {
-            let ticket = endpoint.ticket.ok_or_else(|| Error::IpcError("an endpoint without a ticket".into()))?;
+            let ticket = endpoint.ticket.ok_or_else(|| Error::ProtocolError("an endpoint without a ticket".into()))?;
             let stream = self.client.do_get(ticket).await?;
-            batches.extend(stream.try_collect::<Vec<_>>().await.map_err(|error| Error::ExternalError(Box::new(error)))?);
+            batches.extend(stream.try_collect::<Vec<_>>().await?);
         }
         for batch in &batches {
             assert_eq!(batch.schema().as_ref(), &promised, "the schema of the data is not the one of FlightInfo: {sql}");

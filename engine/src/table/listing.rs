@@ -132,7 +132,7 @@ async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> 
     let folders = futures::stream::iter(wanted)
         .map(|(storage, values, row_count)| async move {
             let (place, files) = list_folder(engine, &storage).await?;
-            let store_url = place.store_url();
+            let store_url = place.store_url()?;
             Ok::<_, Error>(Folder { storage, values, row_count, store: place.store, store_url, files })
         })
         .buffered(LISTINGS_MAX)
@@ -146,7 +146,7 @@ async fn list_folder(engine: &Engine, storage: &Storage) -> Result<(Place, Vec<O
     let location = storage.serde.parameters.get("path").or(storage.location.as_ref());
     let location = location.ok_or_else(|| Error::invalid_input("a table or partition without a location"))?;
     let place = engine.stores.place(location)?;
-    let failed = |error| from_datafusion(DataFusionError::from(error)).context(format!("folder '{}'", place.url));
+    let failed = |error| from_datafusion(DataFusionError::from(error)).context(format!("folder '{}'", place.url()));
     let listed = place.store.list_with_delimiter(Some(&place.path)).await.map_err(failed)?;
     let mut files: Vec<ObjectMeta> = listed.objects.into_iter().filter(is_data).collect();
     if files.is_empty() && listed.common_prefixes.is_empty() {
@@ -190,7 +190,7 @@ async fn later_changes(engine: &Engine, database: &str, table: &str, version: i6
     let mut added = HashSet::new();
     for file in commits.iter().flat_map(|commit| &commit.add_files) {
         let place = engine.stores.place(&file.target)?;
-        added.insert((place.store_url().as_str().to_owned(), place.path));
+        added.insert((place.store_url()?.as_str().to_owned(), place.path));
     }
     Ok(Later::Added(added))
 }

@@ -59,8 +59,11 @@ pub(super) struct Names {
     service: Arc<dyn QueryService>,
     session: SessionId,
     runtime: Handle,
-    lists: Arc<Mutex<HashMap<List, (Instant, Arc<[String]>)>>>,
+    lists: Arc<Mutex<HashMap<List, Fetched>>>,
 }
+
+/// When names were fetched, and which.
+type Fetched = (Instant, Arc<[String]>);
 
 /// Which names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
