@@ -212,7 +212,8 @@ impl Tereza {
     /// Runs statements and returns what is written to standard output, if that is a pipe; standard error on failure.
     async fn run(&self, sql: &str, format: &str, output: impl Into<Stdio>) -> Result<Vec<u8>, String> {
         let arguments = ["sql", "--data", text(self.data.path()), "--format", format, "-c", sql];
-        let mut command = support::tereza(&arguments);
+        let mut command = support::tereza();
+        command.args(arguments);
         command.envs(self.environment.iter().cloned()).stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         let output = tokio::time::timeout(STATEMENT_TIMEOUT, child.wait_with_output()).await;

@@ -9,12 +9,14 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tereza_engine::LocalQueryService;
 use tereza_engine::query::{QueryService, SessionDefaults, SessionId, Statement};
-use tereza_runtime::{Error, Result, clock, ids};
+use tereza_runtime::settings::Sources;
+use tereza_runtime::{Error, Result, Settings, clock, ids};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::answer::Answer;
-use crate::cmd::embedded;
+use crate::cmd::Embedded;
 
 /// Rows of a Parquet row group, as in the files that DuckDB makes (`benches/peers/tpc.py`).
 const ROW_GROUP_ROWS: usize = 250_000;
@@ -52,8 +54,9 @@ struct Make {
 }
 
 struct Engine {
-    service: Arc<dyn QueryService>,
+    service: Arc<LocalQueryService>,
     session: SessionId,
+    _embedded: Embedded,
 }
 
 /// Answers standard input's lines until it ends.
@@ -99,9 +102,11 @@ impl Engine {
         if let Some(limit) = open.memory_limit_bytes {
             settings.push(format!("engine.memory_limit_bytes={limit}"));
         }
-        let service = embedded(Path::new(&open.data), &settings).await?;
+        let settings = Settings::load(&Sources::of_process(None, settings).flag("--data", "data.dir", Some(&open.data)))?;
+        let embedded = Embedded::open(&settings).await?;
+        let service = Arc::clone(&embedded.service);
         let session = service.open_session("bench", SessionDefaults::default()).await?;
-        let engine = Self { service, session };
+        let engine = Self { service, session, _embedded: embedded };
         for (table, files) in &open.tables {
             let folder = files.strip_suffix("*.parquet").unwrap_or(files);
             match &open.store {
