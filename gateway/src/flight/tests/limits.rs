@@ -1,7 +1,5 @@
 //! What a client cannot do: cost more than its bounds, or bring anything down.
 
-use std::time::Instant;
-
 use arrow_flight::sql::{ActionCreatePreparedStatementRequest, CommandPreparedStatementUpdate, CommandStatementUpdate};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -108,7 +106,7 @@ async fn connections_past_the_bound_are_closed_at_once() {
     assert_eq!(read.unwrap_or(0), 0);
     assert_eq!(text(&mut first, "user").await, "anonymous");
     drop(first);
-    let started = Instant::now();
+    let started = tereza_runtime::clock::now();
     loop {
         assert!(started.elapsed() < PATIENCE);
         let Ok(channel) = Endpoint::from_shared(format!("http://{}", server.address)).unwrap().connect().await else {
