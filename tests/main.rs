@@ -9,3 +9,4 @@ mod robust;
 mod slt;
 mod support;
 mod tidy;
+mod tpc;

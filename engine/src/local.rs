@@ -124,7 +124,7 @@ impl QueryService for LocalQueryService {
                 session.set_current(value, &schema).await
             }
             "schema" => session.set_current(&session.catalog(), value).await,
-            _ => statement::set_option(&session, key, value),
+            _ => statement::set_option(&session, key, value).await,
         }
     }
 

@@ -1,16 +1,51 @@
 //! Text to work: parses one statement, handles what is Tereza's own (DDL, SHOW, USE, ANALYZE, …) and plans the rest with
 //! DataFusion.
+//!
+//! Files in reading order: [`parse`] (whose statement it is), this one (planning), `adapt` (temporary tables), `insert` (Hive's forms of INSERT),
+//! `parameters` (`?` and `$1`), `ddl` (tables, schemas, partitions), `view`, `show` and `describe`, `analyze`, `session`
+//! (USE, SET, KILL), `errors` (places and nearest names), `split` (scripts).
+//!
+//! Tables of the session (catalog `memory`) are DataFusion's own, with DataFusion's own statements; tables of catalog
+//! `tereza` are kept by the metastore, and every statement on them is here. Planning reads the catalog and changes
+//! nothing: what changes something is a [`Work::Task`] that runs when the result is read.
 
+mod adapt;
+mod analyze;
+mod ddl;
+mod describe;
+mod errors;
+mod insert;
+mod parameters;
+mod parse;
+mod session;
+mod show;
+mod split;
+mod view;
+
+use std::future::Future;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::LogicalPlan;
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::TableReference;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement, WriteOp};
+use datafusion::sql::parser::Statement;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tereza_runtime::{Error, Result};
 
+pub(crate) use session::set_option;
+pub(crate) use split::{split, words};
+pub(crate) use view::plan_view;
+
+use crate::error::from_datafusion;
 use crate::query::StatementKind;
 use crate::session::Session;
+use parse::{Home, Own, Parsed, Scope, TableName, Text, read_only};
+
+/// Catalogs in which nothing can be changed.
+const READ_ONLY_CATALOGS: [&str; 3] = ["tpch", "tpcds", "system"];
 
 /// A statement that is ready to run.
 pub(crate) struct Planned {
@@ -30,19 +65,251 @@ pub(crate) enum Work {
     Task(BoxFuture<'static, Result<Vec<RecordBatch>>>),
 }
 
+impl Planned {
+    /// A change without rows.
+    fn command(work: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        Self {
+            kind: StatementKind::Command,
+            schema: Arc::new(Schema::empty()),
+            parameters: Arc::new(Schema::empty()),
+            work: Work::Task(work.map(|done| done.map(|()| Vec::new())).boxed()),
+        }
+    }
+
+    /// A change of rows that is made without a plan; `work` says how many.
+    fn update(work: impl Future<Output = Result<u64>> + Send + 'static) -> Self {
+        let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
+        let counted = Arc::clone(&schema);
+        let batch = move |rows: u64| {
+            RecordBatch::try_new(counted, vec![Arc::new(UInt64Array::from(vec![rows]))])
+                .map_err(|error| Error::internal(format!("a count is not a row: {error}")))
+        };
+        Self {
+            kind: StatementKind::Update,
+            schema,
+            parameters: Arc::new(Schema::empty()),
+            work: Work::Task(work.map(|rows| rows.and_then(batch).map(|batch| vec![batch])).boxed()),
+        }
+    }
+
+    /// Rows that are made without a plan.
+    fn rows(schema: SchemaRef, work: impl Future<Output = Result<RecordBatch>> + Send + 'static) -> Self {
+        Self {
+            kind: StatementKind::Query,
+            schema,
+            parameters: Arc::new(Schema::empty()),
+            work: Work::Task(work.map(|rows| rows.map(|rows| vec![rows])).boxed()),
+        }
+    }
+}
+
 /// Parses and plans one statement without running anything. With `parameters`, placeholders are replaced.
-pub(crate) async fn plan(_session: &Arc<Session>, _sql: &str, _parameters: Option<&RecordBatch>) -> Result<Planned> {
-    Err(Error::unsupported("statements"))
+pub(crate) async fn plan(session: &Arc<Session>, sql: &str, parameters: Option<&RecordBatch>) -> Result<Planned> {
+    let text = Text::new(sql, Scope::of(session))?;
+    let parsed = text.parse()?;
+    let planner = Planner { session, text: &text, parameters };
+    match parsed {
+        Parsed::DataFusion(statement) => planner.plan(statement).await,
+        Parsed::Own(own) => match own {
+            Own::Ddl(ddl) => ddl.plan(&planner).await,
+            Own::CreateView(create) => create.plan(&planner).await,
+            Own::DropView(drop) => drop.plan(&planner).await,
+            Own::Show(show) => show.plan(&planner).await,
+            Own::Describe(describe) => describe.plan(&planner).await,
+            Own::Analyze(analyze) => analyze.plan(&planner),
+            Own::Session(statement) => statement.plan(&planner).await,
+        },
+    }
 }
 
-/// Splits a script into statements: see [`crate::query::QueryService::split`].
-pub(crate) fn split(_sql: &str) -> Result<Vec<String>> {
-    Err(Error::unsupported("scripts"))
+/// What planning one statement needs.
+struct Planner<'a> {
+    session: &'a Arc<Session>,
+    text: &'a Text,
+    parameters: Option<&'a RecordBatch>,
 }
 
-/// Keywords and function names: see [`crate::query::QueryService::words`].
-pub(crate) fn words() -> Vec<String> {
-    Vec::new()
+impl Planner<'_> {
+    /// Plans one of DataFusion's statements.
+    async fn plan(&self, statement: Statement) -> Result<Planned> {
+        let plan = self.logical(statement).await?;
+        self.finish(plan).await
+    }
+
+    /// Plans a text of Tereza's own making.
+    async fn plan_text(&self, sql: &str) -> Result<Planned> {
+        let text = Text::new(sql, self.text.scope.clone())?;
+        let statement = text.datafusion(text.tokens.clone())?;
+        Planner { session: self.session, text: &text, parameters: None }.plan(statement).await
+    }
+
+    /// The logical plan of one of DataFusion's statements, with the placeholders still in it.
+    async fn logical(&self, statement: Statement) -> Result<LogicalPlan> {
+        let statement = insert::rewrite(self.session, self.text, statement).await?;
+        let statement = adapt::adapt(&self.text.scope, statement)?;
+        let state = self.session.context.state();
+        let references = state.resolve_table_references(&statement).map_err(from_datafusion)?;
+        let current = state.config_options().catalog.default_schema.as_str();
+        if references.iter().any(|reference| reference.schema().unwrap_or(current) == "information_schema") {
+            self.session.refresh_names().await?;
+        }
+        match state.statement_to_plan(statement).await {
+            Ok(plan) => Ok(plan),
+            Err(error) => Err(errors::of_planning(self.session, self.text, error).await),
+        }
+    }
+
+    /// What runs a logical plan.
+    async fn finish(&self, plan: LogicalPlan) -> Result<Planned> {
+        // What PREPARE's statement has for parameters is EXECUTE's business, not the client's.
+        let prepares = matches!(plan, LogicalPlan::Statement(PlanStatement::Prepare(_)));
+        let names: &[String] = if prepares { &[] } else { &self.text.placeholders };
+        let parameters = parameters::fields(&plan, names)?;
+        let plan = match self.parameters {
+            Some(values) if !prepares => parameters::bind(plan, names, &parameters, values)?,
+            _ => plan,
+        };
+        let planned = match plan {
+            LogicalPlan::Statement(PlanStatement::SetVariable(set)) => {
+                let session = Arc::clone(self.session);
+                Planned::command(async move { session::set(&session, &set.variable, &set.value).await })
+            }
+            LogicalPlan::Statement(PlanStatement::ResetVariable(reset)) => {
+                let session = Arc::clone(self.session);
+                Planned::command(async move { session::reset(&session, &reset.variable).await })
+            }
+            plan @ LogicalPlan::Statement(PlanStatement::Execute(_)) => {
+                let frame = self.session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+                planned(frame.into_unoptimized_plan())
+            }
+            plan @ LogicalPlan::Statement(_) => self.datafusion_command(plan),
+            LogicalPlan::Ddl(ddl) => {
+                self.allow_ddl(&ddl)?;
+                match &ddl {
+                    DdlStatement::CreateMemoryTable(create)
+                        if !matches!(*create.input, LogicalPlan::EmptyRelation(_)) =>
+                    {
+                        self.create_in_memory(create.name.clone(), LogicalPlan::Ddl(ddl))
+                    }
+                    _ => self.datafusion_command(LogicalPlan::Ddl(ddl)),
+                }
+            }
+            plan => {
+                self.allow_dml(&plan)?;
+                planned(plan)
+            }
+        };
+        Ok(Planned { parameters, ..planned })
+    }
+
+    fn datafusion_command(&self, plan: LogicalPlan) -> Planned {
+        let session = Arc::clone(self.session);
+        Planned::command(async move {
+            let frame = session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+            frame.collect().await.map_err(from_datafusion)?;
+            Ok(())
+        })
+    }
+
+    /// CREATE TABLE AS in the session's own catalog: an update like any other, of as many rows as the table has then.
+    fn create_in_memory(&self, name: TableReference, plan: LogicalPlan) -> Planned {
+        let session = Arc::clone(self.session);
+        Planned::update(async move {
+            session.context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+            let table = session.context.table(name).await.map_err(from_datafusion)?;
+            table.count().await.map(|rows| rows as u64).map_err(from_datafusion)
+        })
+    }
+
+    /// DataFusion's DDL reaches only what the session keeps.
+    fn allow_ddl(&self, ddl: &DdlStatement) -> Result<()> {
+        let name = match ddl {
+            DdlStatement::CreateExternalTable(create) => &create.name,
+            DdlStatement::CreateMemoryTable(create) => &create.name,
+            DdlStatement::CreateView(create) => &create.name,
+            DdlStatement::CreateIndex(create) => &create.table,
+            DdlStatement::DropTable(drop) => &drop.name,
+            DdlStatement::DropView(drop) => &drop.name,
+            _ => return Ok(()),
+        };
+        let table = self.resolve(name);
+        match table.home() {
+            Home::Session => Ok(()),
+            Home::ReadOnly => Err(read_only(&table.to_string(), ddl.name())),
+            Home::Tereza => Err(Error::unsupported(format!("this form of {} on {table}", ddl.name()))),
+        }
+    }
+
+    /// DataFusion's DML reaches only tables whose files or rows can be changed that way.
+    fn allow_dml(&self, plan: &LogicalPlan) -> Result<()> {
+        let LogicalPlan::Dml(dml) = plan else { return Ok(()) };
+        let table = self.resolve(&dml.table_name);
+        match (table.home(), &dml.op) {
+            (Home::Session, _) | (Home::Tereza, WriteOp::Insert(InsertOp::Append | InsertOp::Overwrite)) => Ok(()),
+            (Home::ReadOnly, op) => Err(read_only(&table.to_string(), &op.name().to_uppercase())),
+            (Home::Tereza, op) => {
+                let statement = match op {
+                    WriteOp::MergeInto(_) => "MERGE".to_owned(),
+                    WriteOp::Insert(_) => "REPLACE INTO".to_owned(),
+                    other => other.name().to_uppercase(),
+                };
+                Err(Error::unsupported(format!("{statement} on {table}"))
+                    .with_hint("rewrite the rows with INSERT OVERWRITE"))
+            }
+        }
+    }
+
+    fn resolve(&self, name: &TableReference) -> TableName {
+        let resolved = name.clone().resolve(&self.text.scope.catalog, &self.text.scope.schema);
+        TableName {
+            catalog: resolved.catalog.to_string(),
+            schema: resolved.schema.to_string(),
+            table: resolved.table.to_string(),
+        }
+    }
 }
-pub(crate) async fn plan_view(_s: &datafusion::execution::session_state::SessionState, _t: &tereza_catalog::model::Table) -> Result<LogicalPlan> { unimplemented!() }
-pub(crate) fn set_option(_s: &Session, _k: &str, _v: &str) -> Result<()> { Ok(()) }
+
+/// The kind and schema of a plan; its parameters are the caller's to set.
+fn planned(plan: LogicalPlan) -> Planned {
+    let kind = match &plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => StatementKind::Update,
+        _ => StatementKind::Query,
+    };
+    Planned {
+        kind,
+        schema: Arc::clone(plan.schema().inner()),
+        parameters: Arc::new(Schema::empty()),
+        work: Work::Plan(Box::new(plan)),
+    }
+}
+
+/// A schema of text columns, for SHOW and DESCRIBE.
+fn text_schema(columns: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>()))
+}
+
+/// Rows of text for [`text_schema`].
+fn text_rows(schema: &SchemaRef, rows: &[Vec<Option<String>>]) -> Result<RecordBatch> {
+    let columns = (0..schema.fields().len())
+        .map(|column| {
+            let values: StringArray = rows.iter().map(|row| row.get(column).and_then(Option::as_deref)).collect();
+            Arc::new(values) as ArrayRef
+        })
+        .collect();
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|error| Error::internal(format!("rows of a listing do not fit its columns: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gateways plan on any thread.
+    fn is_send<T: Send>(_: &T) {}
+
+    #[expect(dead_code, reason = "it is enough that it compiles")]
+    fn planning_can_be_sent(session: &Arc<Session>) {
+        is_send(&plan(session, "", None));
+        is_send(&set_option(session, "", ""));
+    }
+}

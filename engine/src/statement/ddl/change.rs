@@ -1,0 +1,76 @@
+//! One change of a table through the commit journal, and finishing what earlier ones left.
+
+use tereza_catalog::model::Parameters;
+use tereza_catalog::store::{Commit, Write};
+use tereza_runtime::{Error, ErrorKind, Result, ids};
+
+use crate::session::Session;
+use crate::write::roll_forward;
+
+/// Makes one change of a table in one transaction, if it still has `version`: `fill` says what. Files that it removes
+/// are gone for readers from then on.
+pub(in crate::statement) async fn change(
+    session: &Session,
+    database: &str,
+    table: &str,
+    version: i64,
+    fill: impl FnOnce(&mut Commit),
+) -> Result<()> {
+    let engine = &session.engine;
+    let mut commit = Commit {
+        id: ids::new_id(),
+        database: database.into(),
+        table: table.into(),
+        version: 0,
+        expected_version: Some(version),
+        create_table: None,
+        add_files: Vec::new(),
+        remove_files: Vec::new(),
+        add_partitions: Vec::new(),
+        drop_partitions: Vec::new(),
+        table_parameters: Parameters::new(),
+        partition_parameters: Vec::new(),
+        table_increments: Vec::new(),
+        partition_increments: Vec::new(),
+    };
+    fill(&mut commit);
+    let write = Write {
+        id: commit.id.clone(),
+        database: database.into(),
+        table: table.into(),
+        owner: engine.process_id.clone(),
+        began_ms: engine.clock.unix_ms(),
+        staged: Vec::new(),
+    };
+    engine.catalog.begin_write(&write).await?;
+    match engine.catalog.commit(&commit).await {
+        Ok(version) => commit.version = version,
+        Err(error) => {
+            engine.catalog.end_write(&write.id).await?;
+            return Err(match error.kind() {
+                ErrorKind::Conflict => Error::conflict(format!("table {database}.{table} was changed meanwhile"))
+                    .with_hint("try again")
+                    .with_source(error),
+                _ => error,
+            });
+        }
+    }
+    // The change has happened. What is left may be repeated by anyone, so a failure of it is not the statement's.
+    if let Err(error) = finish(session, &commit).await {
+        tracing::warn!(commit = commit.id, %error, "a commit is not rolled forward yet");
+    }
+    Ok(())
+}
+
+/// Finishes the commits of a table that are not rolled forward yet, so that its folder holds what the table holds.
+pub(in crate::statement) async fn settle(session: &Session, pending: &[Commit]) -> Result<()> {
+    for commit in pending {
+        finish(session, commit).await?;
+    }
+    Ok(())
+}
+
+async fn finish(session: &Session, commit: &Commit) -> Result<()> {
+    roll_forward(&session.engine, commit).await?;
+    session.engine.catalog.finish_commit(&commit.id).await
+}

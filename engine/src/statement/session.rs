@@ -1,0 +1,366 @@
+//! Statements about the session: USE, SET and RESET, KILL, EXECUTE IMMEDIATE, and what takes the place of transactions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{LogicalPlan, ResetVariable, SetVariable, Statement as PlanStatement};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use tereza_runtime::{Error, Result};
+
+use super::parse::{Reader, SchemaName};
+use super::{Planned, Planner};
+use super::{ddl, errors};
+use crate::catalogs::first_schema;
+use crate::error::from_datafusion;
+use crate::query::QueryId;
+use crate::session::Session;
+
+/// The setting of DataFusion's that a session may lower for itself; the others below this prefix are the process's.
+const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
+const RUNTIME_PREFIX: &str = "datafusion.runtime.";
+
+/// Whose functions a session speaks.
+const DIALECT: &str = "tereza.dialect";
+
+/// Settings whose greatest values would harm the whole process, with the greatest that is taken.
+const GREATEST: [(&str, u64); 3] = [
+    ("datafusion.execution.batch_size", 1 << 20),
+    ("datafusion.execution.target_partitions", 1024),
+    ("datafusion.sql_parser.recursion_limit", 512),
+];
+
+/// A statement about the session.
+pub(super) enum SessionStatement {
+    /// `USE schema` or `USE catalog.schema`; one name may be a catalog's too.
+    Use(Vec<String>),
+    /// `USE CATALOG name`
+    UseCatalog(String),
+    /// `RESET SESSION key`
+    Reset(String),
+    /// `KILL [QUERY] id`, `CALL system.runtime.kill_query(…)`
+    Kill(QueryId),
+    /// `EXECUTE IMMEDIATE 'statement'`
+    Immediate(String),
+}
+
+/// Reads a statement about the session; `None` if it is DataFusion's.
+pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<SessionStatement>> {
+    if let Some(words) = reader.take_one(&["BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "ABORT"]) {
+        return Err(Error::unsupported(format!("{words}: there are no transactions over several statements"))
+            .with_hint("each statement commits by itself, whole or not at all"));
+    }
+    let statement =
+        match reader.take_one(&["USE CATALOG", "USE SCHEMA", "USE DATABASE", "USE", "RESET SESSION", "KILL", "CALL"]) {
+            Some("USE CATALOG") => SessionStatement::UseCatalog(reader.identifier()?),
+            Some("RESET SESSION") => SessionStatement::Reset(ddl::key(reader)?.to_lowercase()),
+            Some("KILL") => {
+                reader.take("QUERY");
+                SessionStatement::Kill(query_id(reader)?)
+            }
+            Some("CALL") => call(reader)?,
+            Some(_) => SessionStatement::Use(reader.parts()?),
+            None if reader.take("EXECUTE IMMEDIATE") => {
+                let sql = reader.text()?;
+                if reader.at("USING") {
+                    return Err(reader
+                        .refuse(Error::unsupported("EXECUTE IMMEDIATE … USING"))
+                        .with_hint("write the values into the statement, or use PREPARE and EXECUTE"));
+                }
+                SessionStatement::Immediate(sql)
+            }
+            None => return Ok(None),
+        };
+    Ok(Some(statement))
+}
+
+fn query_id(reader: &mut Reader<'_>) -> Result<QueryId> {
+    Ok(QueryId(reader.text()?))
+}
+
+/// `CALL system.runtime.kill_query([query_id =>] '…' [, [message =>] '…'])`, the one procedure there is.
+fn call(reader: &mut Reader<'_>) -> Result<SessionStatement> {
+    let name = reader.parts()?.join(".");
+    if name != "system.runtime.kill_query" {
+        let error = Error::not_found(format!("procedure '{name}' not found"));
+        return Err(errors::did_you_mean(error, &name, ["system.runtime.kill_query"]));
+    }
+    let mut arguments = reader.list(|reader| {
+        if reader.take_one(&["QUERY_ID", "MESSAGE"]).is_some() {
+            reader.expect_token(&Token::RArrow)?;
+        }
+        reader.text()
+    })?;
+    // The message for the one who is killed has nowhere to go.
+    arguments.truncate(1);
+    arguments
+        .pop()
+        .map(|id| SessionStatement::Kill(QueryId(id)))
+        .ok_or_else(|| Error::invalid_input("kill_query needs a query id"))
+}
+
+impl SessionStatement {
+    pub(super) async fn plan(self, planner: &Planner<'_>) -> Result<Planned> {
+        let session = Arc::clone(planner.session);
+        Ok(match self {
+            Self::Use(parts) => {
+                let target = target(&session, planner, parts).await?;
+                Planned::command(async move { session.set_current(&target.catalog, &target.schema).await })
+            }
+            Self::UseCatalog(catalog) => Planned::command(async move { use_catalog(&session, &catalog).await }),
+            Self::Reset(key) => Planned::command(async move { reset(&session, &key).await }),
+            Self::Kill(query) => Planned::command(async move { session.engine.queries.cancel(&query, &session.user) }),
+            Self::Immediate(sql) => return Box::pin(super::plan(planner.session, &sql, planner.parameters)).await,
+        })
+    }
+}
+
+/// What USE with one or two names means: a schema of the current catalog first, a catalog second.
+async fn target(session: &Session, planner: &Planner<'_>, parts: Vec<String>) -> Result<SchemaName> {
+    let name = planner.text.scope.schema(parts.clone())?;
+    let schemas = errors::schema_names(session, &name.catalog).await?;
+    if schemas.is_some_and(|schemas| schemas.contains(&name.schema)) {
+        return Ok(name);
+    }
+    match parts.as_slice() {
+        [catalog] if session.context.catalog(catalog).is_some() => {
+            Ok(SchemaName { catalog: catalog.into(), schema: first_schema(catalog).into() })
+        }
+        _ => Err(errors::missing_schema(session, &name).await),
+    }
+}
+
+async fn use_catalog(session: &Session, catalog: &str) -> Result<()> {
+    if session.context.catalog(catalog).is_none() {
+        return Err(errors::missing_catalog(session, catalog));
+    }
+    let target = SchemaName { catalog: catalog.into(), schema: first_schema(catalog).into() };
+    session.set_current(&target.catalog, &target.schema).await
+}
+
+/// Sets an option of the session, as `SET key = value` does; `catalog` and `schema` are the current ones.
+pub(crate) async fn set_option(session: &Session, key: &str, value: &str) -> Result<()> {
+    set(session, &key.to_lowercase(), value).await
+}
+
+pub(super) async fn set(session: &Session, key: &str, value: &str) -> Result<()> {
+    match key {
+        "catalog" => return use_catalog(session, value).await,
+        "schema" | "search_path" => {
+            let name = SchemaName { catalog: session.catalog(), schema: value.into() };
+            let schemas = errors::schema_names(session, &name.catalog).await?;
+            if !schemas.is_some_and(|schemas| schemas.contains(&name.schema)) {
+                return Err(errors::missing_schema(session, &name).await);
+            }
+            return session.set_current(&name.catalog, &name.schema).await;
+        }
+        DIALECT => return session.set_dialect(value),
+        MEMORY_LIMIT => return set_memory_limit(session, value),
+        _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
+        _ => {}
+    }
+    if let Some((_, greatest)) = GREATEST.iter().find(|(known, _)| *known == key)
+        && value.parse::<u64>().is_ok_and(|value| value > *greatest)
+    {
+        return Err(Error::invalid_input(format!("{value} is more than {key} may be, {greatest}")));
+    }
+    let plan = PlanStatement::SetVariable(SetVariable { variable: key.into(), value: value.into() });
+    match session.context.execute_logical_plan(LogicalPlan::Statement(plan)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(session, key, error)),
+    }
+}
+
+pub(super) async fn reset(session: &Session, key: &str) -> Result<()> {
+    match key {
+        MEMORY_LIMIT => {
+            replace_memory_pool(session, Arc::clone(&session.engine.runtime.memory_pool))?;
+            return Ok(());
+        }
+        // Nobody can have set them.
+        _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
+        _ => {}
+    }
+    let plan = PlanStatement::ResetVariable(ResetVariable { variable: key.into() });
+    match session.context.execute_logical_plan(LogicalPlan::Statement(plan)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(session, key, error)),
+    }
+}
+
+fn of_the_process(key: &str) -> Error {
+    Error::denied(format!("{key} is a bound of the whole process")).with_hint("set it in the settings of the server")
+}
+
+/// The error for a key that is not known, or for a value that its key does not take.
+fn refused(session: &Session, key: &str, error: DataFusionError) -> Error {
+    if known_settings(session).iter().any(|known| known == key) {
+        let message = error.strip_backtrace();
+        return Error::invalid_input(format!("'{key}' does not take this value: {message}")).with_source(error);
+    }
+    unknown_setting(session, key)
+}
+
+fn known_settings(session: &Session) -> Vec<String> {
+    let state = session.context.state();
+    let mut known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
+    known.extend(["catalog", "schema", DIALECT, MEMORY_LIMIT].map(str::to_owned));
+    known
+}
+
+/// The error for a setting that is not known, with the nearest one.
+pub(super) fn unknown_setting(session: &Session, key: &str) -> Error {
+    let known = known_settings(session);
+    let error = Error::invalid_input(format!("setting '{key}' is not known"));
+    match errors::nearest(key, known.iter().map(String::as_str)).or_else(|| suffix_of(&known, key)) {
+        Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+        None => error.with_hint("SHOW ALL lists the settings"),
+    }
+}
+
+/// A known key that ends in this one: `batch_size` is what `datafusion.execution.batch_size` is often called.
+fn suffix_of<'a>(known: &'a [String], key: &str) -> Option<&'a str> {
+    known.iter().find(|known| known.rsplit('.').next() == key.rsplit('.').next()).map(String::as_str)
+}
+
+/// Lowers what the session's operators may hold. It still counts against the process's budget.
+fn set_memory_limit(session: &Session, value: &str) -> Result<()> {
+    let limit_bytes = SessionContext::parse_capacity_limit(MEMORY_LIMIT, value).map_err(from_datafusion)?;
+    let greatest = session.engine.memory_limit_bytes;
+    if limit_bytes > greatest {
+        return Err(Error::denied(format!(
+            "{MEMORY_LIMIT} of {value} is more than the process may use, {greatest} bytes"
+        ))
+        .with_hint("a session can lower its limit; the process's is in the settings of the server"));
+    }
+    let parent = Arc::clone(&session.engine.runtime.memory_pool);
+    replace_memory_pool(session, Arc::new(CappedPool { limit_bytes, used_bytes: AtomicUsize::new(0), parent }))
+}
+
+fn replace_memory_pool(session: &Session, pool: Arc<dyn MemoryPool>) -> Result<()> {
+    let state = session.context.state_ref();
+    let mut state = state.write();
+    let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
+        .with_memory_pool(pool)
+        .build_arc()
+        .map_err(from_datafusion)?;
+    *state = SessionStateBuilder::from(state.clone()).with_runtime_env(runtime).build();
+    Ok(())
+}
+
+/// A smaller pool inside the process's: every byte counts in both.
+#[derive(Debug)]
+struct CappedPool {
+    limit_bytes: usize,
+    used_bytes: AtomicUsize,
+    parent: Arc<dyn MemoryPool>,
+}
+
+impl fmt::Display for CappedPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session limit of {} bytes within {}", self.limit_bytes, self.parent)
+    }
+}
+
+impl MemoryPool for CappedPool {
+    fn name(&self) -> &str {
+        "session"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.parent.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.parent.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.used_bytes.fetch_add(additional, Ordering::Relaxed);
+        self.parent.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.used_bytes.fetch_sub(shrink, Ordering::Relaxed);
+        self.parent.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
+        let grow = |used: usize| used.checked_add(additional).filter(|used| *used <= self.limit_bytes);
+        if self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
+            return Err(DataFusionError::ResourcesExhausted(format!(
+                "{} needs {additional} more bytes, beyond the session's limit of {} bytes ({MEMORY_LIMIT})",
+                reservation.consumer().name(),
+                self.limit_bytes
+            )));
+        }
+        self.parent.try_grow(reservation, additional).inspect_err(|_| {
+            self.used_bytes.fetch_sub(additional, Ordering::Relaxed);
+        })
+    }
+
+    fn reserved(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.limit_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+
+    use super::super::parse::{Own, Parsed, Text, tests::scope};
+    use super::*;
+
+    fn statement(sql: &str) -> Result<Option<SessionStatement>> {
+        Ok(match Text::new(sql, scope())?.parse()? {
+            Parsed::Own(Own::Session(statement)) => Some(statement),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn queries_are_killed_in_two_ways() {
+        for sql in [
+            "kill query 'abc'",
+            "kill 'abc'",
+            "call system.runtime.kill_query('abc')",
+            "call system.runtime.kill_query(query_id => 'abc', message => 'why')",
+        ] {
+            assert!(matches!(statement(sql), Ok(Some(SessionStatement::Kill(QueryId(id)))) if id == "abc"), "{sql}");
+        }
+        assert!(statement("call system.runtime.kill_qury('abc')").err().expect("unknown").hint().is_some());
+    }
+
+    #[test]
+    fn transactions_are_refused() {
+        for sql in ["begin", "start transaction", "commit", "rollback"] {
+            let error = statement(sql).err().expect("is refused");
+            assert_eq!(error.kind(), tereza_runtime::ErrorKind::Unsupported, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_capped_pool_counts_in_both() {
+        let parent: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
+        let pool: Arc<dyn MemoryPool> =
+            Arc::new(CappedPool { limit_bytes: 60, used_bytes: AtomicUsize::new(0), parent: Arc::clone(&parent) });
+        let mine = MemoryConsumer::new("mine").register(&pool);
+        let other = MemoryConsumer::new("other").register(&parent);
+        mine.try_grow(50).expect("within both");
+        assert!(mine.try_grow(11).is_err(), "beyond the session's limit");
+        other.try_grow(45).expect("within the process's limit");
+        assert!(mine.try_grow(10).is_err(), "beyond the process's limit");
+        assert_eq!((pool.reserved(), parent.reserved()), (50, 95));
+        drop(mine);
+        assert_eq!((pool.reserved(), parent.reserved()), (0, 45));
+    }
+}

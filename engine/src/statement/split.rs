@@ -1,0 +1,150 @@
+//! Scripts to statements, and the words that a prompt completes.
+
+use std::collections::BTreeSet;
+
+use datafusion::execution::SessionStateDefaults;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use tereza_runtime::Result;
+
+use super::errors;
+
+/// Splits a script into statements: see [`crate::query::QueryService::split`].
+///
+/// It cuts at the tokens that are semicolons, so quotes, dollar quotes and comments are what the parser takes them for.
+pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| errors::syntax(sql, &[], &ParserError::from(error)))?;
+    let mut places = Places::new(sql);
+    let mut statements = Vec::new();
+    let mut start = 0;
+    let mut empty = true;
+    for TokenWithSpan { token, span } in &tokens {
+        match token {
+            Token::SemiColon => {
+                let end = places.byte(span.start);
+                if !empty {
+                    statements.push(sql[start..end].trim().to_owned());
+                }
+                start = end + ';'.len_utf8();
+                empty = true;
+            }
+            Token::Whitespace(_) | Token::EOF => {}
+            _ => empty = false,
+        }
+    }
+    if !empty {
+        statements.push(sql[start..].trim().to_owned());
+    }
+    Ok(statements)
+}
+
+/// Keywords in upper case and function names in lower case: see [`crate::query::QueryService::words`].
+pub(crate) fn words() -> Vec<String> {
+    let mut words: BTreeSet<String> = ALL_KEYWORDS.iter().map(|word| (*word).to_owned()).collect();
+    words.extend(SessionStateDefaults::default_scalar_functions().iter().map(|function| function.name().to_owned()));
+    words.extend(SessionStateDefaults::default_aggregate_functions().iter().map(|function| function.name().to_owned()));
+    words.extend(SessionStateDefaults::default_window_functions().iter().map(|function| function.name().to_owned()));
+    words.extend(SessionStateDefaults::default_table_functions().iter().map(|function| function.name().to_owned()));
+    words.into_iter().collect()
+}
+
+/// Turns the tokenizer's lines and columns into byte offsets; places must be asked for in order.
+pub(super) struct Places<'a> {
+    chars: std::str::CharIndices<'a>,
+    line: u64,
+    column: u64,
+    length: usize,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(sql: &'a str) -> Self {
+        Self { chars: sql.char_indices(), line: 1, column: 1, length: sql.len() }
+    }
+
+    /// The offset of the character at `place`, or of the end of the text.
+    pub(super) fn byte(&mut self, place: Location) -> usize {
+        loop {
+            let offset = self.chars.offset();
+            if (self.line, self.column) >= (place.line, place.column) {
+                return offset.min(self.length);
+            }
+            match self.chars.next() {
+                Some((_, '\n')) => {
+                    self.line += 1;
+                    self.column = 1;
+                }
+                Some(_) => self.column += 1,
+                None => return self.length,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tokens(sql: &str) -> Vec<Token> {
+        let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().expect("tokens");
+        tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon)).collect()
+    }
+
+    #[test]
+    fn semicolons_part_statements() {
+        assert_eq!(split("select 1; ;select 2;").expect("splits"), ["select 1", "select 2"]);
+        assert_eq!(split(" \n ; -- only a comment\n").expect("splits"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn quotes_and_comments_hide_semicolons() {
+        let pieces = [
+            "select 'a;b''c;'",
+            "select \"a;b\"",
+            "select `a;b`",
+            "select 1 -- a;b\n, 2",
+            "select /* a;/* b; */ c; */ 1",
+            "select $$a;b$$",
+            "select $tag$a;$$b$tag$",
+            "select 'ä;ö', 'é'",
+        ];
+        assert_eq!(split(&pieces.join(";\n")).expect("splits"), pieces);
+    }
+
+    #[test]
+    fn what_is_not_closed_is_an_error_at_its_place() {
+        for sql in ["select 1;\n select 'a", "select 1;\n select \"a", "select 1;\n select /* a"] {
+            let error = split(sql).expect_err("is not closed");
+            assert!(error.location().is_some(), "{error}");
+            assert_eq!(error.kind(), tereza_runtime::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn words_are_sorted_and_hold_both_sorts() {
+        let words = words();
+        assert!(words.is_sorted());
+        for word in ["SELECT", "TBLPROPERTIES", "approx_distinct", "lower", "row_number"] {
+            assert!(words.iter().any(|known| known == word), "{word}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn joining_the_pieces_keeps_the_tokens(pieces in prop::collection::vec(
+            prop::sample::select(vec![
+                "select 1", "'a;b'", "\"c;d\"", "-- x;y\n", "/* ; */", "$$;$$", ";", "\n", " ", "a.b", "''';'", "ü", "+", "(", ";;",
+            ]),
+            0..24,
+        )) {
+            let sql = pieces.join(" ");
+            let split = split(&sql).expect("every piece is closed");
+            prop_assert_eq!(tokens(&split.join("\n;\n")), tokens(&sql));
+        }
+    }
+}
