@@ -16,6 +16,12 @@ async fn a_client_that_goes_away_cancels_its_statement() {
     assert_eq!(server.fake.live(), 1);
     drop(rows);
     server.idle().await;
+    // A statement that has nothing to send learns of it too.
+    let info = client.execute("forever".into(), None).await.unwrap();
+    let rows = client.do_get(ticket_of(&info)).await.unwrap();
+    assert_eq!(server.fake.live(), 1);
+    drop(rows);
+    server.idle().await;
     // The whole connection.
     let info = client.execute("endless".into(), None).await.unwrap();
     let mut rows = client.do_get(ticket_of(&info)).await.unwrap();
@@ -158,7 +164,7 @@ async fn a_drain_ends_when_its_time_is_over() {
     let mut rows = client.do_get(ticket_of(&info)).await.unwrap();
     rows.next().await.unwrap().unwrap();
     server.shutdown.cancel();
-    tokio::time::timeout(PATIENCE, server.served).await.expect("it does not end").unwrap().unwrap();
+    tokio::time::timeout(ABORT_WAIT, server.served).await.expect("it does not end in time").unwrap().unwrap();
     assert_eq!(server.fake.live(), 0);
 }
 
