@@ -134,7 +134,7 @@ impl Analyze {
         };
         // Statistics are read before the commit: it refuses if the table was changed while they were.
         let statistics = self.statistics(session, &snapshot, &columns).await?;
-        let (of_table, of_partitions) = self.parameters(session, &snapshot, rows.as_deref()).await?;
+        let (of_table, of_partitions) = self.parameters(session, &snapshot, rows.as_deref(), &columns).await?;
         change(session, &found.database, &found.name, snapshot.table.version, |commit| {
             commit.table_parameters = of_table;
             commit.partition_parameters = of_partitions;
@@ -170,32 +170,27 @@ impl Analyze {
         Ok(rows)
     }
 
-    /// What goes into the parameters of the table and of its partitions.
+    /// What goes into the parameters of the table or, as a partitioned one keeps its counts there, of its partitions.
     async fn parameters(
         &self,
         session: &Session,
         snapshot: &Snapshot,
         rows: Option<&[i64]>,
+        columns: &[Column],
     ) -> Result<(Parameters, Vec<(Vec<String>, Parameters)>)> {
         let table = &snapshot.table.table;
         if table.partition_keys.is_empty() {
             let measured = measured(session, table.storage.location.as_deref()).await?;
-            return Ok((counts(rows.and_then(<[i64]>::first).copied(), measured), Vec::new()));
+            return Ok((counts(rows.and_then(<[i64]>::first).copied(), measured, columns), Vec::new()));
         }
-        let (mut files, mut bytes) = (0, 0);
+        // Statistics of columns are kept of the partitions that were named, or of the whole table.
+        let marked = if self.spec.is_some() { columns } else { &[] };
         let mut of_partitions = Vec::with_capacity(snapshot.partitions.len());
         for (position, partition) in snapshot.partitions.iter().enumerate() {
             let measured = measured(session, partition.storage.location.as_deref()).await?;
-            files += measured.0;
-            bytes += measured.1;
-            of_partitions.push((partition.values.clone(), counts(rows.map(|rows| rows[position]), measured)));
+            of_partitions.push((partition.values.clone(), counts(rows.map(|rows| rows[position]), measured, marked)));
         }
-        // What some partitions hold says nothing of the whole table.
-        let of_table = match &self.spec {
-            Some(_) => Parameters::new(),
-            None => counts(rows.map(|rows| rows.iter().sum()), (files, bytes)),
-        };
-        Ok((of_table, of_partitions))
+        Ok((Parameters::new(), of_partitions))
     }
 
     /// Statistics of columns: of the whole table, or of each partition that was named.
@@ -229,12 +224,17 @@ async fn measured(session: &Session, location: Option<&str>) -> Result<(i64, i64
     }
 }
 
-fn counts(rows: Option<i64>, (files, bytes): (i64, i64)) -> Parameters {
+/// Hive's parameters for counts, with its mark of what they and the statistics of columns are worth.
+fn counts(rows: Option<i64>, (files, bytes): (i64, i64), columns: &[Column]) -> Parameters {
     let mut parameters =
         Parameters::from([("numFiles".to_owned(), files.to_string()), ("totalSize".to_owned(), bytes.to_string())]);
-    if let Some(rows) = rows {
-        parameters.insert("numRows".into(), rows.to_string());
+    let Some(rows) = rows else { return parameters };
+    parameters.insert("numRows".into(), rows.to_string());
+    let mut mark = serde_json::json!({ "BASIC_STATS": "true" });
+    if !columns.is_empty() {
+        mark["COLUMN_STATS"] = columns.iter().map(|column| (column.name.clone(), "true")).collect();
     }
+    parameters.insert("COLUMN_STATS_ACCURATE".into(), mark.to_string());
     parameters
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use tereza_catalog::model::Table;
+use tereza_catalog::model::{Column, Table, partition_name};
 use tereza_runtime::{Error, Result};
 
+use super::ddl::Spec;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
 use super::{Planned, Planner, text_rows, text_schema};
@@ -17,9 +18,9 @@ use crate::session::{Session, USER_CATALOG};
 /// The columns of DESCRIBE and SHOW COLUMNS.
 pub(super) const COLUMNS: [&str; 5] = ["column_name", "data_type", "is_nullable", "key", "comment"];
 
-/// `DESCRIBE|DESC [EXTENDED|FORMATTED] [TABLE] name` or `DESCRIBE SCHEMA|DATABASE [EXTENDED] name`
+/// `DESCRIBE|DESC [EXTENDED|FORMATTED] [TABLE] name [PARTITION (…)]` or `DESCRIBE SCHEMA|DATABASE [EXTENDED] name`
 pub(super) enum Describe {
-    Table { name: TableName, extended: bool },
+    Table { name: TableName, extended: bool, partition: Option<Spec> },
     Schema(SchemaName),
 }
 
@@ -43,7 +44,11 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<Describe>> {
     let extended = reader.take_one(&["EXTENDED", "FORMATTED"]).is_some();
     reader.take("TABLE");
     let name = reader.table_name()?;
-    Ok((name.home() == Home::Tereza).then_some(Describe::Table { name, extended }))
+    if name.home() != Home::Tereza {
+        return Ok(None);
+    }
+    let partition = if reader.take("PARTITION") { Some(Spec::parse(reader)?) } else { None };
+    Ok(Some(Describe::Table { name, extended, partition }))
 }
 
 impl Describe {
@@ -63,11 +68,13 @@ impl Describe {
 
     async fn run(self, session: &Session, schema: &SchemaRef) -> Result<RecordBatch> {
         let rows = match self {
-            Self::Table { name, extended } => {
+            Self::Table { name, extended, partition } => {
                 let table = errors::table(session, &name).await?.table;
                 let mut rows = column_rows(&table);
-                if extended {
-                    rows.extend(detail_rows(&table));
+                match partition {
+                    Some(spec) => rows.extend(partition_rows(session, &table, &spec).await?),
+                    None if extended => rows.extend(detail_rows(&table)),
+                    None => {}
                 }
                 rows
             }
@@ -104,7 +111,7 @@ pub(super) async fn columns_of(session: &Session, name: &TableName) -> Result<Ve
 }
 
 fn column_rows(table: &Table) -> Vec<Vec<Option<String>>> {
-    let row = |column: &tereza_catalog::model::Column, key: Option<&str>| {
+    let row = |column: &Column, key: Option<&str>| {
         vec![
             Some(column.name.clone()),
             Some(column.type_name.clone()),
@@ -115,6 +122,24 @@ fn column_rows(table: &Table) -> Vec<Vec<Option<String>>> {
     };
     let columns = table.storage.columns.iter().map(|column| row(column, None));
     columns.chain(table.partition_keys.iter().map(|key| row(key, Some("partition key")))).collect()
+}
+
+/// What PARTITION adds below the columns.
+async fn partition_rows(session: &Session, table: &Table, spec: &Spec) -> Result<Vec<Vec<Option<String>>>> {
+    let store = &session.engine.catalog;
+    let found = store.partitions(&table.database, &table.name, &spec.filter(table)?, None).await?;
+    let row = |name: &str, value: Option<String>| vec![Some(name.to_owned()), value, None, None, None];
+    let mut rows = Vec::new();
+    for partition in found.iter().filter(|partition| spec.matches(table, partition)) {
+        rows.push(row("# partition", Some(partition_name(&table.partition_keys, &partition.values))));
+        rows.push(row("location", partition.storage.location.clone()));
+        rows.extend(partition.parameters.iter().map(|(key, value)| row(key, Some(value.clone()))));
+    }
+    if rows.is_empty() {
+        let error = Error::not_found(format!("{}.{} has no partition ({spec})", table.database, table.name));
+        return Err(error.with_hint("see SHOW PARTITIONS"));
+    }
+    Ok(rows)
 }
 
 /// What EXTENDED adds below the columns: a name and a value in each row.

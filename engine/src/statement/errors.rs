@@ -195,6 +195,10 @@ pub(super) fn syntax(sql: &str, tokens: &[TokenWithSpan], error: &ParserError) -
 
 /// The error for a statement that cannot be planned.
 pub(super) async fn of_planning(session: &Session, text: &Text, error: DataFusionError) -> Error {
+    // An error of Tereza's own (a view that cannot be planned, a store that does not answer) says it all already.
+    if is_own(&error) {
+        return from_datafusion(error);
+    }
     let place = error
         .diagnostic()
         .and_then(|diagnostic| diagnostic.span)
@@ -225,6 +229,17 @@ pub(super) async fn of_planning(session: &Session, text: &Text, error: DataFusio
         Some(place) => known.with_location(place),
         None => known,
     }
+}
+
+fn is_own(error: &DataFusionError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.is::<Error>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn missing_column(field: &Column, valid: &[Column]) -> Error {

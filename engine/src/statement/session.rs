@@ -169,6 +169,10 @@ pub(super) async fn set(session: &Session, key: &str, value: &str) -> Result<()>
     {
         return Err(Error::invalid_input(format!("{value} is more than {key} may be, {greatest}")));
     }
+    set_datafusion(session, key, value).await
+}
+
+async fn set_datafusion(session: &Session, key: &str, value: &str) -> Result<()> {
     let plan = PlanStatement::SetVariable(SetVariable { variable: key.into(), value: value.into() });
     match session.context.execute_logical_plan(LogicalPlan::Statement(plan)).await {
         Ok(_) => Ok(()),
@@ -187,9 +191,18 @@ pub(super) async fn reset(session: &Session, key: &str) -> Result<()> {
         _ => {}
     }
     let plan = PlanStatement::ResetVariable(ResetVariable { variable: key.into() });
-    match session.context.execute_logical_plan(LogicalPlan::Statement(plan)).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(refused(session, key, error)),
+    if let Err(error) = session.context.execute_logical_plan(LogicalPlan::Statement(plan)).await {
+        return Err(refused(session, key, error));
+    }
+    // Where the server has a setting of its own, that is what a session began with.
+    let settings = &session.engine.settings;
+    match key {
+        "datafusion.execution.batch_size" => set_datafusion(session, key, &settings.batch_size_rows.to_string()).await,
+        "datafusion.execution.target_partitions" => {
+            set_datafusion(session, key, &settings.partitions().to_string()).await
+        }
+        "datafusion.sql_parser.collect_spans" => set_datafusion(session, key, "true").await,
+        _ => Ok(()),
     }
 }
 

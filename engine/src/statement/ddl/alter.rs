@@ -373,7 +373,6 @@ async fn set_location(
             .with_hint("only external tables can be pointed elsewhere"));
     }
     let place = session.engine.stores.place(location)?;
-    files::require_folder(&place).await?;
     let location = Some(place.url());
     let Some(spec) = spec else {
         let mut table = found.table.clone();
@@ -430,15 +429,9 @@ async fn drop_partitions(session: &Session, name: &TableName, specs: &[Spec], if
     settle(session, &snapshot.pending).await?;
     let storages: Vec<_> = dropped.iter().map(|partition| &partition.storage).collect();
     let files = file_urls(session, &table, &storages).await?;
-    let count = |parameter: &str| -> i64 {
-        let counted = dropped.iter().filter_map(|partition| partition.parameters.get(parameter)?.parse::<i64>().ok());
-        counted.sum()
-    };
-    let increments = ["numFiles", "numRows", "totalSize"].map(|parameter| (parameter.to_owned(), -count(parameter)));
     change(session, &table.database, &table.name, snapshot.table.version, |commit| {
         commit.remove_files = files;
         commit.drop_partitions = values;
-        commit.table_increments = increments.into();
     })
     .await
 }

@@ -11,6 +11,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use super::change::{change, settle};
 use super::files;
 use super::schema::remove_files;
+use super::table::no_rows;
 use crate::session::Session;
 use crate::statement::errors;
 use crate::statement::parse::{Home, Reader, TableName, read_only};
@@ -125,8 +126,8 @@ impl Truncate {
         change(session, &table.database, &table.name, snapshot.table.version, |commit| {
             commit.remove_files = files;
             commit.drop_partitions = snapshot.partitions.iter().map(|partition| partition.values.clone()).collect();
-            for count in ["numFiles", "numRows", "totalSize"] {
-                commit.table_parameters.insert(count.into(), "0".into());
+            if !partitioned {
+                commit.table_parameters = no_rows();
             }
         })
         .await

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::datasource::file_format::FileFormat;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -32,9 +33,25 @@ pub(in crate::statement) async fn visible_files(place: &Place) -> Result<Vec<Obj
         .map_err(|error| unreadable(place, error))
 }
 
-/// Number of visible files below a folder, and their bytes.
+/// The files that a scan of the folder reads: visible ones with something in them, in the folder itself. A location may
+/// be one file, too.
+async fn data_files(place: &Place) -> Result<Vec<ObjectMeta>> {
+    let listed = place.store.list_with_delimiter(Some(&place.path)).await.map_err(|error| unreadable(place, error))?;
+    let mut files = listed.objects;
+    if files.is_empty() && listed.common_prefixes.is_empty() {
+        match place.store.head(&place.path).await {
+            Ok(file) => files.push(file),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(unreadable(place, error)),
+        }
+    }
+    files.retain(|file| file.size > 0 && file.location.filename().is_some_and(|name| !name.starts_with(['_', '.'])));
+    Ok(files)
+}
+
+/// Number of files that a scan of the folder reads, and their bytes.
 pub(in crate::statement) async fn measure(place: &Place) -> Result<(i64, i64)> {
-    let files = visible_files(place).await?;
+    let files = data_files(place).await?;
     let bytes: u64 = files.iter().map(|file| file.size).sum();
     Ok((i64::try_from(files.len()).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX)))
 }
@@ -146,13 +163,14 @@ fn child(path: &Path, name: &str) -> Path {
     Path::parse(joined.trim_end_matches('/')).unwrap_or_else(|_| path.clone())
 }
 
-/// The schema of the files below a folder.
+/// The schema of the files of a table: those in its folder, or below it if it is partitioned.
 pub(super) async fn infer_schema(
     session: &Session,
     place: &Place,
+    partitioned: bool,
     format: &Arc<dyn FileFormat>,
-) -> Result<arrow::datatypes::SchemaRef> {
-    let mut files = visible_files(place).await?;
+) -> Result<SchemaRef> {
+    let mut files = if partitioned { visible_files(place).await? } else { data_files(place).await? };
     files.retain(|file| file.size > 0);
     if files.is_empty() {
         return Err(Error::invalid_input(format!(
@@ -172,14 +190,7 @@ fn is_visible(place: &Place, location: &Path) -> bool {
 }
 
 fn unreadable(place: &Place, error: object_store::Error) -> Error {
-    let message = format!("the folder '{}' cannot be listed: {error}", place.url());
-    match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            Error::denied(message)
-        }
-        _ => Error::unavailable(message),
-    }
-    .with_source(error)
+    from_object_store(&error).context(format!("listing the folder '{}'", place.url())).with_source(error)
 }
 
 #[cfg(test)]
@@ -207,7 +218,7 @@ mod tests {
             visible_files(&place).await.expect("lists").into_iter().map(|file| file.location.to_string()).collect();
         seen.sort();
         assert_eq!(seen, ["t/a", "t/k=1/d"]);
-        assert_eq!(measure(&place).await.expect("measures"), (2, 2));
+        assert_eq!(measure(&place).await.expect("measures"), (1, 1));
     }
 
     #[tokio::test]

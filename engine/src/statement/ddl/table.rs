@@ -368,10 +368,10 @@ impl CreateTable {
         let kind = if location.is_some() { TableKind::External } else { TableKind::Managed };
         match kind {
             TableKind::External => parameters.insert("EXTERNAL".into(), "TRUE".into()),
-            // A table that begins empty can keep its counts as it is written.
+            // A table that begins empty can keep its counts as it is written; a partitioned one has them in its partitions.
             _ => {
-                for count in ["numFiles", "numRows", "totalSize"] {
-                    parameters.insert(count.into(), "0".into());
+                if partition_keys.is_empty() {
+                    parameters.extend(no_rows());
                 }
                 None
             }
@@ -399,10 +399,11 @@ impl CreateTable {
                 .with_hint("write them, or use EXTERNAL and LOCATION to take them from files, or AS and a query"));
         };
         let place = session.engine.stores.place(location)?;
-        files::require_folder(&place).await?;
         let probe = self.layout.storage(Vec::new(), Some(place.url()))?;
-        let schema = files::infer_schema(session, &place, &Format::of(&probe)?.reader(&probe)?).await?;
         let keys = self.partition_keys_by_name();
+        let schema =
+            files::infer_schema(session, &place, !keys.is_empty(), &Format::of(&probe)?.reader(&probe)?).await?;
+
         let columns = schema
             .fields()
             .iter()
@@ -497,6 +498,14 @@ impl Layout {
         Format::of(&storage)?;
         Ok(storage)
     }
+}
+
+/// The counts of a table without rows, and Hive's mark that they are right.
+pub(super) fn no_rows() -> Parameters {
+    let counts = ["numFiles", "numRows", "totalSize"].map(|count| (count.to_owned(), "0".to_owned()));
+    let mut parameters = Parameters::from(counts);
+    parameters.insert("COLUMN_STATS_ACCURATE".into(), r#"{"BASIC_STATS":"true"}"#.into());
+    parameters
 }
 
 /// A folder for a new managed table: below its database's, under its name if nothing is there. A table that was renamed
