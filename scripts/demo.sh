@@ -8,7 +8,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 ask() { say "tereza> $1"; "$tereza" sql --data "$folder/data" -c "$1"; }
 
 ask "select l_returnflag, l_linestatus, count(*) as items, sum(l_quantity) as quantity, avg(l_extendedprice) as price
-from tpch.sf0.1.lineitem group by 1, 2 order by 1, 2"
+from tpch.sf1.lineitem group by 1, 2 order by 1, 2"
 ask "copy (select * from tpch.tiny.orders) to '$folder/orders.parquet' stored as parquet"
 ask "select o_orderpriority, count(*) as orders, sum(o_totalprice) as total
 from '$folder/orders.parquet' where o_orderdate >= date '1995-01-01' group by 1 order by 1"

@@ -94,13 +94,13 @@ async fn ended(mut command: Command) -> Ended {
 
 #[tokio::test]
 async fn a_table_is_the_default_and_its_row_count_is_beside_it() {
-    let run = Home::new().run(&["-c", "select 1 as n, '東京' as city, cast(null as varchar) as nothing"]).await;
+    let run = Home::new().run(&["-c", "select 1 as n, '東京' as place, cast(null as varchar) as nothing"]).await;
     let expected = "\
-┌───┬──────┬─────────┐
-│ n │ city │ nothing │
-├───┼──────┼─────────┤
-│ 1 │ 東京 │ NULL    │
-└───┴──────┴─────────┘
+┌───┬───────┬─────────┐
+│ n │ place │ nothing │
+├───┼───────┼─────────┤
+│ 1 │ 東京  │ NULL    │
+└───┴───────┴─────────┘
 ";
     assert_eq!(run.results(), expected);
     assert_eq!(run.stderr, "(1 row)\n");
@@ -371,12 +371,19 @@ async fn ctrl_c_cancels_the_statement_and_ctrl_d_leaves() {
 }
 
 #[tokio::test]
-async fn tab_completes_words_and_names() {
-    let home = Home::new();
-    home.run(&["-c", "create table unmistakable (a int); insert into unmistakable values (77)"]).await.results();
+async fn tab_completes_names_and_learns_new_ones() {
     let run = converse(
-        &home,
-        &[("tereza.default", "select * from unmis\t;\r"), ("│ 77 │", ""), ("tereza.default", "quit\r")],
+        &Home::new(),
+        &[
+            ("tereza.default", "select * from unmis\t\x03"),
+            ("tereza.default", "create table unmistakable (a int);\r"),
+            ("ok\r\n", ""),
+            ("tereza.default", "insert into unmistakable values (77);\r"),
+            ("1 row\r\n", ""),
+            ("tereza.default", "select * from unmis\t;\r"),
+            ("│ 77 │", ""),
+            ("tereza.default", "quit\r"),
+        ],
     )
     .await;
     assert_eq!(run.status, Some(0), "{}\n{}", run.stdout(), run.stderr);

@@ -220,12 +220,7 @@ impl World {
             command.args(["-c", statement]);
         }
         if let Some((minio, bucket)) = &self.bucket {
-            command
-                .env("TEREZA__WAREHOUSE__URL", format!("s3://{bucket}/warehouse"))
-                .env("TEREZA__S3__ENDPOINT", &minio.endpoint)
-                .env("TEREZA__S3__ACCESS_KEY", &minio.access_key)
-                .env("TEREZA__S3__SECRET_KEY", &minio.secret_key)
-                .env("TEREZA__S3__ALLOW_HTTP", "true");
+            command.args(minio.arguments()).args(["--set", &format!("warehouse.url=s3://{bucket}/warehouse")]);
         }
         command
     }
@@ -239,7 +234,7 @@ impl World {
             })
         });
         let request = serde_json::json!({ "data": data, "table": table, "bucket": bucket, "keys": keys });
-        let printed = self.python.run(LOOK, &[&request.to_string()]);
+        let printed = self.python.run("look.py", &[&request.to_string()]);
         serde_json::from_str(printed.trim()).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
 }
@@ -258,76 +253,3 @@ fn fraction(seed: u64, round: u64) -> f64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
-
-/// Looks at catalog and files with sqlite3, pyarrow and boto3. MinIO lists uploads by the exact name of their object only,
-/// so the names come from the catalog's own tables.
-const LOOK: &str = r#"
-import json, os, re, sqlite3, sys
-import pyarrow.compute as pc
-import pyarrow.fs as fs
-import pyarrow.parquet as pq
-
-ask = json.loads(sys.argv[1])
-bucket = ask["bucket"]
-
-catalog = sqlite3.connect(os.path.join(ask["data"], "catalog.db"))
-location = catalog.execute(
-    "SELECT s.LOCATION FROM TBLS t JOIN SDS s ON t.SD_ID = s.SD_ID WHERE t.TBL_NAME = ?", (ask["table"],)).fetchone()
-writes = catalog.execute("SELECT count(*) FROM TZ_WRITES").fetchone()[0]
-keys = set(ask["keys"])
-if bucket:
-    object_name = re.compile("s3a?://" + re.escape(bucket["name"]) + "/([^\"\\\\]+?\\.parquet)")
-    tables = [name for (name,) in catalog.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    for table in tables:
-        if table.startswith("TZ_"):
-            for row in catalog.execute(f'SELECT * FROM "{table}"'):
-                for cell in row:
-                    if isinstance(cell, bytes):
-                        cell = cell.decode("utf-8", "replace")
-                    if isinstance(cell, str):
-                        keys.update(object_name.findall(cell))
-catalog.close()
-
-if bucket:
-    host = bucket["endpoint"].split("://")[1]
-    files = fs.S3FileSystem(endpoint_override=host, scheme="http", region="us-east-1",
-                            access_key=bucket["access_key"], secret_key=bucket["secret_key"])
-    root = bucket["name"] + "/warehouse"
-else:
-    files = fs.LocalFileSystem()
-    root = os.path.join(ask["data"], "warehouse")
-found = files.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-paths = [info.path for info in found if info.type == fs.FileType.File]
-
-def hidden(path):
-    return any(part[:1] in ("_", ".") for part in path[len(root):].split("/") if part)
-
-rows, total, strays = 0, 0, []
-if location:
-    folder = re.sub("^(s3a?://|file:/*(?=/))", "", location[0]).rstrip("/") + "/"
-    for path in paths:
-        if path.startswith(folder) and not hidden(path):
-            column = pq.read_table(path, columns=["k"], filesystem=files, partitioning=None).column("k")
-            rows += len(column)
-            total += pc.sum(column).as_py() or 0
-else:
-    strays = [path for path in paths if "/" + ask["table"] + "/" in path and not hidden(path)]
-
-uploads = []
-if bucket:
-    import boto3
-    s3 = boto3.client("s3", endpoint_url=bucket["endpoint"], region_name="us-east-1",
-                      aws_access_key_id=bucket["access_key"], aws_secret_access_key=bucket["secret_key"])
-    for key in sorted(keys):
-        listed = s3.list_multipart_uploads(Bucket=bucket["name"], Prefix=key)
-        uploads += [upload["Key"] for upload in listed.get("Uploads", [])]
-
-print(json.dumps({
-    "numbers": [rows, total],
-    "strays": strays,
-    "staged": [path for path in paths if "/_tereza/" in path],
-    "writes": writes,
-    "keys": sorted(keys),
-    "uploads": uploads,
-}))
-"#;

@@ -5,7 +5,9 @@
 mod cli;
 mod clients;
 mod faults;
+mod flight;
 mod robust;
 mod slt;
 mod support;
 mod tidy;
+mod tpc;

@@ -128,7 +128,7 @@ fn a_query_over_the_memory_bound_is_refused_with_what_to_set() {
         let error = session.run(greedy).await.expect_err("it cannot fit").to_string();
         assert!(error.contains("memory_limit_bytes"), "{error}");
         // What can be spilled, is: the sort of six million numbers takes more than the bound.
-        let sort = "select max(r) from (select row_number() over (order by l_extendedprice, l_orderkey) as r from tpch.sf0.1.lineitem)";
+        let sort = "select max(r) from (select row_number() over (order by l_extendedprice, l_orderkey) as r from tpch.\"sf0.1\".lineitem)";
         let (_, rows) = session.run(sort).await.expect("a sort spills");
         assert_eq!(arrow::util::display::array_value_to_string(rows[0].column(0), 0).expect("value"), "600572");
     });

@@ -5,8 +5,10 @@
 //! metastore stores (`decimal(10,2)`, `array<string>`).
 //!
 //! Files in reading order: [`model`] (the nouns), [`store`] (the trait and its rules), `store/sqlite` (the embedded
-//! implementation), [`conformance`] (what every implementation must pass).
+//! implementation: opening, transactions, tables), `store/sql` (what each method does inside its transaction, in SQL that
+//! MySQL understands too), [`conformance`] (what every implementation must pass).
 
+pub mod conformance;
 pub mod model;
 pub mod store;
 

@@ -17,6 +17,7 @@ use tereza_runtime::settings::{self, Settings, without_passwords};
 use tereza_runtime::{Error, Result, ids, memory};
 
 use crate::error::{from_datafusion, from_io};
+use crate::session::DEFAULT_SCHEMA;
 use crate::stores::ObjectStores;
 use crate::system::QueryLog;
 use crate::write;
@@ -71,8 +72,24 @@ impl Engine {
             stores,
             clock,
         });
+        engine.place_default_database().await?;
         write::recover(&engine).await?;
         Ok(engine)
+    }
+
+    /// Waits until what dropped statements left is cleaned up. What is cut off here, the next start cleans up.
+    pub async fn close(&self) {
+        write::settle().await;
+    }
+
+    /// Gives the database that always exists its place in the warehouse, on a new catalog.
+    async fn place_default_database(&self) -> Result<()> {
+        let mut default = self.catalog.database(DEFAULT_SCHEMA).await?;
+        if default.location.is_empty() {
+            default.location = self.stores.place(&self.warehouse)?.url();
+            self.catalog.alter_database(DEFAULT_SCHEMA, &default).await?;
+        }
+        Ok(())
     }
 
     /// Bytes that operators hold now, for metrics.

@@ -15,12 +15,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::error::from_datafusion;
 use crate::query::{
     BatchStream, Description, IngestTarget, Query, QueryId, QueryService, SessionDefaults, SessionId, Statement, TableEntry,
     TableFilter,
 };
 use crate::session::Session;
-use crate::statement;
+use crate::statement::{self, Work};
 
 /// Runs statements in this process, with all of DataFusion's optimisations.
 #[derive(Debug)]
@@ -139,7 +140,15 @@ impl QueryService for LocalQueryService {
     async fn describe(&self, session: &SessionId, sql: &str) -> Result<Description> {
         let session = self.session(session)?;
         let planned = statement::plan(&session, sql, None).await?;
-        Ok(Description { kind: planned.kind, schema: planned.schema, parameters: planned.parameters })
+        let schema = match planned.work {
+            // The physical plan's, which is the batches': the logical one may be vaguer about NULLs. With parameters open
+            // there is no physical plan yet.
+            Work::Plan(plan) if planned.parameters.fields().is_empty() => {
+                session.state().create_physical_plan(&plan).await.map_err(from_datafusion)?.schema()
+            }
+            Work::Plan(_) | Work::Task(_) => planned.schema,
+        };
+        Ok(Description { kind: planned.kind, schema, parameters: planned.parameters })
     }
 
     async fn submit(&self, session: &SessionId, statement: Statement) -> Result<Query> {

@@ -7,9 +7,11 @@ mod sql;
 mod up;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use tereza_engine::{Engine, LocalQueryService};
 use tereza_runtime::settings::Sources;
-use tereza_runtime::{Error, ErrorKind, Result, Settings};
+use tereza_runtime::{DataFolder, Error, ErrorKind, Result, Settings};
 
 /// What to do.
 #[derive(clap::Subcommand)]
@@ -59,6 +61,28 @@ impl ExitStatus {
             ErrorKind::Unavailable => Self::Unreachable,
             _ => Self::Failed,
         }
+    }
+}
+
+/// An engine in this process, which has its data folder for itself.
+pub(crate) struct Embedded {
+    /// Runs the statements.
+    pub(crate) service: Arc<LocalQueryService>,
+    engine: Arc<Engine>,
+    _folder: DataFolder,
+}
+
+impl Embedded {
+    /// Opens the data folder of the settings and an engine on it.
+    pub(crate) async fn open(settings: &Settings) -> Result<Self> {
+        let folder = DataFolder::open(&settings.data.dir)?;
+        let engine = Engine::open(settings).await?;
+        Ok(Self { service: LocalQueryService::new(Arc::clone(&engine)), engine, _folder: folder })
+    }
+
+    /// Waits for what dropped statements still clean up.
+    pub(crate) async fn close(self) {
+        self.engine.close().await;
     }
 }
 

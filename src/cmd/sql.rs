@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use clap::{ArgAction, ArgMatches, Command, FromArgMatches};
 use tereza_engine::query::{QueryService, SessionDefaults};
-use tereza_engine::{Engine, LocalQueryService};
-use tereza_runtime::{DataFolder, Error, Result, telemetry};
+use tereza_runtime::{Error, Result, telemetry};
 
-use super::{ExitStatus, SettingsArgs};
+use super::{Embedded, ExitStatus, SettingsArgs};
 use super::client::{self, RemoteQueryService};
 use crate::output::Format;
 use shell::{Outcome, Shell, View};
@@ -74,8 +73,7 @@ struct Inputs(Vec<Input>);
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
-    // The folder is this process's own until it ends.
-    let (service, _folder) = match open(&args).await {
+    let (service, embedded) = match open(&args).await {
         Ok(opened) => opened,
         Err(Refusal { status, error }) => {
             eprintln!("error: {error}");
@@ -97,6 +95,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
     let outcome = if is_prompt { prompt::run(shell).await? } else { run_inputs(&mut shell, args.inputs.0).await };
     // The results are out: a server that has gone away meanwhile, or closed the session itself, changes nothing.
     let _ = service.close_session(&session).await;
+    if let Some(embedded) = embedded {
+        embedded.close().await;
+    }
     Ok(match outcome {
         Outcome::Done | Outcome::Quit | Outcome::Closed => ExitStatus::Done,
         Outcome::Failed => ExitStatus::Failed,
@@ -154,8 +155,8 @@ struct Refusal {
     error: Error,
 }
 
-/// A service, and the data folder that it works on if it runs in this process.
-type Opened = (Arc<dyn QueryService>, Option<DataFolder>);
+/// A service, and its engine if that is in this process.
+type Opened = (Arc<dyn QueryService>, Option<Embedded>);
 
 async fn open(args: &Args) -> Result<Opened, Refusal> {
     match &args.url {
@@ -177,9 +178,8 @@ async fn open_embedded(args: &Args) -> Result<Opened, Refusal> {
     let settings = args.settings.load().map_err(|error| Refusal { status: ExitStatus::Usage, error })?;
     let failed = |error| Refusal { status: ExitStatus::Failed, error };
     telemetry::init_logs(&settings.log).map_err(failed)?;
-    let folder = DataFolder::open(&settings.data.dir).map_err(failed)?;
-    let engine = Engine::open(&settings).await.map_err(failed)?;
-    Ok((LocalQueryService::new(engine), Some(folder)))
+    let embedded = Embedded::open(&settings).await.map_err(failed)?;
+    Ok((Arc::clone(&embedded.service) as Arc<dyn QueryService>, Some(embedded)))
 }
 
 fn failure_status(error: &Error) -> ExitStatus {

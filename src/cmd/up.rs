@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tereza_runtime::shutdown::Shutdown;
@@ -80,7 +81,7 @@ async fn start_roles(settings: &Settings, flight_sql: TcpListener, health: &Heal
     let flight_readiness = health.register("flight_sql");
 
     let engine = tereza_engine::Engine::open(settings).await?;
-    let service = tereza_engine::LocalQueryService::new(engine);
+    let service = tereza_engine::LocalQueryService::new(Arc::clone(&engine));
     engine_readiness.ready();
 
     let gateway = gateway_settings(settings);
@@ -89,7 +90,9 @@ async fn start_roles(settings: &Settings, flight_sql: TcpListener, health: &Heal
         // The engine lives as long as its last user.
         let _engine_readiness = engine_readiness;
         flight_readiness.ready();
-        tereza_gateway::flight::serve(flight_sql, service, gateway, token).await
+        let served = tereza_gateway::flight::serve(flight_sql, service, gateway, token).await;
+        engine.close().await;
+        served
     });
     Ok(())
 }

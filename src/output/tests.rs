@@ -41,16 +41,16 @@ fn text(format: Format, style: Style, batches: &[RecordBatch]) -> String {
 fn a_table_aligns_numbers_right_and_counts_wide_letters() {
     let rows = batch(vec![
         ("n", integers(vec![Some(1), Some(-230), None])),
-        ("name", strings(vec![Some("東京"), Some("ab"), None])),
+        ("place", strings(vec![Some("東京"), Some("ab"), None])),
     ]);
     let expected = "\
-┌──────┬──────┐
-│ n    │ name │
-├──────┼──────┤
-│    1 │ 東京 │
-│ -230 │ ab   │
-│ NULL │ NULL │
-└──────┴──────┘
+┌──────┬───────┐
+│ n    │ place │
+├──────┼───────┤
+│    1 │ 東京  │
+│ -230 │ ab    │
+│ NULL │ NULL  │
+└──────┴───────┘
 ";
     assert_eq!(text(Format::Table, WIDE, &[rows]), expected);
 }

@@ -4,8 +4,11 @@
 //! * each method is one transaction: it happened whole or not at all, also when the process dies in it;
 //! * names are looked up in lower case; the database `default` always exists;
 //! * a missing thing is `NotFound`, a name taken is `AlreadyExists`, a lost race is `Conflict`, a store that does not
-//!   answer is `Unavailable`;
-//! * [`Table::create_time_s`] and the like are set by the store.
+//!   answer is `Unavailable`; a name that is empty, longer than the metastore keeps or holds control characters is
+//!   `InvalidInput`;
+//! * [`Table::create_time_s`] and the like are set by the store, and `transient_lastDdlTime` where the caller sends none;
+//! * partitions are told apart by their names, in which the empty value and NULL are the same;
+//! * a table's name never gets the same version twice, also when the table is dropped or renamed and made anew.
 //!
 //! ## Commits
 //! A statement that writes files calls [`Store::begin_write`] first, stages files where no reader sees them and names each
@@ -98,7 +101,12 @@ pub struct Write {
     pub staged: Vec<StagedFile>,
 }
 
-/// What a commit does to the catalog and to files, all of it at once.
+/// Numbers to add to numeric parameters. One that is absent counts as 0; one that is unknown (negative, as Hive's -1, or
+/// no number) stays as it is, and none gets below 0.
+pub type Increments = Vec<(String, i64)>;
+
+/// What a commit does to the catalog and to files, all of it at once. What it does to partitions happens in the order drop,
+/// add, set, increment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
     /// The id of its [`Write`].
@@ -126,9 +134,9 @@ pub struct Commit {
     /// Parameters to set on partitions, by their values (statistics).
     pub partition_parameters: Vec<(Vec<String>, Parameters)>,
     /// Numbers to add to numeric parameters, `numRows`, `numFiles`, `totalSize`, of the table (INSERT: commutes).
-    pub table_increments: Vec<(String, i64)>,
+    pub table_increments: Increments,
     /// The same for partitions, by their values.
-    pub partition_increments: Vec<(Vec<String>, Vec<(String, i64)>)>,
+    pub partition_increments: Vec<(Vec<String>, Increments)>,
 }
 
 /// Something that keeps a catalog.
@@ -153,12 +161,16 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn tables(&self, database: &str) -> Result<Vec<(String, TableKind)>>;
     /// One table.
     async fn table(&self, database: &str, name: &str) -> Result<VersionedTable>;
-    /// Makes a table; the database must exist.
+    /// Makes a table; the database must exist. An external one gets the parameter `EXTERNAL` if it has none.
     async fn create_table(&self, table: &Table) -> Result<()>;
-    /// Replaces a table, also its name or database. `Conflict` if the version is not `expected_version` any more.
+    /// Replaces a table, also its name or database. `Conflict` if the version is not `expected_version` any more. It keeps
+    /// its partitions with their places and columns, pending commits, and the statistics of columns that did not change.
+    /// While it has partitions, only the types and comments of its keys may change, else `InvalidInput`.
     async fn alter_table(&self, database: &str, name: &str, expected_version: Option<i64>, table: &Table)
     -> Result<()>;
-    /// Drops a table with its partitions and statistics and returns it as it was; the caller removes its files.
+    /// Drops a table with its partitions and statistics and returns it as it was; the caller removes its files. Pending
+    /// commits of an external table stay pending, because its files outlive it; what those of other tables have staged
+    /// turns up among the abandoned writes.
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table>;
 
     // ---- partitions
@@ -222,15 +234,18 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>>;
     /// Begins a write; its id names the files.
     async fn begin_write(&self, write: &Write) -> Result<()>;
-    /// Notes a staged file before its first byte is written.
+    /// Notes a staged file before its first byte is written; noted again, it replaces the file with the same target and
+    /// place (URL or upload id). `NotFound` if the write has not begun or has ended.
     async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()>;
-    /// The commit point. Returns the table's new version. The write is ended by it.
+    /// The commit point. Returns the table's new version. The write is ended by it. Asked for again, as after an answer that
+    /// got lost, it changes nothing and returns the same version. `NotFound` if its write has not begun or was ended, as
+    /// its files may be gone; `Conflict` if a partition whose parameters it changes was dropped meanwhile.
     async fn commit(&self, commit: &Commit) -> Result<i64>;
     /// All commits not yet rolled forward, of all tables, oldest first.
     async fn pending_commits(&self) -> Result<Vec<Commit>>;
     /// Marks a commit as rolled forward; harmless when repeated.
     async fn finish_commit(&self, commit_id: &str) -> Result<()>;
-    /// Forgets finished commits older than `before_ms` and returns how many.
+    /// Forgets commits that were finished before `before_ms` and returns how many.
     async fn forget_commits(&self, before_ms: i64) -> Result<u64>;
     /// Writes that began, did not commit, and whose owner is not `alive_owner`; for cleaning up after the dead.
     async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>>;

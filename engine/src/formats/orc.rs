@@ -128,3 +128,74 @@ impl AsyncChunkReader for StoreReader {
         async move { self.store.get_range(&self.location, range).await.map_err(std::io::Error::from) }.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Array, StringArray};
+    use arrow::datatypes::DataType;
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+    use futures::TryStreamExt;
+    use object_store::PutPayload;
+    use object_store::memory::InMemory;
+    use orc_rust::arrow_writer::ArrowWriterBuilder;
+
+    use super::*;
+
+    async fn read(columns: Vec<(&str, ArrayRef)>, wanted: Vec<usize>) -> Vec<RecordBatch> {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriterBuilder::new(&mut bytes, batch.schema()).try_build().unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let path = Path::from("t/file");
+        store.put(&path, PutPayload::from(bytes)).await.unwrap();
+        let file = PartitionedFile::new_from_meta(store.head(&path).await.unwrap());
+        let (_, rows) = OrcReader.describe(&store, &file.object_meta).await.unwrap().unwrap();
+        assert_eq!(rows, 2);
+        let request = Request {
+            columns: Arc::new(Schema::new(vec![
+                Field::new("id", DataType::Int64, true),
+                Field::new("late", DataType::Date32, true),
+                Field::new("name", DataType::Utf8View, true),
+            ])),
+            wanted,
+            batch_size_rows: 1024,
+            compression: FileCompressionType::UNCOMPRESSED,
+        };
+        let schema = request.schema().unwrap();
+        let batches: Vec<RecordBatch> =
+            OrcReader.read(store, &file, request).await.unwrap().try_collect().await.unwrap();
+        let types = |schema: &Schema| -> Vec<(String, DataType)> {
+            schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+        };
+        assert!(batches.iter().all(|batch| types(&batch.schema()) == types(&schema)));
+        batches
+    }
+
+    fn columns<'a>(names: [&'a str; 3]) -> Vec<(&'a str, ArrayRef)> {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let ids: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+        vec![(names[0], text), (names[1], Arc::clone(&ids)), (names[2], ids)]
+    }
+
+    #[tokio::test]
+    async fn columns_are_found_by_name() {
+        let shown =
+            pretty_format_batches(&read(columns(["Name", "extra", "ID"]), vec![0, 1, 2]).await).unwrap().to_string();
+        assert!(shown.contains("| 1  |      | a    |"), "{shown}");
+        assert!(shown.contains("| 2  |      | b    |"), "{shown}");
+        let none = read(columns(["Name", "extra", "ID"]), vec![]).await;
+        assert_eq!(none.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    }
+
+    #[tokio::test]
+    async fn names_of_old_writers_stand_for_places() {
+        let ids: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+        let batches = read(vec![("_col0", ids)], vec![0, 2]).await;
+        let shown = pretty_format_batches(&batches).unwrap().to_string();
+        assert!(shown.contains("| 2  |      |"), "{shown}");
+    }
+}

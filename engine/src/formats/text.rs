@@ -65,7 +65,7 @@ const NO_NULL: &str = "\u{0}";
 impl TextOptions {
     /// Reads a storage's parameters: Hive's, and Spark's for tables that it made with `USING csv`. `table_parameters`
     /// count where the storage says nothing.
-    pub(super) fn of(format: Format, storage: &Storage, table_parameters: &Parameters) -> tereza_runtime::Result<Self> {
+    pub(crate) fn of(format: Format, storage: &Storage, table_parameters: &Parameters) -> tereza_runtime::Result<Self> {
         let parameter = |names: &[&str]| {
             let places = [&storage.serde.parameters, &storage.parameters, table_parameters];
             let found = places.into_iter().find_map(|place| names.iter().find_map(|name| place.get(*name)));

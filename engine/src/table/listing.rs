@@ -15,19 +15,18 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use datafusion::common::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tereza_catalog::model::{DEFAULT_PARTITION, Storage, unescape_path_name};
-use tereza_catalog::store::{PartitionFilter, Snapshot, VersionedTable};
+use tereza_catalog::store::{PartitionFilter, Snapshot, StagedFile, VersionedTable};
 use tereza_runtime::{Error, Result};
 
 use super::prune::Pruner;
 use crate::engine::Engine;
-use crate::error::from_datafusion;
+use crate::error::from_object_store;
 use crate::stores::Place;
 
 /// How often a list is begun anew because the table changed meanwhile.
@@ -53,8 +52,10 @@ pub(super) struct Folder {
     pub(super) row_count: Option<u64>,
     /// The store that its files are in.
     pub(super) store: Arc<dyn ObjectStore>,
-    /// The store's URL.
+    /// The store's URL, as scans name it.
     pub(super) store_url: ObjectStoreUrl,
+    /// The store's URL, as places have it.
+    root: String,
     /// Its files, by name.
     pub(super) files: Vec<ObjectMeta>,
 }
@@ -69,17 +70,13 @@ pub(super) async fn list(engine: &Engine, database: &str, table: &str, pruner: &
         }
         let version = snapshot.table.version;
         let mut listing = list_snapshot(engine, snapshot, pruner).await?;
-        match later_changes(engine, database, table, version).await? {
-            Later::Nothing => return Ok(listing),
-            Later::Added(added) => {
-                for folder in &mut listing.folders {
-                    let store = folder.store_url.as_str();
-                    folder.files.retain(|file| !added.contains(&(store.to_owned(), file.location.clone())));
-                }
-                return Ok(listing);
-            }
-            Later::Other => {}
+        let Some(later) = later_files(engine, database, table, version).await? else { continue };
+        let later: HashSet<(String, Path)> = later.into_iter().collect();
+        for folder in &mut listing.folders {
+            let root = &folder.root;
+            folder.files.retain(|file| !later.contains(&(root.clone(), file.location.clone())));
         }
+        return Ok(listing);
     }
     Err(Error::conflict(format!("table {database}.{table} changed {ATTEMPTS_MAX} times while its files were listed"))
         .with_hint("run the statement again"))
@@ -133,7 +130,15 @@ async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> 
         .map(|(storage, values, row_count)| async move {
             let (place, files) = list_folder(engine, &storage).await?;
             let store_url = place.store_url()?;
-            Ok::<_, Error>(Folder { storage, values, row_count, store: place.store, store_url, files })
+            Ok::<_, Error>(Folder {
+                storage,
+                values,
+                row_count,
+                store: place.store,
+                store_url,
+                root: place.root,
+                files,
+            })
         })
         .buffered(LISTINGS_MAX)
         .try_collect()
@@ -146,7 +151,7 @@ async fn list_folder(engine: &Engine, storage: &Storage) -> Result<(Place, Vec<O
     let location = storage.serde.parameters.get("path").or(storage.location.as_ref());
     let location = location.ok_or_else(|| Error::invalid_input("a table or partition without a location"))?;
     let place = engine.stores.place(location)?;
-    let failed = |error| from_datafusion(DataFusionError::from(error)).context(format!("folder '{}'", place.url()));
+    let failed = |error| from_object_store(&error).context(format!("folder '{}'", place.url()));
     let listed = place.store.list_with_delimiter(Some(&place.path)).await.map_err(failed)?;
     let mut files: Vec<ObjectMeta> = listed.objects.into_iter().filter(is_data).collect();
     if files.is_empty() && listed.common_prefixes.is_empty() {
@@ -166,33 +171,28 @@ fn is_data(file: &ObjectMeta) -> bool {
     file.size > 0 && !is_hidden
 }
 
-/// What happened to a table after a version of it.
-enum Later {
-    Nothing,
-    /// Only these files came, as store and path.
-    Added(HashSet<(String, Path)>),
-    /// Something else.
-    Other,
-}
-
-async fn later_changes(engine: &Engine, database: &str, table: &str, version: i64) -> Result<Later> {
+/// The files, as their store's URL and path, that commits added after a version of the table. `None` if anything else
+/// happened to it since: files were taken away, or it was altered.
+pub(super) async fn later_files(
+    engine: &Engine,
+    database: &str,
+    table: &str,
+    version: i64,
+) -> Result<Option<Vec<(String, Path)>>> {
     let now = engine.catalog.table_version(database, table).await?;
     if now == version {
-        return Ok(Later::Nothing);
+        return Ok(Some(Vec::new()));
     }
     let commits = engine.catalog.commits_since(database, table, version).await?;
     let only_add = commits.iter().all(|commit| commit.remove_files.is_empty() && commit.drop_partitions.is_empty());
-    // Each version since has its commit, or it was altered without one.
+    // Each version since has its commit, or the table was altered without one.
     let versions: BTreeSet<i64> = commits.iter().map(|commit| commit.version).collect();
     if !only_add || !(version + 1..=now).all(|version| versions.contains(&version)) {
-        return Ok(Later::Other);
+        return Ok(None);
     }
-    let mut added = HashSet::new();
-    for file in commits.iter().flat_map(|commit| &commit.add_files) {
-        let place = engine.stores.place(&file.target)?;
-        added.insert((place.store_url()?.as_str().to_owned(), place.path));
-    }
-    Ok(Later::Added(added))
+    let files = commits.iter().flat_map(|commit| &commit.add_files);
+    let place = |file: &StagedFile| engine.stores.place(&file.target).map(|place| (place.root, place.path));
+    files.map(place).collect::<Result<_>>().map(Some)
 }
 
 /// The values in a partition's name `k=v/…`.
@@ -202,4 +202,30 @@ fn values_of_name(name: &str) -> Vec<String> {
 
 fn row_count(parameters: &tereza_catalog::model::Parameters) -> Option<u64> {
     parameters.get("numRows").and_then(|count| count.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_partitions_give_their_values() {
+        assert_eq!(values_of_name("ds=a%2Fb%3Dc/k=__HIVE_DEFAULT_PARTITION__"), ["a/b=c", DEFAULT_PARTITION]);
+        assert_eq!(values_of_name("k="), [""]);
+    }
+
+    #[test]
+    fn hidden_and_empty_files_are_no_data() {
+        let file = |path: &str, size| ObjectMeta {
+            location: Path::from(path),
+            last_modified: Default::default(),
+            size,
+            e_tag: None,
+            version: None,
+        };
+        assert!(is_data(&file("t/000000_0", 1)));
+        for (path, size) in [("t/_SUCCESS", 1), ("t/.part.crc", 1), ("t/part-0", 0)] {
+            assert!(!is_data(&file(path, size)), "{path}");
+        }
+    }
 }

@@ -154,3 +154,6 @@ impl HiveTable {
         .with_hint("run the statement again"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{and, prep_null_mask_filter};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::and_kleene;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
@@ -103,14 +103,14 @@ impl Pruner {
                 .as_boolean_opt()
                 .ok_or_else(|| Error::internal(format!("predicate {predicate} is not a boolean")))?;
             keep = Some(match keep {
-                Some(keep) => {
-                    and(&keep, &prep_null_mask_filter(answer)).map_err(|error| from_datafusion(error.into()))?
-                }
-                None => prep_null_mask_filter(answer),
+                Some(keep) => and_kleene(&keep, answer).map_err(|error| from_datafusion(error.into()))?,
+                None => answer.clone(),
             });
         }
         let keep = keep.ok_or_else(|| Error::internal("no predicate was evaluated"))?;
-        Ok(values.into_iter().enumerate().map(|(row, values)| keep.value(row).then_some(values)).collect())
+        // A predicate that is NULL for a partition is not true for it.
+        let is_kept = |row: usize| keep.is_valid(row) && keep.value(row);
+        Ok(values.into_iter().enumerate().map(|(row, values)| is_kept(row).then_some(values)).collect())
     }
 
     fn values(&self, texts: &[String]) -> Result<Vec<ScalarValue>> {

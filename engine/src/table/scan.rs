@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Statistics, TableReference, project_schema};
@@ -194,12 +194,15 @@ impl Request<'_> {
         {
             return Ok(Arc::clone(&cached.statistics));
         }
-        let mut columns = Arc::clone(&self.columns);
-        if is_parquet {
+        let statistics = if is_parquet {
             let in_file = format.infer_schema(self.state, store, std::slice::from_ref(file)).await?;
-            columns = spelled_as_in(&in_file, &columns);
-        }
-        let statistics = Arc::new(format.infer_stats(self.state, store, columns, file).await?);
+            let columns = spelled_as_in(&in_file, &self.columns);
+            let statistics = format.infer_stats(self.state, store, Arc::clone(&columns), file).await?;
+            without_ranges_of_other_types(statistics, &in_file, &columns)
+        } else {
+            format.infer_stats(self.state, store, Arc::clone(&self.columns), file).await?
+        };
+        let statistics = Arc::new(statistics);
         if let Some(cache) = cache {
             let entry = CachedFileMetadata::new(file.clone(), Arc::clone(fingerprint), Arc::clone(&statistics), None);
             cache.put(&key, entry);
@@ -230,6 +233,24 @@ impl Request<'_> {
         }
         statistics
     }
+}
+
+/// `statistics` without lowest and highest values of columns that the file has in another type than the table: DataFusion
+/// takes those for NULL, exactly, and would answer `max(c)` from the other files alone.
+fn without_ranges_of_other_types(mut statistics: Statistics, file: &Schema, columns: &Schema) -> Statistics {
+    for (column, known) in columns.fields().iter().zip(&mut statistics.column_statistics) {
+        let Ok(field) = file.field_with_name(column.name()) else { continue };
+        let is_read_as_column = match column.data_type() {
+            DataType::Utf8View => field.data_type().is_string() || field.data_type().is_binary(),
+            DataType::BinaryView => field.data_type().is_binary(),
+            data_type => data_type == field.data_type(),
+        };
+        if !is_read_as_column {
+            known.min_value = Precision::Absent;
+            known.max_value = Precision::Absent;
+        }
+    }
+    statistics
 }
 
 /// The file with its statistics and those of its partition keys. DataFusion takes partition keys for never NULL; where

@@ -11,13 +11,13 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use tereza_catalog::model::{Parameters, Storage};
+use tereza_catalog::model::{Parameters, Storage, Table};
 use tereza_runtime::{Error, Result};
 
 use super::split::arrow_error;
 use super::text::{self, TextEncoder};
 use crate::error::from_datafusion;
-use crate::formats::Format;
+use crate::formats::{Format, TextOptions};
 
 /// A row group is closed at this many rows or bytes, whichever comes first.
 const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
@@ -37,11 +37,13 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    /// For a file of `storage`'s format with these columns. `Unsupported` for a format that is only read.
-    pub(super) fn new(storage: &Storage, table_parameters: &Parameters, columns: &SchemaRef) -> Result<Self> {
-        match Format::of(storage)? {
+    /// For a file with these columns in the format of `storage`, the table's or that of one of its partitions.
+    /// `Unsupported` for a format that is only read.
+    pub(super) fn new(table: &Table, storage: &Storage, columns: &SchemaRef) -> Result<Self> {
+        let format = Format::of_table(table, storage)?;
+        match format {
             Format::Parquet => {
-                let compression = parquet_compression(storage, table_parameters)?;
+                let compression = parquet_compression(storage, &table.parameters)?;
                 let properties = WriterProperties::builder()
                     .set_compression(compression)
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
@@ -53,8 +55,13 @@ impl Encoder {
                 let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(columns), options);
                 Ok(Self::Parquet(Box::new(writer.map_err(parquet_error)?), 0))
             }
-            Format::Csv | Format::Text => Ok(Self::Text(TextEncoder::new(storage, table_parameters, columns)?)),
+            Format::Csv | Format::Text => {
+                check_uncompressed(storage)?;
+                let options = TextOptions::of(format, storage, &table.parameters)?;
+                Ok(Self::Text(TextEncoder::new(options, columns)?))
+            }
             Format::Json => {
+                check_uncompressed(storage)?;
                 let formats = WriterBuilder::new()
                     .with_timestamp_format(text::TIMESTAMP.to_owned())
                     .with_timestamp_tz_format(text::TIMESTAMP_TZ.to_owned());
@@ -123,7 +130,8 @@ impl Encoder {
 }
 
 fn parquet_compression(storage: &Storage, table_parameters: &Parameters) -> Result<Compression> {
-    let Some(word) = parameter(PARQUET_COMPRESSION, storage, table_parameters) else {
+    let places = [&storage.serde.parameters, &storage.parameters, table_parameters];
+    let Some(word) = places.into_iter().find_map(|place| place.get(PARQUET_COMPRESSION)) else {
         return Ok(Compression::SNAPPY);
     };
     match word.to_ascii_uppercase().as_str() {
@@ -136,12 +144,13 @@ fn parquet_compression(storage: &Storage, table_parameters: &Parameters) -> Resu
     }
 }
 
-/// A parameter of a partition's or table's serde, storage, or of the table itself, where clients put it.
-pub(super) fn parameter<'a>(key: &str, storage: &'a Storage, table_parameters: &'a Parameters) -> Option<&'a str> {
-    [&storage.serde.parameters, &storage.parameters, table_parameters]
-        .into_iter()
-        .find_map(|parameters| parameters.get(key))
-        .map(String::as_str)
+/// Readers take the serde's word for it that files of text are compressed.
+fn check_uncompressed(storage: &Storage) -> Result<()> {
+    match storage.serde.parameters.get("compression").map(|word| word.to_lowercase()).as_deref() {
+        None | Some("" | "none" | "uncompressed") => Ok(()),
+        Some(word) => Err(Error::unsupported(format!("writing text with compression {word}"))
+            .with_hint("drop the option, or use STORED AS PARQUET")),
+    }
 }
 
 fn parquet_error(error: ParquetError) -> Error {

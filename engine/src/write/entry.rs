@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures::TryStreamExt;
+use object_store::path::Path;
 use tereza_catalog::model::{Parameters, Partition, Table, partition_name};
 use tereza_catalog::store::{Commit, PartitionFilter};
 use tereza_runtime::{Error, Result};
 
 use super::written::WrittenFile;
-use super::{Mode, Target, Writing, child_url, files, roll_forward};
+use super::{Mode, SPARKS_LOCATION, Target, Writing, child_url, files, folder_of, roll_forward};
 
 const NUM_ROWS: &str = "numRows";
 const NUM_FILES: &str = "numFiles";
@@ -58,8 +58,8 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
     if partitioned {
         for values in values {
             folders.insert(child_url(&writing.location, &partition_name(&table.partition_keys, values)));
-            let elsewhere = existing.get(values).and_then(|partition| partition.storage.location.as_deref());
-            folders.extend(elsewhere.map(|location| location.trim_end_matches('/').to_owned()));
+            let elsewhere = existing.get(values).and_then(|partition| folder_of(&partition.storage));
+            folders.extend(elsewhere.map(str::to_owned));
         }
     } else {
         folders.insert(writing.location.clone());
@@ -71,28 +71,18 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
     Ok(Some(replace(writing, files, &existing, read.version, remove_files.into_iter().collect())))
 }
 
-/// URLs of all files below a folder that readers see.
+/// URLs of the files in a folder that readers see. Sub-folders are not part of a table, nor are hidden files.
 async fn visible_files(writing: &Writing, folder: &str) -> Result<Vec<String>> {
     let place = writing.engine.stores.place(folder)?;
-    let listed: Vec<_> = place
-        .store
-        .list(Some(&place.path))
-        .map_ok(|object| object.location)
-        .try_collect()
-        .await
-        .map_err(|error| files::store_error(error, folder))?;
-    let names = listed.iter().filter_map(|path| name_below(path.as_ref(), place.path.as_ref()));
-    Ok(names.filter(|name| is_visible(name)).map(|name| child_url(folder, name)).collect())
+    let listed = place.store.list_with_delimiter(Some(&place.path)).await;
+    let listed = listed.map_err(|error| files::store_error(error, folder))?;
+    let paths = listed.objects.into_iter().map(|object| object.location).filter(|path| *path != place.path);
+    Ok(paths.filter(is_visible).map(|path| place.url_of(&path)).collect())
 }
 
-/// The rest of `path` below `folder`, which is empty for the root of a store.
-fn name_below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
-    if folder.is_empty() { Some(path) } else { path.strip_prefix(folder)?.strip_prefix('/') }
-}
-
-/// Whether other engines take a path below a table's folder for one of its files.
-fn is_visible(name: &str) -> bool {
-    !name.is_empty() && !name.split('/').any(|part| part.starts_with(['_', '.']))
+/// Whether other engines take a file for data, by its name.
+fn is_visible(path: &Path) -> bool {
+    path.filename().is_some_and(|name| !name.starts_with(['_', '.']))
 }
 
 fn create(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
@@ -198,6 +188,7 @@ fn new_partitions(
 
 fn new_partition(table: &Table, table_location: &str, values: Vec<String>, parameters: Parameters) -> Partition {
     let mut storage = table.storage.clone();
+    storage.serde.parameters.remove(SPARKS_LOCATION);
     storage.location = Some(child_url(table_location, &partition_name(&table.partition_keys, &values)));
     Partition { values, create_time_s: 0, last_access_time_s: 0, storage, parameters }
 }
@@ -331,10 +322,8 @@ mod tests {
 
     #[test]
     fn hidden_files_are_not_the_tables() {
-        assert_eq!(name_below("w/t/ds=1/f", "w/t"), Some("ds=1/f"));
-        assert_eq!(name_below("w/t2/f", "w/t"), None);
-        assert_eq!(name_below("f", ""), Some("f"));
-        assert!(is_visible("part-0.parquet") && is_visible("ds=1/part-0"));
-        assert!(!is_visible("_tereza/w/f") && !is_visible("ds=1/.crc") && !is_visible(""));
+        let is_visible = |path: &str| is_visible(&Path::parse(path).unwrap());
+        assert!(is_visible("t/part-0.parquet") && is_visible("_t/part_0"));
+        assert!(!is_visible("t/_SUCCESS") && !is_visible("t/.part-0.crc") && !is_visible(""));
     }
 }

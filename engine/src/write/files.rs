@@ -8,13 +8,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use datafusion::error::DataFusionError;
 use tereza_runtime::{Error, Result};
 
-use crate::error::from_datafusion;
+use crate::error::{from_io, from_object_store};
 use crate::stores::Place;
 
-/// The path of a `file:` URL, mapped as the store that readers use maps it.
+/// The path of a file on this machine.
 pub(super) fn local_path(place: &Place) -> Result<PathBuf> {
     place
         .local_path()
@@ -120,13 +119,13 @@ pub(super) fn io_error(error: io::Error, path: &Path) -> Error {
             Error::denied(format!("{} cannot be written: {error}", path.display())).with_source(error)
         }
         NotADirectory => Error::invalid_input(format!("{folder} is not a folder: {error}")).with_source(error),
-        _ => from_datafusion(DataFusionError::IoError(error)).context(path.display()),
+        _ => from_io(&error).context(path.display()).with_source(error),
     }
 }
 
 /// The error of an object store at `url`.
 pub(super) fn store_error(error: object_store::Error, url: &str) -> Error {
-    from_datafusion(DataFusionError::ObjectStore(Box::new(error))).context(url)
+    from_object_store(&error).context(url)
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {

@@ -39,7 +39,7 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use tereza_catalog::model::Table;
+use tereza_catalog::model::{Storage, Table};
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, Result, ids};
 use tokio_util::task::TaskTracker;
@@ -52,6 +52,9 @@ pub(crate) use roll_forward::roll_forward;
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
 const STAGING_FOLDER: &str = "_tereza";
+
+/// Serde parameter in which Spark keeps the location of the tables that it makes.
+const SPARKS_LOCATION: &str = "path";
 
 /// Time for cleaning up after one write; what is left then is removed by the next [`recover`].
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -135,11 +138,12 @@ struct Writing {
 impl Writing {
     fn new(engine: &Arc<Engine>, target: Target, mode: Mode) -> Result<Self> {
         let table = target.table();
-        let location = table.storage.location.as_deref().map(|location| location.trim_end_matches('/').to_owned());
-        let location = location.filter(|location| !location.is_empty()).ok_or_else(|| {
+        let location = folder_of(&table.storage).map(str::to_owned).ok_or_else(|| {
             Error::invalid_input(format!("table {}.{} has no location to write to", table.database, table.name))
         })?;
         let (columns, keys) = table_fields(table)?;
+        // A format that cannot be written is refused before the first row is read.
+        encoder::Encoder::new(table, &table.storage, &columns)?;
         Ok(Self {
             engine: Arc::clone(engine),
             id: ids::new_id(),
@@ -175,6 +179,12 @@ impl Writing {
         }
         Ok(())
     }
+}
+
+/// The URL of a table's or partition's folder, without a slash at its end. Tables that Spark made have it in a parameter.
+fn folder_of(storage: &Storage) -> Option<&str> {
+    let location = storage.serde.parameters.get(SPARKS_LOCATION).or(storage.location.as_ref())?;
+    Some(location.trim_end_matches('/')).filter(|location| !location.is_empty())
 }
 
 /// The URL of `name` below the folder `url`. Locations are text as Hadoop's paths are: nothing in them is encoded.

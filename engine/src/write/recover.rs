@@ -1,5 +1,7 @@
 //! What a process does for those that died: commits are rolled forward, writes that never committed are removed.
 
+use std::time::Duration;
+
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tereza_catalog::store::{StagedFile, Staging, Write};
 use tereza_runtime::{Error, Result};
@@ -9,25 +11,37 @@ use crate::engine::Engine;
 
 /// Finished commits are kept this long, for readers that ask what happened since they last looked.
 const JOURNAL_MS: i64 = 60 * 60 * 1000;
+/// Time for all of a recovery.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests to an object store at once.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 
 /// Finishes what dead processes left: rolls committed writes forward and removes what never committed.
 ///
-/// To be called by the one process that holds the catalog: all writes of other owners count as dead. What fails is logged
-/// and left for the next time, the rest is done; the first error is returned.
+/// To be called by the one process that holds the catalog: all writes of other owners count as dead. Only a catalog that
+/// does not answer is an error. What else fails, or is not done in time because a store does not answer, is logged and left
+/// for the next time: other tables can be used, and readers of these finish commits themselves.
 pub(crate) async fn recover(engine: &Engine) -> Result<()> {
-    let mut first = Ok(());
-    for commit in engine.catalog.pending_commits().await? {
-        let finished = roll_forward::finish(engine, &commit).await;
-        keep_first(&mut first, finished, "commit", &commit.id);
-    }
-    for write in engine.catalog.abandoned_writes(&engine.process_id).await? {
-        let removed = remove(engine, &write).await;
-        keep_first(&mut first, removed, "write", &write.id);
+    let pending = engine.catalog.pending_commits().await?;
+    let abandoned = engine.catalog.abandoned_writes(&engine.process_id).await?;
+    let (commits, writes) = (pending.len(), abandoned.len());
+    let done = tokio::time::timeout(RECOVERY_TIMEOUT, async {
+        for commit in pending {
+            if let Err(error) = roll_forward::finish(engine, &commit).await {
+                tracing::error!(commit = commit.id, %error, "a commit is not rolled forward");
+            }
+        }
+        for write in abandoned {
+            if let Err(error) = remove(engine, &write).await {
+                tracing::warn!(write = write.id, %error, "files of a write that ended are left");
+            }
+        }
+    });
+    if done.await.is_err() {
+        tracing::warn!(commits, writes, "recovery took too long; the next start goes on");
     }
     engine.catalog.forget_commits(engine.clock.unix_ms() - JOURNAL_MS).await?;
-    first
+    Ok(())
 }
 
 /// Removes what one write staged, if it has begun and not committed, and forgets it.
@@ -67,13 +81,5 @@ async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
                 Err(error) => Err(files::store_error(error, &file.target)),
             }
         }
-    }
-}
-
-fn keep_first(first: &mut Result<()>, outcome: Result<()>, what: &str, id: &str) {
-    let Err(error) = outcome else { return };
-    tracing::warn!(id, %error, "{what} is left as it is until the next recovery");
-    if first.is_ok() {
-        *first = Err(error.context(format!("{what} {id}")));
     }
 }

@@ -16,7 +16,7 @@ use super::encoder::Encoder;
 use super::sink::Sink;
 use super::split::{Part, PartitionKey, Splitter};
 use super::written::WrittenFile;
-use super::{Target, Writing, child_url};
+use super::{Target, Writing, child_url, folder_of};
 use crate::error::from_datafusion;
 use crate::formats::Format;
 
@@ -165,8 +165,8 @@ impl Task {
 
     async fn begin_file(&mut self, home: Arc<Home>) -> Result<OpenFile> {
         let table = self.writing.table();
-        let encoder = Encoder::new(&home.storage, &table.parameters, &self.writing.columns)?;
-        let extension = Format::of(&home.storage)?.extension();
+        let encoder = Encoder::new(table, &home.storage, &self.writing.columns)?;
+        let extension = Format::of_table(table, &home.storage)?.extension();
         let name = format!("{}-{}.{extension}", self.name_prefix, self.files_begun);
         self.files_begun += 1;
         // A partition with a folder of its own somewhere else may be on another file system.
@@ -232,9 +232,9 @@ impl Home {
             let filter = PartitionFilter { values: values.iter().map(|value| Some(vec![value.clone()])).collect() };
             let found = writing.engine.catalog.partitions(&table.database, &table.name, &filter, None).await?;
             if let Some(partition) = found.into_iter().find(|partition| partition.values == values)
-                && let Some(location) = &partition.storage.location
+                && let Some(location) = folder_of(&partition.storage)
             {
-                let location = location.trim_end_matches('/').to_owned();
+                let location = location.to_owned();
                 return Ok(Self { values: Some(values), location, storage: partition.storage });
             }
         }

@@ -1,20 +1,19 @@
 //! Delimited text as Hive's serdes write it.
 //!
-//! `LazySimpleSerDe` has a delimiter, a text for NULL and perhaps an escape character, and no quotes; `OpenCSVSerde` has a
-//! separator, a quote and an escape character, and nothing at all for NULL. A value that would read back as something else
-//! is refused, never written.
-//! Source: Hive's `LazySerDeParameters`, `LazyUtils.writeEscaped` and `OpenCSVSerde`.
+//! `LazySimpleSerDe` has a delimiter, a text for NULL and perhaps an escape character, and no quotes; CSV has a delimiter,
+//! quotes and perhaps an escape. A value that would read back as another one is refused, but for the empty text where it is
+//! what NULL looks like.
+//! Source: Hive's `LazyUtils.writeEscaped` (with `serialization.escape.crlf`) and `OpenCSVSerde`.
 
 use std::fmt::Write;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use tereza_catalog::model::{Parameters, Storage};
 use tereza_runtime::{Error, Result};
 
-use super::encoder::parameter;
 use super::split::arrow_error;
+use crate::formats::TextOptions;
 
 /// How Hive writes timestamps: a space between date and time, fractions only where there are any.
 pub(super) const TIMESTAMP: &str = "%Y-%m-%d %H:%M:%S%.f";
@@ -24,69 +23,54 @@ pub(super) const TIMESTAMP_TZ: &str = "%Y-%m-%d %H:%M:%S%.f%:z";
 /// Turns batches into lines.
 #[derive(Debug)]
 pub(super) struct TextEncoder {
-    style: Style,
+    options: TextOptions,
     names: Vec<String>,
     out: Vec<u8>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Style {
-    /// `LazySimpleSerDe`.
-    Plain { delimiter: u8, escape: Option<u8>, null: String },
-    /// `OpenCSVSerde`.
-    Quoted { separator: u8, quote: u8, escape: u8 },
-}
-
 impl TextEncoder {
     /// `Unsupported` for types that a line of text has no room for.
-    pub(super) fn new(storage: &Storage, table_parameters: &Parameters, columns: &SchemaRef) -> Result<Self> {
+    pub(super) fn new(options: TextOptions, columns: &SchemaRef) -> Result<Self> {
         for field in columns.fields() {
             if field.data_type().is_nested() || is_binary(field.data_type()) {
                 let (name, data_type) = (field.name(), field.data_type());
-                return Err(Error::unsupported(format!("column {name} of type {data_type} in a text file"))
+                return Err(Error::unsupported(format!("writing column {name} of type {data_type} to a text file"))
                     .with_hint("use STORED AS PARQUET"));
             }
         }
-        if let Some(word) = parameter("compression", storage, table_parameters)
-            && !["", "none", "uncompressed"].contains(&word.to_ascii_lowercase().as_str())
-        {
-            return Err(Error::unsupported(format!("writing text files with compression {word}")));
-        }
-        let style = Style::of(storage, table_parameters)?;
-        let names: Vec<String> = columns.fields().iter().map(|field| field.name().clone()).collect();
-        let mut encoder = Self { style, names, out: Vec::new() };
-        let header_lines = parameter("skip.header.line.count", storage, table_parameters);
-        for _ in 0..header_lines.and_then(|count| count.trim().parse::<u8>().ok()).unwrap_or(0) {
+        let names = columns.fields().iter().map(|field| field.name().clone()).collect();
+        let mut encoder = Self { options, names, out: Vec::new() };
+        for _ in 0..encoder.options.header_lines {
             encoder.header()?;
         }
         Ok(encoder)
     }
 
-    /// Adds the rows of `batch`. `InvalidInput` for a value that cannot be told apart when it is read again.
+    /// Adds the rows of `batch`. `InvalidInput` for a value that would read back as another one.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let options =
+        let formats =
             FormatOptions::new().with_timestamp_format(Some(TIMESTAMP)).with_timestamp_tz_format(Some(TIMESTAMP_TZ));
-        let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+        let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &formats));
         let formatters: Vec<ArrayFormatter<'_>> = formatters.collect::<Result<_, _>>().map_err(arrow_error)?;
         let mut text = String::new();
         for row in 0..batch.num_rows() {
             let begin = self.out.len();
             for (at, formatter) in formatters.iter().enumerate() {
+                if at > 0 {
+                    self.out.push(self.options.delimiter);
+                }
                 if batch.column(at).is_null(row) {
-                    self.style.null(at, &mut self.out);
+                    self.null();
                     continue;
                 }
                 text.clear();
                 write!(text, "{}", formatter.value(row))
                     .map_err(|_| Error::invalid_input(format!("a value of column {} has no text", self.names[at])))?;
-                self.style
-                    .value(at, &text, &mut self.out)
-                    .map_err(|error| error.context(format!("column {}", self.names[at])))?;
+                self.value(&text).map_err(|error| error.context(format!("column {}", self.names[at])))?;
             }
-            if self.out.len() == begin {
-                // The only column holds nothing, and readers skip lines without anything.
-                return Err(Error::invalid_input("a text file cannot hold a row that is an empty line")
-                    .with_hint("use STORED AS PARQUET"));
+            if self.options.quoted && self.out.len() == begin {
+                return Err(Error::invalid_input("a CSV file cannot hold a row of one NULL: readers skip empty lines")
+                    .with_hint("give the table a null_value, or use STORED AS PARQUET"));
             }
             self.out.push(b'\n');
         }
@@ -99,93 +83,79 @@ impl TextEncoder {
     }
 
     fn header(&mut self) -> Result<()> {
-        for (at, name) in self.names.iter().enumerate() {
-            self.style.value(at, name, &mut self.out)?;
+        for (at, name) in self.names.clone().iter().enumerate() {
+            if at > 0 {
+                self.out.push(self.options.delimiter);
+            }
+            self.value(name)?;
         }
         self.out.push(b'\n');
         Ok(())
     }
-}
 
-impl Style {
-    fn of(storage: &Storage, table_parameters: &Parameters) -> Result<Self> {
-        let byte = |key: &str, default: u8| match parameter(key, storage, table_parameters) {
-            None | Some("") => Ok(default),
-            Some(text) => {
-                one_byte(text).ok_or_else(|| Error::unsupported(format!("{key} of more than one byte: '{text}'")))
-            }
-        };
-        if storage.serde.library.as_deref().is_some_and(|class| class.ends_with("OpenCSVSerde")) {
-            let (separator, quote) = (byte("separatorChar", b',')?, byte("quoteChar", b'"')?);
-            return Ok(Self::Quoted { separator, quote, escape: byte("escapeChar", b'\\')? });
-        }
-        let delimiter = byte("field.delim", byte("serialization.format", 1)?)?;
-        let escape =
-            parameter("escape.delim", storage, table_parameters).map(|_| byte("escape.delim", b'\\')).transpose()?;
-        let null = parameter("serialization.null.format", storage, table_parameters).unwrap_or("\\N").to_owned();
-        Ok(Self::Plain { delimiter, escape, null })
-    }
-
-    fn null(&self, at: usize, out: &mut Vec<u8>) {
-        self.delimit(at, out);
-        if let Self::Plain { null, .. } = self {
-            out.extend_from_slice(null.as_bytes());
+    fn null(&mut self) {
+        // A text with this character stands for a format that has no NULL, where NULL is written as nothing.
+        if !self.options.null.contains('\0') {
+            self.out.extend_from_slice(self.options.null.as_bytes());
         }
     }
 
-    fn value(&self, at: usize, text: &str, out: &mut Vec<u8>) -> Result<()> {
-        self.delimit(at, out);
-        match self {
-            Self::Plain { delimiter, escape, null } => {
-                if text.contains(['\n', '\r']) {
-                    return Err(Error::invalid_input("a text file cannot hold a value with a line break")
-                        .with_hint("use STORED AS PARQUET"));
-                }
-                let Some(escape) = escape else {
-                    if text == null || text.as_bytes().contains(delimiter) {
-                        return Err(Error::invalid_input(format!("the value '{text}' would read back as another one"))
-                            .with_hint("set the serde's escape.delim, or use STORED AS PARQUET"));
-                    }
-                    out.extend_from_slice(text.as_bytes());
-                    return Ok(());
-                };
-                for byte in text.bytes() {
-                    if byte == *delimiter || byte == *escape {
-                        out.push(*escape);
-                    }
-                    out.push(byte);
-                }
-            }
-            Self::Quoted { quote, escape, .. } => {
-                out.push(*quote);
-                for byte in text.bytes() {
-                    if byte == *quote || byte == *escape {
-                        out.push(*escape);
-                    }
-                    out.push(byte);
-                }
-                out.push(*quote);
-            }
+    fn value(&mut self, text: &str) -> Result<()> {
+        let begin = self.out.len();
+        if self.options.quoted {
+            self.quoted(text)
+        } else {
+            self.escaped(text)?
+        }
+        // CSV readers do not look at the quotes when they look for NULL. Where NULL is the empty text, the two are one.
+        let seen = if self.options.quoted { text.as_bytes() } else { &self.out[begin..] };
+        if !seen.is_empty() && seen == self.options.null.as_bytes() {
+            return Err(Error::invalid_input(format!("the text '{text}' would read back as NULL"))
+                .with_hint("give the table another null_value, or use STORED AS PARQUET"));
         }
         Ok(())
     }
 
-    fn delimit(&self, at: usize, out: &mut Vec<u8>) {
-        if at > 0 {
-            let (Self::Plain { delimiter: byte, .. } | Self::Quoted { separator: byte, .. }) = self;
-            out.push(*byte);
+    /// CSV: in quotes where they are needed.
+    fn quoted(&mut self, text: &str) {
+        let TextOptions { delimiter, quote, escape, .. } = self.options;
+        let special = [delimiter, quote, escape.unwrap_or(quote), b'\n', b'\r'];
+        if !text.is_empty() && !text.bytes().any(|byte| special.contains(&byte)) {
+            self.out.extend_from_slice(text.as_bytes());
+            return;
         }
+        self.out.push(quote);
+        for byte in text.bytes() {
+            if byte == quote || Some(byte) == escape {
+                self.out.push(escape.unwrap_or(quote));
+            }
+            self.out.push(byte);
+        }
+        self.out.push(quote);
     }
-}
 
-/// A delimiter: a number (`1` is Ctrl-A) or the character itself, as `LazyUtils.getByte` reads it.
-fn one_byte(text: &str) -> Option<u8> {
-    if let Ok(number) = text.parse::<u8>() {
-        return Some(number);
-    }
-    match text.as_bytes() {
-        [byte] => Some(*byte),
-        _ => None,
+    /// Hive's text: with escapes, if the table has them.
+    fn escaped(&mut self, text: &str) -> Result<()> {
+        let delimiter = self.options.delimiter;
+        let Some(escape) = self.options.escape else {
+            if text.bytes().any(|byte| [delimiter, b'\n', b'\r'].contains(&byte)) {
+                return Err(Error::invalid_input(
+                    "a value holds a delimiter or line break, and the table has no escape",
+                )
+                .with_hint("set the serde's escape.delim, or use STORED AS PARQUET"));
+            }
+            self.out.extend_from_slice(text.as_bytes());
+            return Ok(());
+        };
+        for byte in text.bytes() {
+            match byte {
+                b'\n' => self.out.extend([escape, b'n']),
+                b'\r' => self.out.extend([escape, b'r']),
+                byte if byte == delimiter || byte == escape => self.out.extend([escape, byte]),
+                byte => self.out.push(byte),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -198,19 +168,22 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampMicrosecondArray};
-    use tereza_catalog::model::Serde;
+    use tereza_catalog::model::{Parameters, Storage};
 
     use super::*;
+    use crate::formats::Format;
 
-    fn storage(class: &str, parameters: &[(&str, &str)]) -> Storage {
-        let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let serde = Serde { name: None, library: Some(class.to_owned()), parameters };
-        Storage { serde, ..Storage::default() }
+    fn options(format: Format, parameters: &[(&str, &str)]) -> TextOptions {
+        let mut storage = Storage::default();
+        for (key, value) in parameters {
+            storage.serde.parameters.insert((*key).to_owned(), (*value).to_owned());
+        }
+        TextOptions::of(format, &storage, &Parameters::new()).unwrap()
     }
 
-    fn lines(storage: &Storage, columns: Vec<(&str, ArrayRef)>) -> Result<String> {
+    fn lines(options: TextOptions, columns: Vec<(&str, ArrayRef)>) -> Result<String> {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut encoder = TextEncoder::new(storage, &Parameters::new(), &batch.schema())?;
+        let mut encoder = TextEncoder::new(options, &batch.schema())?;
         encoder.write(&batch)?;
         Ok(String::from_utf8(encoder.take()).unwrap())
     }
@@ -219,9 +192,6 @@ mod tests {
         Arc::new(StringArray::from(values.to_vec()))
     }
 
-    const LAZY: &str = "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe";
-    const OPEN: &str = "org.apache.hadoop.hive.serde2.OpenCSVSerde";
-
     #[test]
     fn plain_text_has_hives_defaults() {
         let columns = vec![
@@ -229,35 +199,45 @@ mod tests {
             ("b", Arc::new(Float64Array::from(vec![1.5, -2.0])) as ArrayRef),
             ("c", Arc::new(TimestampMicrosecondArray::from(vec![0, 1_500_000])) as ArrayRef),
         ];
-        let text = lines(&storage(LAZY, &[]), columns).unwrap();
+        let text = lines(options(Format::Text, &[]), columns).unwrap();
         assert_eq!(text, "x\u{1}1.5\u{1}1970-01-01 00:00:00\n\\N\u{1}-2.0\u{1}1970-01-01 00:00:01.500\n");
     }
 
     #[test]
     fn plain_text_escapes_or_refuses() {
-        let columns = || vec![("a", texts(&[Some("x,y\\z")])), ("b", texts(&[Some("")]))];
-        let escaping = storage(LAZY, &[("field.delim", ","), ("escape.delim", "\\")]);
-        assert_eq!(lines(&escaping, columns()).unwrap(), "x\\,y\\\\z,\n");
-        let error = lines(&storage(LAZY, &[("field.delim", ",")]), columns()).unwrap_err();
+        let columns = || vec![("a", texts(&[Some("x,y\\z\n")])), ("b", texts(&[Some("")]))];
+        let escaping = options(Format::Text, &[("field.delim", ","), ("escape.delim", "\\")]);
+        assert_eq!(lines(escaping.clone(), columns()).unwrap(), "x\\,y\\\\z\\n,\n");
+        assert_eq!(lines(escaping, vec![("a", texts(&[Some("\\N")]))]).unwrap(), "\\\\N\n");
+        let error = lines(options(Format::Text, &[("field.delim", ",")]), columns()).unwrap_err();
         assert!(error.message().starts_with("column a:"), "{error}");
-        assert!(lines(&storage(LAZY, &[]), vec![("a", texts(&[Some("1\n2")]))]).is_err());
-        assert!(lines(&storage(LAZY, &[]), vec![("a", texts(&[Some("\\N")]))]).is_err());
-        assert!(lines(&storage(LAZY, &[]), vec![("a", texts(&[Some("")]))]).is_err());
+        for lost in ["1\n2", "\\N"] {
+            assert!(lines(options(Format::Text, &[]), vec![("a", texts(&[Some(lost)]))]).is_err(), "{lost}");
+        }
     }
 
     #[test]
-    fn quoted_text_tells_null_from_empty() {
-        let storage = storage(OPEN, &[("separatorChar", ";"), ("skip.header.line.count", "1")]);
-        let columns =
-            vec![("a", texts(&[Some("say \"hi\";\n"), None, Some("")])), ("b", texts(&[Some("\\"), None, None]))];
-        let text = lines(&storage, columns).unwrap();
-        assert_eq!(text, "\"a\";\"b\"\n\"say \\\"hi\\\";\n\";\"\\\\\"\n;\n\"\";\n");
+    fn csv_is_quoted_where_it_must_be() {
+        let storage = [("separatorChar", ";"), ("skip.header.line.count", "1")];
+        let columns = vec![
+            ("a", texts(&[Some("say \"hi\""), None, Some("")])),
+            ("b", texts(&[Some("\\"), Some("x;\n"), Some("plain")])),
+        ];
+        let text = lines(options(Format::Csv, &storage), columns).unwrap();
+        assert_eq!(text, "a;b\n\"say \\\"hi\\\"\";\"\\\\\"\n;\"x;\n\"\n\"\";plain\n");
     }
 
     #[test]
-    fn delimiters_are_numbers_or_characters() {
-        assert_eq!(one_byte("1"), Some(1));
-        assert_eq!(one_byte("\t"), Some(b'\t'));
-        assert_eq!(one_byte("||"), None);
+    fn csv_doubles_the_quote_where_that_is_the_escape() {
+        let doubling = options(Format::Csv, &[("escapeChar", "\"")]);
+        assert_eq!(lines(doubling, vec![("a", texts(&[Some("a\"\\")]))]).unwrap(), "\"a\"\"\\\"\n");
+    }
+
+    #[test]
+    fn csv_refuses_what_would_read_back_as_null_or_not_at_all() {
+        let with_null = options(Format::Csv, &[("serialization.null.format", "NULL")]);
+        assert_eq!(lines(with_null.clone(), vec![("a", texts(&[None]))]).unwrap(), "NULL\n");
+        assert!(lines(with_null, vec![("a", texts(&[Some("NULL")]))]).is_err());
+        assert!(lines(options(Format::Csv, &[]), vec![("a", texts(&[None]))]).is_err());
     }
 }

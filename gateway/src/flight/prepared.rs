@@ -101,8 +101,9 @@ impl Gateway {
     pub(super) async fn schema_of_prepared(&self, session: &Session, handle: &[u8]) -> Result<SchemaRef> {
         let prepared = session.prepared(handle)?;
         let bound = prepared.bound.lock().clone();
-        let schema = match (bound.is_some(), prepared.statements(bound).next()) {
-            // Planned and dropped: nothing has run.
+        let can_be_planned = bound.is_some() || prepared.description.parameters.fields().is_empty();
+        let schema = match (can_be_planned, prepared.statements(bound).next()) {
+            // Planned and dropped, nothing has run: only the plan to be run knows its schema exactly.
             (true, Some(statement)) => self.service().submit(&session.id, statement).await?.schema(),
             _ => Arc::clone(&prepared.description.schema),
         };

@@ -197,12 +197,12 @@ impl Gateway {
 
     async fn schema(&self, caller: &Caller, descriptor: FlightDescriptor) -> Result<SchemaResult> {
         let command = command_of(&descriptor)?;
-        let schema = match &command {
-            Command::CommandStatementQuery(statement) => self.schema_of_text(&caller.session, &statement.query).await?,
+        let schema = match command {
+            Command::CommandStatementQuery(statement) => self.schema_of_text(&caller.session, statement.query).await?,
             Command::CommandPreparedStatementQuery(prepared) => {
                 self.schema_of_prepared(&caller.session, &prepared.prepared_statement_handle).await?
             }
-            other => metadata::schema(other, &self.facts).ok_or_else(|| unsupported(other))?,
+            other => metadata::schema(&other, &self.facts).ok_or_else(|| unsupported(&other))?,
         };
         Ok(SchemaResult { schema: schema_bytes(&schema)? })
     }

@@ -9,8 +9,9 @@
 //!    can find it again from another connection.
 //!
 //! Where users are configured, every request must carry a token or a user and password; a cookie alone opens nothing.
-//! A session that is not used for `token_ttl_ms` ends, and its token with it. When the engine has ended a session
-//! first, a new one takes its place behind the same token or cookie.
+//! A session that is not used for `token_ttl_ms` ends, and its token with it. Most drivers close their connection and not
+//! their session: when the engine has no room for a new session, the one that was left alone for longest ends for it.
+//! When the engine has ended a session by itself, a new one takes its place behind the same token or cookie.
 //!
 //! The request headers `catalog` and `schema` set what a session starts with.
 
@@ -34,7 +35,8 @@ use crate::Settings;
 const COOKIE: &str = "arrow_flight_session_id";
 /// The user of a request without credentials, where anyone may enter.
 const ANONYMOUS: &str = "anonymous";
-/// A session unused for so long is asked for in the engine before it is used again, as the engine may have ended it.
+/// The engine ends sessions that it takes for unused: one that may still be used here is asked for so often. One that was
+/// not used for so long is asked for before it is used again, as the engine may have ended it all the same.
 const PROBE_AFTER_MS: i64 = 60_000;
 
 /// The secret by which a client names its session.
@@ -62,9 +64,11 @@ pub(crate) struct Session {
     key: Key,
     prepared: Mutex<HashMap<String, Arc<Prepared>>>,
     last_used_ms: AtomicI64,
-    /// The connection it lives and dies with.
-    connection: Option<Weak<Peer>>,
-    /// Whether its cookie came back, so that it may outlive the connection.
+    /// When the engine was last asked for it only to keep it.
+    kept_ms: AtomicI64,
+    /// The connections that used it and may be open.
+    connections: Mutex<Vec<Weak<Peer>>>,
+    /// Whether it may outlive its connections: it has a token, or its cookie came back.
     roams: AtomicBool,
 }
 
@@ -93,6 +97,23 @@ impl Session {
         if let Ok(handle) = std::str::from_utf8(handle) {
             self.prepared.lock().remove(handle);
         }
+    }
+
+    fn used_on(&self, peer: &Arc<Peer>) {
+        let mut connections = self.connections.lock();
+        if !connections.iter().any(|known| known.as_ptr() == Arc::as_ptr(peer)) {
+            connections.retain(|known| known.strong_count() > 0);
+            connections.push(Arc::downgrade(peer));
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connections.lock().iter().any(|peer| peer.strong_count() > 0)
+    }
+
+    /// Whoever works for a session holds it: a request, a ticket, a stream. The table alone holds it once.
+    fn is_working(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
     }
 }
 
@@ -157,9 +178,10 @@ impl Sessions {
             None if self.users.is_empty() => ANONYMOUS.to_owned(),
             None => return Err(Error::unauthenticated("the handshake needs the header 'authorization: Basic …'")),
         };
-        peer(extensions)?.greet();
+        let peer = peer(extensions)?;
+        peer.greet();
         let token = ids::new_secret();
-        self.open(user, Key::Token(token.clone()), None, metadata).await?;
+        self.open(user, Key::Token(token.clone()), metadata, peer).await?;
         Ok(token)
     }
 
@@ -172,20 +194,18 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions that are not used any more.
+    /// Ends the sessions that are not used any more, and keeps the engine from ending the others.
     pub(crate) async fn sweep(&self) {
         let now_ms = self.clock.unix_ms();
         let ended: Vec<Arc<Session>> = self
             .table
             .lock()
             .extract_if(|_, session| {
-                // Whoever works for a session holds it: a request, a ticket, a stream.
-                if Arc::strong_count(session) > 1 {
+                if session.is_working() {
                     session.last_used_ms.store(now_ms, Ordering::Relaxed);
                     return false;
                 }
-                let connection_gone = session.connection.as_ref().is_some_and(|peer| peer.strong_count() == 0);
-                let orphan = connection_gone && !session.roams.load(Ordering::Relaxed);
+                let orphan = !session.roams.load(Ordering::Relaxed) && !session.is_connected();
                 orphan || now_ms - session.last_used_ms.load(Ordering::Relaxed) > self.token_ttl_ms
             })
             .map(|(_, session)| session)
@@ -194,6 +214,18 @@ impl Sessions {
             if let Err(error) = self.close(&session).await {
                 tracing::warn!(session = %session.id, %error, "an unused session could not be closed");
             }
+        }
+        let quiet: Vec<Arc<Session>> = self
+            .table
+            .lock()
+            .values()
+            .filter(|session| now_ms - session.kept_ms.load(Ordering::Relaxed) >= PROBE_AFTER_MS)
+            .map(Arc::clone)
+            .collect();
+        for session in quiet {
+            session.kept_ms.store(now_ms, Ordering::Relaxed);
+            // If it is gone, its next request finds out.
+            let _ = self.service.options(&session.id).await;
         }
     }
 
@@ -225,7 +257,7 @@ impl Sessions {
         let key = Key::Token(token);
         if let Some(session) = self.find(&key) {
             peer.greet();
-            return self.alive(session, metadata).await;
+            return self.alive(session, metadata, peer).await;
         }
         if !self.users.is_empty() {
             return Err(Error::unauthenticated("the token is unknown or has expired; make a new handshake"));
@@ -234,7 +266,7 @@ impl Sessions {
         let _opening = self.opening.lock().await;
         match self.find(&key) {
             Some(session) => Ok(session),
-            None => self.open(ANONYMOUS.to_owned(), key, None, metadata).await,
+            None => self.open(ANONYMOUS.to_owned(), key, metadata, peer).await,
         }
     }
 
@@ -251,15 +283,15 @@ impl Sessions {
             && session.user == user
         {
             session.roams.store(true, Ordering::Relaxed);
-            return Ok((self.alive(session, metadata).await?, true));
+            return Ok((self.alive(session, metadata, peer).await?, true));
         }
         let mut of_connection = peer.sessions.lock().await;
         if let Some(session) = of_connection.get(&user).and_then(|key| self.find(key)) {
             drop(of_connection);
-            return Ok((self.alive(session, metadata).await?, false));
+            return Ok((self.alive(session, metadata, peer).await?, false));
         }
         let key = Key::Cookie(ids::new_secret());
-        let session = self.open(user.clone(), key.clone(), Some(Arc::downgrade(peer)), metadata).await?;
+        let session = self.open(user.clone(), key.clone(), metadata, peer).await?;
         of_connection.retain(|_, key| self.find(key).is_some());
         of_connection.insert(user, key);
         Ok((session, false))
@@ -270,7 +302,8 @@ impl Sessions {
     }
 
     /// The session, or a new one in its place if the engine has ended it.
-    async fn alive(&self, session: Arc<Session>, metadata: &MetadataMap) -> Result<Arc<Session>> {
+    async fn alive(&self, session: Arc<Session>, metadata: &MetadataMap, peer: &Arc<Peer>) -> Result<Arc<Session>> {
+        session.used_on(peer);
         let now_ms = self.clock.unix_ms();
         let unused_ms = now_ms - session.last_used_ms.swap(now_ms, Ordering::Relaxed);
         if unused_ms < PROBE_AFTER_MS {
@@ -284,32 +317,47 @@ impl Sessions {
         match self.find(&session.key) {
             // Another request was here first.
             Some(new) if !Arc::ptr_eq(&new, &session) => Ok(new),
-            _ => self.open(session.user.clone(), session.key.clone(), session.connection.clone(), metadata).await,
+            _ => self.open(session.user.clone(), session.key.clone(), metadata, peer).await,
         }
     }
 
     /// Opens a session in the engine under a key.
-    async fn open(
-        &self,
-        user: String,
-        key: Key,
-        connection: Option<Weak<Peer>>,
-        metadata: &MetadataMap,
-    ) -> Result<Arc<Session>> {
+    async fn open(&self, user: String, key: Key, metadata: &MetadataMap, peer: &Arc<Peer>) -> Result<Arc<Session>> {
         let text = |name| metadata.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let defaults = SessionDefaults { catalog: text("catalog"), schema: text("schema"), options: Vec::new() };
-        let id = self.service.open_session(&user, defaults).await?;
+        let id = loop {
+            match self.service.open_session(&user, defaults.clone()).await {
+                Ok(id) => break id,
+                Err(error) if error.kind() == ErrorKind::ResourceExhausted => match self.take_left_alone() {
+                    Some(session) => self.close(&session).await?,
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            }
+        };
         let session = Arc::new(Session {
             id,
             user,
+            roams: AtomicBool::new(matches!(key, Key::Token(_))),
             key: key.clone(),
             prepared: Mutex::default(),
             last_used_ms: AtomicI64::new(self.clock.unix_ms()),
-            connection,
-            roams: AtomicBool::new(false),
+            kept_ms: AtomicI64::new(0),
+            connections: Mutex::new(vec![Arc::downgrade(peer)]),
         });
         self.table.lock().insert(key, Arc::clone(&session));
         Ok(session)
+    }
+
+    /// Takes the session out of the table that was used longest ago, among those without a connection and without work.
+    fn take_left_alone(&self) -> Option<Arc<Session>> {
+        let mut table = self.table.lock();
+        let (key, _) = table
+            .iter()
+            .filter(|(_, session)| !session.is_working() && !session.is_connected())
+            .min_by_key(|(_, session)| session.last_used_ms.load(Ordering::Relaxed))?;
+        let key = key.clone();
+        table.remove(&key)
     }
 }
 

@@ -38,9 +38,10 @@ impl Gateway {
     }
 
     /// The schema that the rows of a statement will have.
-    pub(super) async fn schema_of_text(&self, session: &Session, sql: &str) -> Result<SchemaRef> {
-        let description = self.service().describe(&session.id, sql).await?;
-        Ok(plain_schema(&description.schema, self.settings().views))
+    pub(super) async fn schema_of_text(&self, session: &Session, sql: String) -> Result<SchemaRef> {
+        // Planned and dropped, nothing has run: only the plan to be run knows its schema exactly.
+        let query = self.service().submit(&session.id, Statement::new(sql)).await?;
+        Ok(plain_schema(&query.schema(), self.settings().views))
     }
 
     /// Runs a statement and returns the number of rows it wrote.

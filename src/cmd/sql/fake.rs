@@ -13,20 +13,33 @@ use tereza_engine::query::{
     Statement, StatementKind, TableEntry, TableFilter,
 };
 use tereza_runtime::{Error, Location, Result};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::lexer;
 
-/// Answers `select N` with the numbers below N, `insert N` with N rows written, `use` with nothing, `hang` never, and
-/// anything else with an error at the second line's third column.
+/// Answers `select N` with the numbers below N, `insert N` with N rows written, `use` with nothing, `hang` when it is
+/// cancelled, and anything else with an error at the second line's third column.
 #[derive(Debug, Default)]
 pub(super) struct FakeService {
     catalog_lookups: AtomicUsize,
+    cancelled: Arc<AtomicUsize>,
+    hanging: Arc<Notify>,
 }
 
 impl FakeService {
     pub(super) fn catalog_lookups(&self) -> usize {
         self.catalog_lookups.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a statement hangs.
+    pub(super) async fn hanging(&self) {
+        self.hanging.notified().await;
+    }
+
+    /// Statements that were told to stop and not only dropped.
+    pub(super) fn cancelled(&self) -> usize {
+        self.cancelled.load(Ordering::SeqCst)
     }
 }
 
@@ -75,6 +88,7 @@ impl QueryService for FakeService {
         let (verb, number) = sql.split_once(' ').unwrap_or((sql, "0"));
         let numbers = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let counts = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
+        let cancellation = CancellationToken::new();
         let (kind, schema, stream): (StatementKind, SchemaRef, BatchStream) = match (verb, number.parse::<u64>()) {
             ("select", Ok(n)) => {
                 let column = Arc::new(Int64Array::from_iter_values(0..n as i64));
@@ -87,13 +101,23 @@ impl QueryService for FakeService {
                 (StatementKind::Update, counts, stream::iter([Ok(batch)]).boxed())
             }
             ("use", _) => (StatementKind::Command, Arc::new(Schema::empty()), stream::empty().boxed()),
-            ("hang", _) => (StatementKind::Query, numbers, stream::pending().boxed()),
+            ("hang", _) => {
+                let (token, cancelled) = (cancellation.clone(), Arc::clone(&self.cancelled));
+                let hanging = Arc::clone(&self.hanging);
+                let end = async move {
+                    hanging.notify_one();
+                    token.cancelled().await;
+                    cancelled.fetch_add(1, Ordering::SeqCst);
+                    Err(Error::cancelled("stopped"))
+                };
+                (StatementKind::Query, numbers, stream::once(end).boxed())
+            }
             _ => {
                 return Err(Error::invalid_input("unexpected word").with_location(Location { line: 2, column: 3 }));
             }
         };
         let progress = Arc::new(Progress::default());
-        Ok(Query::new(QueryId("q".to_string()), kind, schema, progress, CancellationToken::new(), stream))
+        Ok(Query::new(QueryId("q".to_string()), kind, schema, progress, cancellation, stream))
     }
 
     async fn ingest(

@@ -14,7 +14,7 @@ use super::parameters::LAST_DDL_TIME;
 use super::storage::ColumnList;
 use super::tables::{self, Head};
 use super::{Connection, Result, parameters, rows, storage};
-use crate::model::{Column, Parameters, Partition, Storage, partition_name};
+use crate::model::{Column, DEFAULT_PARTITION, Parameters, Partition, Storage, partition_name};
 use crate::store::filter::{NameFilter, Places};
 use crate::store::{PartitionFilter, names};
 
@@ -279,7 +279,7 @@ async fn load(conn: &mut Connection, found: Vec<Row>) -> Result<Vec<Partition>> 
         rows::select_in(conn, select, &ids, " ORDER BY PART_ID, INTEGER_IDX").await?;
     let mut values: HashMap<i64, Vec<String>> = HashMap::with_capacity(ids.len());
     for (id, value) in key_values {
-        values.entry(id).or_default().push(value.unwrap_or_default());
+        values.entry(id).or_default().push(value.unwrap_or_else(|| DEFAULT_PARTITION.into()));
     }
     let mut storages = storage::load(conn, &storage_ids).await?;
     let mut parameters = parameters::PARTITION.load(conn, &ids).await?;

@@ -21,6 +21,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const PREPARED_STATEMENTS: usize = 200;
 /// KiB of pages that a connection keeps in memory.
 const PAGE_CACHE_KIB: i64 = 8_192;
+/// Bytes that the write-ahead log keeps on disk between transactions.
+const LOG_BYTES: i64 = 64 << 20;
 /// How often a new file is tried again while another process is turning it into a catalog; SQLite does not wait for the
 /// change to write-ahead logging by itself.
 const OPEN_ATTEMPTS: u32 = 50;
@@ -44,7 +46,8 @@ impl SqliteStore {
             .filename(absolute)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", LOG_BYTES.to_string());
         let mut attempt = 1;
         let writer = loop {
             match pool(1).connect_with(options.clone()).await {

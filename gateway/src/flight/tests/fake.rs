@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub(super) struct Fake {
     pub(super) sessions: Mutex<HashMap<String, FakeSession>>,
+    /// How many there may be, 0 for no bound.
+    pub(super) sessions_max: AtomicUsize,
     /// What `insert ?` wrote.
     pub(super) inserted: Mutex<Vec<i64>>,
     /// What was ingested, with the rows.
@@ -121,7 +123,12 @@ impl QueryService for Fake {
         options.insert("catalog".into(), defaults.catalog.unwrap_or_else(|| "tereza".into()));
         options.insert("schema".into(), defaults.schema.unwrap_or_else(|| "default".into()));
         let id = ids::new_id();
-        self.sessions.lock().insert(id.clone(), FakeSession { user: user.into(), options });
+        let mut sessions = self.sessions.lock();
+        let sessions_max = self.sessions_max.load(Ordering::SeqCst);
+        if sessions_max > 0 && sessions.len() >= sessions_max {
+            return Err(Error::resource_exhausted("too many sessions"));
+        }
+        sessions.insert(id.clone(), FakeSession { user: user.into(), options });
         Ok(SessionId(id))
     }
 

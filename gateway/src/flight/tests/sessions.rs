@@ -137,6 +137,38 @@ async fn a_session_ends_with_its_connection_unless_its_cookie_came_back() {
 }
 
 #[tokio::test]
+async fn sessions_left_alone_make_room_for_new_ones() {
+    let server = Server::start(with_users()).await;
+    server.fake.sessions_max.store(3, std::sync::atomic::Ordering::SeqCst);
+    let mut open = server.client().await;
+    open.handshake("ada", "secret").await.unwrap();
+    text(&mut open, "user").await;
+    for _ in 0..10 {
+        let mut client = server.client().await;
+        // The connection before may not be known to be closed yet.
+        let patience = tokio::time::timeout(PATIENCE, async {
+            while client.handshake("ada", "secret").await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        });
+        patience.await.expect("no room for a new session");
+        assert_eq!(text(&mut client, "user").await, "ada");
+    }
+    assert_eq!(text(&mut open, "user").await, "ada");
+    assert!(server.fake.sessions.lock().len() <= 3);
+    // Connected sessions never go.
+    let mut others = Vec::new();
+    while others.len() < 2 {
+        let mut client = server.client().await;
+        if client.handshake("ada", "secret").await.is_ok() {
+            others.push(client);
+        }
+    }
+    let refusal = server.client().await.handshake("ada", "secret").await.unwrap_err().to_string();
+    assert!(refusal.contains("too many sessions"), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_used_expires() {
     let settings = Settings { token_ttl_ms: 50, ..with_users() };
     let server = Server::start(settings).await;

@@ -24,6 +24,7 @@ impl Captured {
 }
 
 struct Bench {
+    service: Arc<FakeService>,
     shell: Shell,
     out: Captured,
     notes: Captured,
@@ -34,15 +35,16 @@ fn bench(format: Format) -> Bench {
     let (out, notes) = (Captured::default(), Captured::default());
     let (interrupt, receiver) = mpsc::channel(1);
     let view = View { format, timing: false, expanded: false };
+    let service = Arc::new(FakeService::default());
     let shell = Shell::on_outputs(
-        Arc::new(FakeService::default()),
+        service.clone(),
         SessionId("s".into()),
         view,
         Box::new(out.clone()),
         Box::new(notes.clone()),
         receiver,
     );
-    Bench { shell, out, notes, interrupt }
+    Bench { service, shell, out, notes, interrupt }
 }
 
 #[tokio::test]
@@ -87,9 +89,13 @@ async fn an_open_quote_fails_before_anything_runs() {
 #[tokio::test]
 async fn an_interrupt_ends_the_statement_and_its_script() {
     let mut bench = bench(Format::Csv);
-    bench.interrupt.send(()).await.unwrap();
-    assert_eq!(bench.shell.input("hang; select 1").await, Outcome::Interrupted);
-    assert_eq!(bench.notes.text(), "interrupted\n");
+    let press = async {
+        bench.service.hanging().await;
+        bench.interrupt.send(()).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(bench.shell.input("hang; select 1"), press);
+    assert_eq!(outcome, Outcome::Interrupted);
+    assert_eq!((bench.notes.text().as_str(), bench.service.cancelled()), ("interrupted\n", 1));
     assert_eq!(bench.shell.input("select 1").await, Outcome::Done);
 }
 
