@@ -105,7 +105,8 @@ pub struct IngestTarget {
     pub if_not_exists: IfNotExists,
     /// What to do when it exists.
     pub if_exists: IfExists,
-    /// Whether the table is the session's own and ends with it.
+    /// Whether the table is the session's own and ends with it; it is in `memory.public` then, whatever `catalog` and
+    /// `schema` say.
     pub temporary: bool,
 }
 

@@ -45,7 +45,7 @@ with connect() as connection, connection.cursor() as cursor:
     cursor.execute("create schema adbc_check")
     cursor.execute("create table adbc_check.numbers (id bigint, name string, price decimal(10,2), day date)")
     cursor.execute("insert into adbc_check.numbers values (1, 'one', 1.50, date '2024-02-29'), (2, null, null, null)")
-    expect(cursor.fetchall(), [(2,)])
+    expect(cursor.rowcount, 2)
     cursor.execute("select * from adbc_check.numbers order by id")
     expect(cursor.fetchall(), [(1, "one", decimal.Decimal("1.50"), datetime.date(2024, 2, 29)), (2, None, None, None)])
     done("create, insert and read back")

@@ -39,12 +39,13 @@ impl Source {
 
     /// The statements that bring the rows to `target`, in order.
     pub(super) async fn statements(&self, session: &Session, target: &IngestTarget) -> Result<Vec<String>> {
-        let catalog = match (&target.catalog, target.temporary) {
-            (Some(catalog), _) => catalog.clone(),
-            (None, true) => MEMORY_CATALOG.to_string(),
-            (None, false) => session.catalog(),
+        let catalog = match &target.catalog {
+            _ if target.temporary => MEMORY_CATALOG.to_string(),
+            Some(catalog) => catalog.clone(),
+            None => session.catalog(),
         };
         let schema = match &target.schema {
+            _ if target.temporary => MEMORY_SCHEMA.to_string(),
             Some(schema) => schema.clone(),
             None if catalog == session.catalog() => session.schema(),
             None => crate::catalogs::first_schema(&catalog).to_string(),
