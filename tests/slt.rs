@@ -259,8 +259,12 @@ fn report(results: &BTreeMap<String, (Count, Vec<String>)>) {
 
 /// The folder of the published crate, which holds the files.
 fn corpus_folder() -> PathBuf {
+    // Only this platform's packages were fetched.
+    let version = Command::new("rustc").arg("-vV").output().expect("rustc");
+    let version = String::from_utf8(version.stdout).expect("UTF-8");
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("the host's platform");
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo metadata");

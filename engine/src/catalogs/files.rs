@@ -32,7 +32,7 @@ pub(crate) async fn file_table(engine: &Arc<Engine>, session: &OwnSession, name:
     }
     let named = |error: DataFusionError| from_datafusion(error).context(format!("'{name}'"));
     let state = session.state()?;
-    let url = ListingTableUrl::parse(as_s3(name).as_ref()).map_err(named)?;
+    let url = parse(as_s3(name).as_ref()).map_err(named)?;
     // Fails early, and with the names of endpoint and bucket, if the store is not to be reached.
     let store = engine.runtime.object_store(&url).map_err(named)?;
     let mut files = url.list_all_files(&state, store.as_ref(), "").await.map_err(named)?;
@@ -58,6 +58,15 @@ pub(crate) async fn file_table(engine: &Arc<Engine>, session: &OwnSession, name:
         .map_err(named)?
         .with_cache(engine.runtime.cache_manager.get_file_statistic_cache());
     Ok(Some(Arc::new(table)))
+}
+
+/// DataFusion looks for `*`, `?` and `[` in paths of this machine only; here they mean the same in every store.
+fn parse(name: &str) -> Result<ListingTableUrl, DataFusionError> {
+    let glob = name.find(['*', '?', '[']).filter(|_| name.contains("://"));
+    let Some((folder, pattern)) = glob.and_then(|glob| name[..glob].rfind('/')).map(|slash| name.split_at(slash + 1)) else {
+        return ListingTableUrl::parse(name);
+    };
+    ListingTableUrl::parse(folder)?.with_glob(pattern)
 }
 
 fn reader(state: &SessionState, extension: &str, compression: Option<&str>) -> Result<Arc<dyn FileFormat>> {

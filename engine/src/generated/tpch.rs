@@ -21,6 +21,8 @@ use super::scan::{Batches, Source};
 const ROWS_PER_PART_MIN: usize = 10_000;
 /// Mean number of lines of an order: 1 to 7, all as likely.
 const LINES_PER_ORDER: usize = 4;
+/// Suppliers that each part has: TPC-H specification 4.2.5.
+const SUPPLIERS_OF_PART: usize = 4;
 /// Number of regions.
 const REGIONS: usize = 5;
 /// Number of nations.
@@ -99,7 +101,7 @@ impl Source for Table {
             Kind::Nation => NATIONS,
             Kind::Orders => self.order_count(),
             Kind::Part => count(PartGenerator::calculate_row_count(self.scale, 1, 1)),
-            Kind::PartSupp => count(PartSuppGenerator::calculate_row_count(self.scale, 1, 1)),
+            Kind::PartSupp => SUPPLIERS_OF_PART * count(PartSuppGenerator::calculate_row_count(self.scale, 1, 1)),
             Kind::Region => REGIONS,
             Kind::Supplier => count(SupplierGenerator::calculate_row_count(self.scale, 1, 1)),
         })
