@@ -22,6 +22,9 @@ pub(crate) const USER_CATALOG: &str = "tereza";
 /// The schema that always exists in it.
 pub(crate) const DEFAULT_SCHEMA: &str = "default";
 
+/// At most one part in so many of the memory budget is set aside by one sort.
+const SORT_RESERVATIONS: usize = 8;
+
 /// One user's session.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
@@ -130,6 +133,10 @@ fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> Sessi
         .with_batch_size(engine.settings.batch_size_rows);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
+    // What every sort sets aside for merging its spilled runs: DataFusion's 10 MB for each partition would be all of a small
+    // budget, and a sort that could spill would be refused.
+    let share = engine.memory_limit_bytes / (SORT_RESERVATIONS * engine.settings.partitions());
+    options.execution.sort_spill_reservation_bytes = share.min(options.execution.sort_spill_reservation_bytes);
     SessionStateBuilder::new()
         .with_session_id(id.0.clone())
         .with_config(config)
