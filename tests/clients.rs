@@ -49,7 +49,8 @@ fn arrow_flight() {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     runtime.block_on(async {
         let mut session = flight::Session::open(&server.flight_sql).await;
-        let (schema, batches) = session.run("select n_name, n_regionkey from tpch.tiny.nation order by 1 limit 3").await.expect("rows");
+        let (schema, batches) =
+            session.run("select n_name, n_regionkey from tpch.tiny.nation order by 1 limit 3").await.expect("rows");
         assert_eq!(schema.field(0).data_type(), &arrow::datatypes::DataType::Utf8);
         assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 3);
         let error = session.run("select nonsense from tpch.tiny.nation").await.expect_err("no such column");

@@ -52,7 +52,10 @@ fn a_broken_parquet_file_is_named() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let data = folder.path().join("data");
     let place = folder.path().join("t");
-    sql(&data, &format!("create table t stored as parquet location '{}' as select * from tpch.tiny.orders", place.display()));
+    sql(
+        &data,
+        &format!("create table t stored as parquet location '{}' as select * from tpch.tiny.orders", place.display()),
+    );
     let file = fs::read_dir(&place)
         .expect("table folder")
         .map(|entry| entry.expect("entry").path())
@@ -169,7 +172,10 @@ fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let data = folder.path().join("data");
     let place = disk.path().join("t");
-    sql(&data, &format!("create table t stored as parquet location '{}' as select * from tpch.tiny.orders", place.display()));
+    sql(
+        &data,
+        &format!("create table t stored as parquet location '{}' as select * from tpch.tiny.orders", place.display()),
+    );
     let said = fails(&data, &[], "insert into t select * from tpch.sf1.orders");
     assert_says(&said, &["space"]);
     assert_eq!(sql(&data, "select count(*) from t"), "15000\n");
@@ -258,8 +264,9 @@ fn a_client_that_vanishes_costs_nothing() {
     let ask = |wanted: &str| {
         wait_for("the statement to end", || {
             let runtime = tokio::runtime::Runtime::new().expect("runtime");
-            let (_, rows) =
-                runtime.block_on(async { flight::Session::open(&server.flight_sql).await.run(running).await }).expect("rows");
+            let (_, rows) = runtime
+                .block_on(async { flight::Session::open(&server.flight_sql).await.run(running).await })
+                .expect("rows");
             let count = arrow::util::display::array_value_to_string(rows[0].column(0), 0).expect("value");
             (count == wanted).then_some(())
         });

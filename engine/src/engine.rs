@@ -50,7 +50,8 @@ impl Engine {
     pub async fn open(settings: &Settings) -> Result<Arc<Self>> {
         let clock = Clock::system();
         let path = settings.catalog.url.strip_prefix("sqlite:").ok_or_else(|| {
-            Error::unsupported(format!("catalog '{}'", without_passwords(&settings.catalog.url))).with_hint("sqlite:<path> is supported")
+            Error::unsupported(format!("catalog '{}'", without_passwords(&settings.catalog.url)))
+                .with_hint("sqlite:<path> is supported")
         })?;
         let catalog = SqliteStore::open(Path::new(path), clock.clone()).await?;
         Self::over(settings, Arc::new(catalog), clock).await
@@ -98,7 +99,11 @@ impl Engine {
     }
 }
 
-fn runtime(settings: &settings::Engine, memory_limit_bytes: usize, stores: Arc<ObjectStores>) -> Result<Arc<RuntimeEnv>> {
+fn runtime(
+    settings: &settings::Engine,
+    memory_limit_bytes: usize,
+    stores: Arc<ObjectStores>,
+) -> Result<Arc<RuntimeEnv>> {
     let footer_cache_bytes = usize::try_from(settings.footer_cache_bytes).unwrap_or(usize::MAX);
     std::fs::create_dir_all(&settings.spill_dir)
         .map_err(|error| from_io(&error).context(format!("spill folder {}", settings.spill_dir.display())))?;

@@ -15,10 +15,9 @@ use tereza_runtime::{Error, ErrorKind, Location};
 
 /// The public error for one of DataFusion: kind, message without its layers of context, and the place in the statement.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
-    let location = diagnostic(&error).and_then(|diagnostic| diagnostic.span).map(|span| Location {
-        line: span.start.line,
-        column: span.start.column,
-    });
+    let location = diagnostic(&error)
+        .and_then(|diagnostic| diagnostic.span)
+        .map(|span| Location { line: span.start.line, column: span.start.column });
     let translated = translate(&error);
     match location {
         Some(location) if translated.location().is_none() && location.line > 0 => translated.with_location(location),
@@ -84,9 +83,9 @@ fn translate(error: &DataFusionError) -> Error {
         DataFusionError::IoError(inner) => from_io(inner),
         DataFusionError::SQL(inner, _) => from_parser(&inner.to_string()),
         DataFusionError::NotImplemented(message) => Error::unsupported(lower_first(message)),
-        DataFusionError::Plan(message) | DataFusionError::Configuration(message) | DataFusionError::Substrait(message) => {
-            Error::invalid_input(lower_first(message))
-        }
+        DataFusionError::Plan(message)
+        | DataFusionError::Configuration(message)
+        | DataFusionError::Substrait(message) => Error::invalid_input(lower_first(message)),
         DataFusionError::SchemaError(inner, _) => from_schema(inner),
         DataFusionError::Execution(message) => Error::invalid_input(lower_first(message)),
         DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => Error::cancelled("the query was cancelled"),
@@ -111,7 +110,11 @@ fn from_schema(error: &SchemaError) -> Error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let known: Vec<String> = valid_fields.iter().map(|column| column.flat_name()).take(20).collect();
             let missing = Error::invalid_input(format!("column '{}' not found", field.flat_name()));
-            if known.is_empty() { missing } else { missing.with_hint(format!("the columns here are {}", known.join(", "))) }
+            if known.is_empty() {
+                missing
+            } else {
+                missing.with_hint(format!("the columns here are {}", known.join(", ")))
+            }
         }
         other => Error::invalid_input(lower_first(&other.to_string())),
     }

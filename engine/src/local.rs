@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::query::{
-    BatchStream, Description, IngestTarget, Query, QueryId, QueryService, SessionDefaults, SessionId, Statement, TableEntry,
-    TableFilter,
+    BatchStream, Description, IngestTarget, Query, QueryId, QueryService, SessionDefaults, SessionId, Statement,
+    TableEntry, TableFilter,
 };
 use crate::session::Session;
 use crate::statement::{self, Work};
@@ -77,7 +77,10 @@ impl QueryService for LocalQueryService {
     async fn open_session(&self, user: &str, defaults: SessionDefaults) -> Result<SessionId> {
         self.close_idle();
         let limit = self.engine.settings.sessions_max;
-        let full = || Error::resource_exhausted(format!("{limit} sessions are open")).with_hint("close some, or raise engine.sessions_max");
+        let full = || {
+            Error::resource_exhausted(format!("{limit} sessions are open"))
+                .with_hint("close some, or raise engine.sessions_max")
+        };
         if self.sessions.lock().len() >= limit {
             return Err(full());
         }
@@ -158,7 +161,13 @@ impl QueryService for LocalQueryService {
         run::submit(Arc::clone(&open.session), open.cancellation.child_token(), permits, statement).await
     }
 
-    async fn ingest(&self, session: &SessionId, target: IngestTarget, schema: SchemaRef, rows: BatchStream) -> Result<u64> {
+    async fn ingest(
+        &self,
+        session: &SessionId,
+        target: IngestTarget,
+        schema: SchemaRef,
+        rows: BatchStream,
+    ) -> Result<u64> {
         let open = self.open(session)?;
         let source = ingest::Source::register(&open.session, schema, rows)?;
         let mut written = 0;
@@ -180,10 +189,16 @@ impl QueryService for LocalQueryService {
         Ok(self.session(session)?.catalogs().names())
     }
 
-    async fn schemas(&self, session: &SessionId, catalog: Option<&str>, schema_pattern: Option<&str>) -> Result<Vec<(String, String)>> {
+    async fn schemas(
+        &self,
+        session: &SessionId,
+        catalog: Option<&str>,
+        schema_pattern: Option<&str>,
+    ) -> Result<Vec<(String, String)>> {
         let session = self.session(session)?;
         let mut found = Vec::new();
-        for catalog in session.catalogs().names().into_iter().filter(|name| catalog.is_none_or(|wanted| wanted == name)) {
+        for catalog in session.catalogs().names().into_iter().filter(|name| catalog.is_none_or(|wanted| wanted == name))
+        {
             for schema in session.catalogs().schemas(&catalog).await? {
                 if schema_pattern.is_none_or(|pattern| like(pattern, &schema)) {
                     found.push((catalog.clone(), schema));

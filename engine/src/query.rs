@@ -180,14 +180,25 @@ pub trait QueryService: Send + Sync + fmt::Debug + 'static {
     /// Parses and plans a statement; it runs while its [`Query`] is read.
     async fn submit(&self, session: &SessionId, statement: Statement) -> Result<Query>;
     /// Writes rows into a table in one commit and returns how many.
-    async fn ingest(&self, session: &SessionId, target: IngestTarget, schema: SchemaRef, rows: BatchStream) -> Result<u64>;
+    async fn ingest(
+        &self,
+        session: &SessionId,
+        target: IngestTarget,
+        schema: SchemaRef,
+        rows: BatchStream,
+    ) -> Result<u64>;
     /// Cancels a running statement of any session of the same user; `NotFound` if it is not running any more.
     async fn cancel(&self, session: &SessionId, query: &QueryId) -> Result<()>;
 
     /// Catalog names, sorted.
     async fn catalogs(&self, session: &SessionId) -> Result<Vec<String>>;
     /// `(catalog, schema)` names, sorted; `schema_pattern` is a SQL LIKE pattern.
-    async fn schemas(&self, session: &SessionId, catalog: Option<&str>, schema_pattern: Option<&str>) -> Result<Vec<(String, String)>>;
+    async fn schemas(
+        &self,
+        session: &SessionId,
+        catalog: Option<&str>,
+        schema_pattern: Option<&str>,
+    ) -> Result<Vec<(String, String)>>;
     /// Tables, sorted by catalog, schema and name.
     async fn tables(&self, session: &SessionId, filter: &TableFilter) -> Result<Vec<TableEntry>>;
     /// Splits a text into its statements, without the `;` between them and without empty ones; `InvalidInput` with a

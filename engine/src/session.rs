@@ -37,7 +37,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Opens a session with its own `memory` catalog.
-    pub(crate) async fn open(engine: Arc<Engine>, id: SessionId, user: &str, defaults: SessionDefaults) -> Result<Arc<Self>> {
+    pub(crate) async fn open(
+        engine: Arc<Engine>,
+        id: SessionId,
+        user: &str,
+        defaults: SessionDefaults,
+    ) -> Result<Arc<Self>> {
         let catalogs = Arc::new(Catalogs::new(&engine));
         let context = SessionContext::new_with_state(state(&engine, &id, Arc::clone(&catalogs)));
         catalogs.attach(context.state_weak_ref());
@@ -70,7 +75,8 @@ impl Session {
             return Err(if known.iter().any(|name| name == catalog) {
                 Error::not_found(format!("schema '{catalog}.{schema}' does not exist"))
             } else {
-                Error::not_found(format!("catalog '{catalog}' does not exist")).with_hint(format!("there are {}", known.join(", ")))
+                Error::not_found(format!("catalog '{catalog}' does not exist"))
+                    .with_hint(format!("there are {}", known.join(", ")))
             });
         }
         let state = self.context.state_ref();
@@ -95,8 +101,12 @@ impl Session {
                 Ok(())
             }
             ("spark", true) | ("datafusion", false) => Ok(()),
-            ("datafusion", true) => Err(Error::unsupported("going back from Spark's functions").with_hint("open a new session")),
-            (other, _) => Err(Error::invalid_input(format!("there is no dialect '{other}'")).with_hint("datafusion or spark")),
+            ("datafusion", true) => {
+                Err(Error::unsupported("going back from Spark's functions").with_hint("open a new session"))
+            }
+            (other, _) => {
+                Err(Error::invalid_input(format!("there is no dialect '{other}'")).with_hint("datafusion or spark"))
+            }
         }
     }
 

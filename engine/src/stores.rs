@@ -111,7 +111,9 @@ impl ObjectStores {
             return Ok(Arc::clone(bucket));
         }
         if buckets.len() >= BUCKETS_MAX {
-            return Err(Error::resource_exhausted(format!("more than {BUCKETS_MAX} buckets are in use by this process")));
+            return Err(Error::resource_exhausted(format!(
+                "more than {BUCKETS_MAX} buckets are in use by this process"
+            )));
         }
         let bucket = Arc::new(connect(name, self.settings.bucket(name))?);
         buckets.insert(name.to_string(), Arc::clone(&bucket));
@@ -150,7 +152,9 @@ pub(crate) fn parse_location(text: &str) -> Result<(String, Path)> {
         Some(("s3" | "s3a" | "s3n", rest)) => {
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.contains('@') {
-                return Err(Error::invalid_input("a URL must not hold credentials; set s3.access_key and s3.secret_key"));
+                return Err(Error::invalid_input(
+                    "a URL must not hold credentials; set s3.access_key and s3.secret_key",
+                ));
             }
             if bucket.is_empty() {
                 return Err(bad(&"it names no bucket; write s3://bucket/path"));
@@ -171,7 +175,8 @@ pub(crate) fn parse_location(text: &str) -> Result<(String, Path)> {
 }
 
 fn unknown_scheme(scheme: &str, url: &str) -> Error {
-    Error::unsupported(format!("object stores of scheme '{scheme}' ({url})")).with_hint("file:// and s3:// are supported")
+    Error::unsupported(format!("object stores of scheme '{scheme}' ({url})"))
+        .with_hint("file:// and s3:// are supported")
 }
 
 fn store_root(url: &Url) -> String {

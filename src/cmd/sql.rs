@@ -12,8 +12,8 @@ use clap::{ArgAction, ArgMatches, Command, FromArgMatches};
 use tereza_engine::query::{QueryService, SessionDefaults};
 use tereza_runtime::{Error, Result, telemetry};
 
-use super::{Embedded, ExitStatus, SettingsArgs};
 use super::client::{self, RemoteQueryService};
+use super::{Embedded, ExitStatus, SettingsArgs};
 use crate::output::Format;
 use shell::{Outcome, Shell, View};
 

@@ -35,7 +35,11 @@ impl Session {
             batches.extend(stream.try_collect::<Vec<_>>().await?);
         }
         for batch in &batches {
-            assert_eq!(batch.schema().as_ref(), &promised, "the schema of the data is not the one of FlightInfo: {sql}");
+            assert_eq!(
+                batch.schema().as_ref(),
+                &promised,
+                "the schema of the data is not the one of FlightInfo: {sql}"
+            );
         }
         Ok((std::sync::Arc::new(promised), batches))
     }

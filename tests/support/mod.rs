@@ -27,9 +27,9 @@ fn home() -> PathBuf {
     if let Some(home) = std::env::var_os("TEREZA_TEST_HOME") {
         return home.into();
     }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))
-    });
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     cache.unwrap_or_default().join("tereza")
 }
 
@@ -134,7 +134,11 @@ impl Server {
         let log = File::create(data.with_extension("log")).expect("log file");
         let mut command = tereza();
         command.arg("up").arg("--data").arg(data).args(["--set", "listen.flight_sql=0", "--set", "listen.console=0"]);
-        command.args(arguments).current_dir(directory).stdout(Stdio::from(log.try_clone().expect("log file"))).stderr(Stdio::from(log));
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .stdout(Stdio::from(log.try_clone().expect("log file")))
+            .stderr(Stdio::from(log));
         // An endpoints file of an earlier run must not be taken for this one's.
         let endpoints = data.join("endpoints.json");
         let _ = fs::remove_file(&endpoints);

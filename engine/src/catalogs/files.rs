@@ -25,7 +25,11 @@ use crate::formats::Format;
 /// The table of files that `name` names, or `None` if it is not a path.
 ///
 /// A path has a `/` or the extension of a known format, so a mistyped table name stays a table name.
-pub(crate) async fn file_table(engine: &Arc<Engine>, session: &OwnSession, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+pub(crate) async fn file_table(
+    engine: &Arc<Engine>,
+    session: &OwnSession,
+    name: &str,
+) -> Result<Option<Arc<dyn TableProvider>>> {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     if !name.contains('/') && !extension.is_some_and(|word| Format::parse(word).is_ok()) {
         return Ok(None);
@@ -45,7 +49,8 @@ pub(crate) async fn file_table(engine: &Arc<Engine>, session: &OwnSession, name:
     drop(files);
     let (extension, compression) =
         ListingTableConfig::infer_file_extension_and_compression_type(first.location.as_ref()).map_err(named)?;
-    let reader = reader(&state, &extension, compression.as_deref()).map_err(|error| error.context(format!("'{name}'")))?;
+    let reader =
+        reader(&state, &extension, compression.as_deref()).map_err(|error| error.context(format!("'{name}'")))?;
     let suffix = match compression {
         Some(compression) => format!("{extension}.{compression}"),
         None => extension,
@@ -63,7 +68,8 @@ pub(crate) async fn file_table(engine: &Arc<Engine>, session: &OwnSession, name:
 /// DataFusion looks for `*`, `?` and `[` in paths of this machine only; here they mean the same in every store.
 fn parse(name: &str) -> Result<ListingTableUrl, DataFusionError> {
     let glob = name.find(['*', '?', '[']).filter(|_| name.contains("://"));
-    let Some((folder, pattern)) = glob.and_then(|glob| name[..glob].rfind('/')).map(|slash| name.split_at(slash + 1)) else {
+    let Some((folder, pattern)) = glob.and_then(|glob| name[..glob].rfind('/')).map(|slash| name.split_at(slash + 1))
+    else {
         return ListingTableUrl::parse(name);
     };
     ListingTableUrl::parse(folder)?.with_glob(pattern)
@@ -74,8 +80,10 @@ fn reader(state: &SessionState, extension: &str, compression: Option<&str>) -> R
         return Format::Orc.reader(&Storage::default());
     }
     let factory = state.get_file_format_factory(extension).ok_or_else(|| unknown_format(&extension))?;
-    let options: HashMap<String, String> =
-        compression.map(|compression| ("format.compression".to_string(), compression.to_string())).into_iter().collect();
+    let options: HashMap<String, String> = compression
+        .map(|compression| ("format.compression".to_string(), compression.to_string()))
+        .into_iter()
+        .collect();
     factory.create(state as &dyn Session, &options).map_err(from_datafusion)
 }
 

@@ -53,11 +53,16 @@ impl Source {
         let name = [&catalog, &schema, &target.table].map(|part| quote(part)).join(".");
         let source = [MEMORY_CATALOG, MEMORY_SCHEMA, &self.name].map(quote).join(".");
         let columns = self.schema.fields().iter().map(|field| quote(field.name())).collect::<Vec<_>>().join(", ");
-        let exists = session.catalogs().tables(&catalog, &schema).await?.iter().any(|(table, _)| *table == target.table);
+        let exists =
+            session.catalogs().tables(&catalog, &schema).await?.iter().any(|(table, _)| *table == target.table);
         let create = format!("CREATE TABLE {name} AS SELECT {columns} FROM {source}");
         match (exists, target.if_exists, target.if_not_exists) {
-            (true, IfExists::Fail, _) => Err(Error::already_exists(format!("table {catalog}.{schema}.{} exists", target.table))),
-            (true, IfExists::Append, _) => Ok(vec![format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {source}")]),
+            (true, IfExists::Fail, _) => {
+                Err(Error::already_exists(format!("table {catalog}.{schema}.{} exists", target.table)))
+            }
+            (true, IfExists::Append, _) => {
+                Ok(vec![format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {source}")])
+            }
             (true, IfExists::Replace, _) => Ok(vec![format!("DROP TABLE {name}"), create]),
             (false, _, IfNotExists::Create) => Ok(vec![create]),
             (false, _, IfNotExists::Fail) => {

@@ -88,7 +88,12 @@ enum Stage {
     /// Waits for its turn.
     Queued { job: Job, permits: Arc<Semaphore> },
     /// A plan that yields batches.
-    Plan { plan: Arc<dyn ExecutionPlan>, stream: SendableRecordBatchStream, read_at: Instant, _permit: OwnedSemaphorePermit },
+    Plan {
+        plan: Arc<dyn ExecutionPlan>,
+        stream: SendableRecordBatchStream,
+        read_at: Instant,
+        _permit: OwnedSemaphorePermit,
+    },
     /// Batches that are there.
     Batches(std::vec::IntoIter<RecordBatch>),
     /// The end, good or bad.
@@ -173,7 +178,10 @@ fn scanned(plan: &dyn ExecutionPlan) -> (u64, u64) {
         let bytes = metrics.sum_by_name("bytes_scanned").map_or(0, |value| value.as_usize());
         return (metrics.output_rows().unwrap_or(0) as u64, bytes as u64);
     }
-    plan.children().iter().map(|child| scanned(child.as_ref())).fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
+    plan.children()
+        .iter()
+        .map(|child| scanned(child.as_ref()))
+        .fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
 }
 
 fn cancelled() -> Error {

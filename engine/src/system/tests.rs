@@ -11,7 +11,14 @@ fn log(history_max: usize) -> (Arc<QueryLog>, Clock) {
 }
 
 fn start(log: &Arc<QueryLog>, id: &str) -> Entry {
-    log.start(QueryId(id.into()), USER, &SessionId("s".into()), "select 1", StatementKind::Query, CancellationToken::new())
+    log.start(
+        QueryId(id.into()),
+        USER,
+        &SessionId("s".into()),
+        "select 1",
+        StatementKind::Query,
+        CancellationToken::new(),
+    )
 }
 
 fn states(log: &QueryLog) -> Vec<(String, &'static str)> {
@@ -82,7 +89,14 @@ fn long_texts_are_cut_at_a_character() {
 #[test]
 fn the_table_shows_rows_written_and_errors() {
     let (log, clock) = log(10);
-    let update = log.start(QueryId("a".into()), USER, &SessionId("s".into()), "insert", StatementKind::Update, CancellationToken::new());
+    let update = log.start(
+        QueryId("a".into()),
+        USER,
+        &SessionId("s".into()),
+        "insert",
+        StatementKind::Update,
+        CancellationToken::new(),
+    );
     update.wrote(42);
     update.finished();
     clock.advance_ms(3);

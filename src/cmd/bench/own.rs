@@ -102,7 +102,8 @@ impl Engine {
         if let Some(limit) = open.memory_limit_bytes {
             settings.push(format!("engine.memory_limit_bytes={limit}"));
         }
-        let settings = Settings::load(&Sources::of_process(None, settings).flag("--data", "data.dir", Some(&open.data)))?;
+        let settings =
+            Settings::load(&Sources::of_process(None, settings).flag("--data", "data.dir", Some(&open.data)))?;
         let embedded = Embedded::open(&settings).await?;
         let service = Arc::clone(&embedded.service);
         let session = service.open_session("bench", SessionDefaults::default()).await?;
