@@ -1,5 +1,7 @@
 //! What goes wrong for users: each case gives an error that names what was wrong, loses nothing, and the next query answers.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure real processes by the machine's clock")]
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
@@ -7,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, Server, flight, free_port, minio, python, sql, sql_output, wait_for};
+use crate::support::{PATIENCE, Server, flight, free_port, http_get, minio, python, sql, sql_output, wait_for};
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -203,9 +205,15 @@ fn a_second_process_on_one_folder_is_refused() {
 }
 
 #[test]
-fn sigterm_drains_and_ends() {
+fn the_console_tells_health_and_figures_and_sigterm_drains() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut server = Server::start(&folder.path().join("data"), &[]);
+    let get = |path| http_get(&server.console, path).expect("an answer");
+    assert!(get("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(get("/readyz").starts_with("HTTP/1.1 200"));
+    let metrics = get("/metrics");
+    assert!(metrics.starts_with("HTTP/1.1 200"));
+    assert_says(&metrics, &["process_resident_memory_bytes"]);
     assert_eq!(server.terminate(), Some(0));
 }
 

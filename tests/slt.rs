@@ -311,9 +311,9 @@ fn copy_folder(from: &Path, to: &Path) {
         let entry = entry.expect("entry");
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target)
+            copy_folder(&entry.path(), &target);
         } else {
-            drop(fs::copy(entry.path(), target).expect("copy"))
+            fs::copy(entry.path(), target).expect("copy");
         }
     }
 }

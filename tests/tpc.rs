@@ -78,13 +78,13 @@ async fn tpcds_from_files() {
 #[tokio::test]
 async fn tpch_over_minio() {
     let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
-    check_queries(&python, "tpch", 22, Some(&minio)).await;
+    check_queries(&python, "tpch", 22, Some(minio)).await;
 }
 
 #[tokio::test]
 async fn tpcds_over_minio() {
     let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
-    check_queries(&python, "tpcds", 99, Some(&minio)).await;
+    check_queries(&python, "tpcds", 99, Some(minio)).await;
 }
 
 /// Row by row, in every column but the free text: DuckDB's generator draws that from another pool than TPC's does.

@@ -268,7 +268,7 @@ impl Reading {
 
     /// DataFusion's CSV options where its reader gives the right answer: an empty text is NULL, at most one header line.
     fn csv_options(&self, text: &TextOptions) -> Option<CsvOptions> {
-        if self.format != Format::Csv || text.null != "" || text.header_lines > 1 {
+        if self.format != Format::Csv || !text.null.is_empty() || text.header_lines > 1 {
             return None;
         }
         Some(CsvOptions {

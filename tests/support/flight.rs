@@ -7,16 +7,16 @@ use futures::TryStreamExt;
 use tonic::transport::{Channel, Endpoint};
 
 /// What a statement or the connection failed with.
-pub type Error = arrow_flight::error::FlightError;
+pub(crate) type Error = arrow_flight::error::FlightError;
 
 /// One session.
-pub struct Session {
+pub(crate) struct Session {
     client: FlightSqlServiceClient<Channel>,
 }
 
 impl Session {
     /// Connects and shakes hands, so that the server makes a session for this client alone.
-    pub async fn open(url: &str) -> Self {
+    pub(crate) async fn open(url: &str) -> Self {
         let endpoint = Endpoint::from_shared(url.to_string()).expect("URL");
         let channel = endpoint.connect().await.unwrap_or_else(|error| panic!("{url} does not answer: {error}"));
         let mut client = FlightSqlServiceClient::new(channel);
@@ -25,7 +25,7 @@ impl Session {
     }
 
     /// Runs one statement to its end.
-    pub async fn run(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
         let info = self.client.execute(sql.to_string(), None).await?;
         let promised = info.clone().try_decode_schema().map_err(Error::Arrow)?;
         let mut batches = Vec::new();

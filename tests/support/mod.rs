@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for real processes by the machine's clock")]
 
-pub mod flight;
+pub(crate) mod flight;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// No wait is longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder that `scripts/test-setup.sh` fills.
 fn home() -> PathBuf {
@@ -47,7 +47,7 @@ fn missing(component: &str) {
 }
 
 /// The program, told to talk to nobody but this machine.
-pub fn tereza() -> Command {
+pub(crate) fn tereza() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tereza"));
     for (key, _) in std::env::vars_os() {
         if key.to_string_lossy().starts_with("TEREZA__") || key.to_string_lossy().starts_with("AWS_") {
@@ -59,7 +59,7 @@ pub fn tereza() -> Command {
 }
 
 /// `tereza sql` on an embedded data folder: runs statements and returns what it printed as CSV without the header.
-pub fn sql(data: &Path, statements: &str) -> String {
+pub(crate) fn sql(data: &Path, statements: &str) -> String {
     let output = sql_output(data, &[], statements);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{statements}\n{errors}");
@@ -68,7 +68,7 @@ pub fn sql(data: &Path, statements: &str) -> String {
 }
 
 /// The same with further arguments, whatever becomes of it.
-pub fn sql_output(data: &Path, arguments: &[&str], statements: &str) -> Output {
+pub(crate) fn sql_output(data: &Path, arguments: &[&str], statements: &str) -> Output {
     tereza()
         .arg("sql")
         .arg("--data")
@@ -81,28 +81,28 @@ pub fn sql_output(data: &Path, arguments: &[&str], statements: &str) -> Output {
 }
 
 /// A process that ends with the test, even when the test fails.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts a command.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self { child: command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}")) }
     }
 
     /// Its process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The child itself.
-    pub fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
     /// Ends it as `kill -9` does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -115,22 +115,22 @@ impl Drop for Process {
 }
 
 /// A running `tereza up` on a data folder, with every port chosen freely.
-pub struct Server {
+pub(crate) struct Server {
     process: Process,
     /// Flight SQL's URL, `http://127.0.0.1:port`.
-    pub flight_sql: String,
+    pub(crate) flight_sql: String,
     /// The console's address, `127.0.0.1:port`, for `/healthz`, `/readyz` and `/metrics`.
-    pub console: String,
+    pub(crate) console: String,
 }
 
 impl Server {
     /// Starts it and waits until it is ready.
-    pub fn start(data: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
         Self::start_in(data, Path::new("."), arguments)
     }
 
     /// The same, with a working directory for relative paths in statements.
-    pub fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
         let mut command = tereza();
         command.arg("up").arg("--data").arg(data).args(["--set", "listen.flight_sql=0", "--set", "listen.console=0"]);
@@ -157,19 +157,19 @@ impl Server {
     }
 
     /// Its process.
-    pub fn process(&mut self) -> &mut Process {
+    pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
     /// Asks it to end, and waits.
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         let id = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().expect("kill");
         wait_for("tereza up to end", || self.process.child().try_wait().expect("status")).code()
     }
 
     /// Resident memory in bytes.
-    pub fn rss_bytes(&self) -> u64 {
+    pub(crate) fn rss_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
@@ -181,7 +181,7 @@ fn strip(endpoint: &str) -> String {
 }
 
 /// The whole reply to one HTTP/1.1 GET, or nothing if nobody answers.
-pub fn http_get(address: &str, path: &str) -> Option<String> {
+pub(crate) fn http_get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
@@ -191,7 +191,7 @@ pub fn http_get(address: &str, path: &str) -> Option<String> {
 }
 
 /// Asks again and again until there is an answer, for at most [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -204,19 +204,19 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// A MinIO server of this test run.
 #[derive(Debug)]
-pub struct Minio {
+pub(crate) struct Minio {
     /// `http://127.0.0.1:port`.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     /// Access key.
-    pub access_key: String,
+    pub(crate) access_key: String,
     /// Secret key.
-    pub secret_key: String,
+    pub(crate) secret_key: String,
     data: PathBuf,
 }
 
 impl Minio {
     /// The name of a new, empty bucket.
-    pub fn fresh_bucket(&self) -> String {
+    pub(crate) fn fresh_bucket(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("bucket-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
         // A single-drive MinIO takes each folder of its drive for a bucket.
@@ -225,7 +225,7 @@ impl Minio {
     }
 
     /// The arguments that point `tereza` at this server.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let set = [
             format!("s3.endpoint={}", self.endpoint),
             format!("s3.access_key={}", self.access_key),
@@ -237,7 +237,7 @@ impl Minio {
 }
 
 /// The MinIO of this test run, started by the first test that asks; `None` if it is not installed.
-pub fn minio() -> Option<&'static Minio> {
+pub(crate) fn minio() -> Option<&'static Minio> {
     static SERVER: OnceLock<Option<(Minio, Child, TempDir)>> = OnceLock::new();
     let started = SERVER.get_or_init(|| {
         let program = home().join("bin/minio");
@@ -284,19 +284,19 @@ fn start_minio(program: &Path) -> (Minio, Child, TempDir) {
 }
 
 /// A port that was free a moment ago, for servers that cannot choose one themselves.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// The Python with the judges and clients.
 #[derive(Debug)]
-pub struct Python {
+pub(crate) struct Python {
     program: PathBuf,
 }
 
 impl Python {
     /// Runs a script of `tests/support/` and returns what it printed; fails the test with its errors if it fails.
-    pub fn run(&self, script: &str, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, script: &str, arguments: &[&str]) -> String {
         let output = self.command(script, arguments).output().expect("python starts");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{script} {arguments:?}\n{errors}");
@@ -304,7 +304,7 @@ impl Python {
     }
 
     /// The command that runs a script of `tests/support/`.
-    pub fn command(&self, script: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, script: &str, arguments: &[&str]) -> Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script);
         let mut command = Command::new(&self.program);
         command.arg(script).args(arguments).stdin(Stdio::null());
@@ -313,7 +313,7 @@ impl Python {
 }
 
 /// The tests' Python; `None` if it is not installed.
-pub fn python() -> Option<Python> {
+pub(crate) fn python() -> Option<Python> {
     let program = home().join("venv/bin/python");
     if !home().join("venv/requirements.txt").exists() {
         missing("the tests' Python");
@@ -322,15 +322,8 @@ pub fn python() -> Option<Python> {
     Some(Python { program })
 }
 
-/// A folder that outlives the test run, for data that is made once.
-pub fn cache(name: &str) -> PathBuf {
-    let folder = home().join("data").join(name);
-    fs::create_dir_all(&folder).expect("cache folder");
-    folder
-}
-
 /// The JDBC driver's jar; `None` if it or Java is not installed.
-pub fn jdbc_driver() -> Option<PathBuf> {
+pub(crate) fn jdbc_driver() -> Option<PathBuf> {
     let jar = home().join("jars/flight-sql-jdbc-driver.jar");
     let java = Command::new("java").arg("-version").output().is_ok_and(|output| output.status.success());
     if !jar.exists() || !java {

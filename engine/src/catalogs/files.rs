@@ -31,7 +31,7 @@ pub(crate) async fn file_table(
     name: &str,
 ) -> Result<Option<Arc<dyn TableProvider>>> {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-    if !name.contains('/') && !extension.is_some_and(|word| Format::parse(word).is_ok()) {
+    if !name.contains('/') && extension.is_none_or(|word| Format::parse(word).is_err()) {
         return Ok(None);
     }
     let named = |error: DataFusionError| from_datafusion(error).context(format!("'{name}'"));

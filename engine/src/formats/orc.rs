@@ -175,7 +175,7 @@ mod tests {
         batches
     }
 
-    fn columns<'a>(names: [&'a str; 3]) -> Vec<(&'a str, ArrayRef)> {
+    fn columns(names: [&str; 3]) -> Vec<(&str, ArrayRef)> {
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let ids: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
         vec![(names[0], text), (names[1], Arc::clone(&ids)), (names[2], ids)]

@@ -31,7 +31,7 @@ pub(super) enum Ddl {
     CreateSchema(schema::CreateSchema),
     DropSchema(schema::DropSchema),
     AlterSchema(schema::AlterSchema),
-    CreateTable(table::CreateTable),
+    CreateTable(Box<table::CreateTable>),
     DropTable(drop::DropTable),
     Truncate(drop::Truncate),
     AlterTable(alter::AlterTable),
@@ -83,7 +83,7 @@ fn create(reader: &mut Reader<'_>) -> Result<Option<Own>> {
                 Home::ReadOnly => Err(read_only(&name.to_string(), "CREATE TABLE")),
                 Home::Tereza => {
                     let head = table::Head { name, external, if_not_exists, or_replace };
-                    Ok(Some(Own::Ddl(Box::new(Ddl::CreateTable(table::CreateTable::parse(reader, head)?)))))
+                    Ok(Some(Own::Ddl(Box::new(Ddl::CreateTable(Box::new(table::CreateTable::parse(reader, head)?))))))
                 }
             }
         }

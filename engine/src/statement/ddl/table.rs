@@ -582,7 +582,7 @@ mod tests {
     fn create(sql: &str) -> Result<CreateTable> {
         match Text::new(sql, scope())?.parse()? {
             Parsed::Own(Own::Ddl(ddl)) => match *ddl {
-                Ddl::CreateTable(create) => Ok(create),
+                Ddl::CreateTable(create) => Ok(*create),
                 _ => panic!("{sql} is another statement"),
             },
             _ => panic!("{sql} is another statement"),
