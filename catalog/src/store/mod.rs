@@ -180,6 +180,9 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// turns up among the abandoned writes.
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table>;
 
+    /// Whether a table or partition has its files in the folder at this URL.
+    async fn is_location_taken(&self, location: &str) -> Result<bool>;
+
     // ---- partitions
 
     /// Adds partitions and returns how many were new. One that exists: skipped if `if_not_exists`, else `AlreadyExists`
