@@ -16,8 +16,9 @@ use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::{self, Settings, without_passwords};
 use tereza_runtime::{Error, Result, ids, memory};
 
-use crate::error::{from_datafusion, from_io};
+use crate::error::from_datafusion;
 use crate::session::DEFAULT_SCHEMA;
+use crate::spill::SpillFolder;
 use crate::stores::ObjectStores;
 use crate::system::QueryLog;
 use crate::write;
@@ -41,6 +42,7 @@ pub struct Engine {
     /// Milliseconds since 1970.
     pub(crate) started_ms: i64,
     pub(crate) memory_limit_bytes: usize,
+    _spill_folder: SpillFolder,
 }
 
 impl Engine {
@@ -61,11 +63,14 @@ impl Engine {
     pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
         let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
+        let process_id = ids::new_id();
+        let spill_folder = SpillFolder::open(&settings.engine.spill_dir, &process_id)?;
         let engine = Arc::new(Self {
-            runtime: runtime(&settings.engine, memory_limit_bytes, Arc::clone(&stores))?,
+            runtime: runtime(&settings.engine, &spill_folder, memory_limit_bytes, Arc::clone(&stores))?,
+            _spill_folder: spill_folder,
             memory_limit_bytes,
             queries: Arc::new(QueryLog::new(clock.clone(), settings.engine.query_history_max)),
-            process_id: ids::new_id(),
+            process_id,
             started_ms: clock.unix_ms(),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
@@ -101,16 +106,14 @@ impl Engine {
 
 fn runtime(
     settings: &settings::Engine,
+    spill_folder: &SpillFolder,
     memory_limit_bytes: usize,
     stores: Arc<ObjectStores>,
 ) -> Result<Arc<RuntimeEnv>> {
     let footer_cache_bytes = usize::try_from(settings.footer_cache_bytes).unwrap_or(usize::MAX);
-    std::fs::create_dir_all(&settings.spill_dir)
-        .map_err(|error| from_io(&error).context(format!("spill folder {}", settings.spill_dir.display())))?;
-    remove_old_spills(&settings.spill_dir)?;
     let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit_bytes), CONSUMERS_NAMED);
     let disk = DiskManagerBuilder::default()
-        .with_mode(DiskManagerMode::Directories(vec![settings.spill_dir.clone()]))
+        .with_mode(DiskManagerMode::Directories(vec![spill_folder.path().to_path_buf()]))
         .with_max_temp_directory_size(settings.spill_limit_bytes);
     // Listings are not cached: a file that another engine adds must be seen by the next query. Footers and statistics
     // are, since they are checked against the file's size and time before they are used.
@@ -126,16 +129,4 @@ fn runtime(
         .with_object_store_registry(stores as Arc<dyn ObjectStoreRegistry>)
         .build_arc()
         .map_err(from_datafusion)
-}
-
-/// Removes the folders of spill files that a killed process left: DataFusion names each `datafusion-…`.
-fn remove_old_spills(folder: &Path) -> Result<()> {
-    let failed = |error: std::io::Error| from_io(&error).context(format!("spill folder {}", folder.display()));
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with("datafusion-") {
-            std::fs::remove_dir_all(entry.path()).map_err(failed)?;
-        }
-    }
-    Ok(())
 }

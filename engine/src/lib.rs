@@ -7,7 +7,8 @@
 //! Files in reading order, along the life of a query: [`query`] (the contract), `local` (the service in this process),
 //! `session` (one user's DataFusion session), `statement` (text to plan; DDL, SHOW, ANALYZE), `catalogs` (names to tables),
 //! `table` (partitions and files of a table), `write` (rows to files, and the commit), `stores` (URLs to object stores),
-//! `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`), `system` (what runs now).
+//! `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
+//! `system` (what runs now).
 
 pub mod query;
 
@@ -18,6 +19,7 @@ mod formats;
 mod generated;
 mod local;
 mod session;
+mod spill;
 mod statement;
 mod stores;
 mod system;
