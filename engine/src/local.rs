@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, Result, ids};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,18 @@ struct OpenSession {
     used_ms: AtomicI64,
 }
 
+/// One use of a session: as long as this lives the session is not idle, and afterwards it has just been used.
+struct InUse {
+    open: Arc<OpenSession>,
+    clock: Clock,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.open.used_ms.store(self.clock.unix_ms(), Ordering::Relaxed);
+    }
+}
+
 impl LocalQueryService {
     /// A service over an engine.
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
@@ -58,12 +71,17 @@ impl LocalQueryService {
         Ok(Arc::clone(&self.open(id)?.session))
     }
 
+    fn in_use(&self, id: &SessionId) -> Result<InUse> {
+        Ok(InUse { open: self.open(id)?, clock: self.engine.clock.clone() })
+    }
+
     /// Closes sessions that nobody used for too long. A statement that still runs holds its session's `Arc`, and such a
     /// session is kept.
     fn close_idle(&self) {
         let oldest_ms = self.engine.clock.unix_ms().saturating_sub_unsigned(self.engine.settings.session_idle_ms);
         self.sessions.lock().retain(|_, open| {
-            let keep = open.used_ms.load(Ordering::Relaxed) >= oldest_ms || Arc::strong_count(&open.session) > 1;
+            let is_in_use = Arc::strong_count(open) > 1 || Arc::strong_count(&open.session) > 1;
+            let keep = is_in_use || open.used_ms.load(Ordering::Relaxed) >= oldest_ms;
             if !keep {
                 open.cancellation.cancel();
             }
@@ -156,9 +174,7 @@ impl QueryService for LocalQueryService {
 
     async fn submit(&self, session: &SessionId, statement: Statement) -> Result<Query> {
         self.close_idle();
-        let open = self.open(session)?;
-        let permits = Arc::clone(&self.running);
-        run::submit(Arc::clone(&open.session), open.cancellation.child_token(), permits, statement).await
+        run::submit(self.in_use(session)?, Arc::clone(&self.running), statement).await
     }
 
     async fn ingest(
@@ -172,9 +188,7 @@ impl QueryService for LocalQueryService {
         let source = ingest::Source::register(&open.session, schema, rows)?;
         let mut written = 0;
         for sql in source.statements(&open.session, &target).await? {
-            let permits = Arc::clone(&self.running);
-            let cancellation = open.cancellation.child_token();
-            let query = run::submit(Arc::clone(&open.session), cancellation, permits, Statement::new(sql)).await?;
+            let query = run::submit(self.in_use(session)?, Arc::clone(&self.running), Statement::new(sql)).await?;
             written += query.run().await?;
         }
         Ok(written)
@@ -256,7 +270,58 @@ fn like(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::like;
+    use std::time::Duration;
+
+    use tereza_catalog::store::sqlite::SqliteStore;
+    use tereza_runtime::ErrorKind;
+    use tereza_runtime::settings::Settings;
+
+    use super::*;
+
+    const IDLE_MS: i64 = 1_000;
+
+    /// A service that runs one statement at a time; its folder lives as long as the last value.
+    async fn service(clock: &Clock) -> (Arc<LocalQueryService>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.engine.spill_dir = dir.path().join("spill");
+        settings.engine.session_idle_ms = IDLE_MS.unsigned_abs();
+        settings.engine.queries_max = 1;
+        settings.warehouse.url = dir.path().to_str().unwrap().to_owned();
+        let catalog = SqliteStore::open_in_memory(clock.clone()).await.unwrap();
+        let engine = Engine::over(&settings, Arc::new(catalog), clock.clone()).await.unwrap();
+        (LocalQueryService::new(engine), dir)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_not_idle_while_its_statement_runs_nor_just_afterwards() {
+        let clock = Clock::fixed(0);
+        let (service, _dir) = service(&clock).await;
+        let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
+        let long = service.submit(&session, Statement::new("SELECT 1")).await.unwrap();
+        clock.advance_ms(2 * IDLE_MS);
+        assert_eq!(long.run().await.unwrap(), 1);
+        // Each statement looks for idle sessions first.
+        service.submit(&session, Statement::new("SELECT 1")).await.unwrap();
+        clock.advance_ms(2 * IDLE_MS);
+        let error = service.submit(&session, Statement::new("SELECT 1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_statement_lets_go_though_nobody_reads_it() {
+        let (service, _dir) = service(&Clock::fixed(0)).await;
+        let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
+        let mut unread = service.submit(&session, Statement::new("SELECT 1")).await.unwrap();
+        assert!(unread.next().await.unwrap().is_ok());
+        service.cancel(&session, &unread.id().clone()).await.unwrap();
+
+        let next = service.submit(&session, Statement::new("SELECT 2")).await.unwrap();
+        let rows = tokio::time::timeout(Duration::from_secs(30), next.run()).await.expect("a free permit");
+        assert_eq!(rows.unwrap(), 1);
+        assert_eq!(unread.next().await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(unread.next().await.is_none());
+    }
 
     #[test]
     fn patterns_are_those_of_sql() {

@@ -340,6 +340,8 @@ impl Query {
 
 impl Drop for Query {
     fn drop(&mut self) {
+        // First, so that whatever it holds is free when this returns, and not when the cancellation got about.
+        self.stream = futures::stream::empty().boxed();
         self.cancellation.cancel();
     }
 }

@@ -1,7 +1,7 @@
 //! One statement from its text to its batches, with its entry in the log, its permit, its cancellation and its panics.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -10,12 +10,12 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::{FutureExt, StreamExt, stream};
 use tereza_runtime::{Error, Result, clock, ids};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::InUse;
 use crate::error::from_datafusion;
 use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
-use crate::session::Session;
 use crate::statement::{self, Work};
 use crate::system::Entry;
 
@@ -23,12 +23,9 @@ use crate::system::Entry;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Plans a statement; it runs while the query is read.
-pub(super) async fn submit(
-    session: Arc<Session>,
-    cancellation: CancellationToken,
-    permits: Arc<Semaphore>,
-    statement: Statement,
-) -> Result<Query> {
+pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: Statement) -> Result<Query> {
+    let session = Arc::clone(&in_use.open.session);
+    let cancellation = in_use.open.cancellation.child_token();
     let id = QueryId(ids::new_id());
     let queries = &session.engine.queries;
     let planning = async {
@@ -62,14 +59,16 @@ pub(super) async fn submit(
     };
     let entry = queries.start(id.clone(), &session.user, &session.id, &statement.sql, kind, cancellation.clone());
     let progress = entry.progress();
+    let held = Arc::new(Mutex::new(Held { entry, stage: Stage::Queued { job, permits } }));
+    tokio::spawn(give_up_when_cancelled(cancellation.clone(), Arc::downgrade(&held)));
     let run = Run {
-        entry,
         kind,
         cancellation: cancellation.clone(),
         progress: Arc::clone(&progress),
-        stage: Stage::Queued { job, permits },
+        held,
+        has_ended: false,
         // Held for as long as the statement runs, so that an idle sweep does not close its session.
-        _session: session,
+        _in_use: in_use,
     };
     let batches = stream::unfold(run, |mut run| async move { run.next().await.map(|batch| (batch, run)) }).boxed();
     Ok(Query::new(id, kind, schema, progress, cancellation, batches))
@@ -101,73 +100,97 @@ enum Stage {
 }
 
 struct Run {
-    entry: Entry,
     kind: StatementKind,
     cancellation: CancellationToken,
     progress: Arc<Progress>,
+    held: Arc<Mutex<Held>>,
+    has_ended: bool,
+    _in_use: InUse,
+}
+
+/// What a statement holds, apart from its reader: one that was cancelled lets go of it also when nobody reads.
+struct Held {
+    entry: Entry,
     stage: Stage,
-    _session: Arc<Session>,
+}
+
+/// Frees memory, files and permit of a statement that is cancelled. Its reader, if it comes back, is told.
+async fn give_up_when_cancelled(cancellation: CancellationToken, held: Weak<Mutex<Held>>) {
+    cancellation.cancelled().await;
+    let Some(held) = held.upgrade() else { return };
+    let mut held = held.lock().await;
+    held.stage = Stage::Done;
+    held.entry.failed(&cancelled());
 }
 
 impl Run {
     async fn next(&mut self) -> Option<Result<RecordBatch>> {
-        if matches!(self.stage, Stage::Done) {
+        if self.has_ended {
             return None;
         }
-        let cancellation = self.cancellation.clone();
         let step = tokio::select! {
             biased;
-            () = cancellation.cancelled() => Err(cancelled()),
-            step = AssertUnwindSafe(self.step()).catch_unwind() => step.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+            () = self.cancellation.cancelled() => Err(cancelled()),
+            step = AssertUnwindSafe(step(&self.held, &self.progress)).catch_unwind() => {
+                step.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+            }
         };
+        // Waits for nothing: the other who takes this lock lets go of it at once.
+        let mut held = self.held.lock().await;
         match step {
             Ok(Some(batch)) => {
                 if self.kind == StatementKind::Update {
-                    self.entry.wrote(updated_rows(&batch).unwrap_or_default());
+                    held.entry.wrote(updated_rows(&batch).unwrap_or_default());
                 }
                 Some(Ok(batch))
             }
             Ok(None) => {
-                self.stage = Stage::Done;
-                self.entry.finished();
+                self.has_ended = true;
+                held.stage = Stage::Done;
+                held.entry.finished();
                 None
             }
             Err(error) => {
-                self.stage = Stage::Done;
-                self.entry.failed(&error);
+                self.has_ended = true;
+                held.stage = Stage::Done;
+                held.entry.failed(&error);
                 Some(Err(error))
             }
         }
     }
+}
 
-    async fn step(&mut self) -> Result<Option<RecordBatch>> {
-        if let Stage::Queued { permits, .. } = &self.stage {
-            let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| cancelled())?;
-            self.entry.running();
-            let Stage::Queued { job, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
-                return Ok(None);
-            };
-            self.stage = match job {
-                Job::Plan { plan, context } => {
-                    let stream = execute_stream(Arc::clone(&plan), context).map_err(from_datafusion)?;
-                    Stage::Plan { plan, stream, read_at: clock::now(), _permit: permit }
-                }
-                Job::Task(task) => Stage::Batches(task.await?.into_iter()),
-            };
-        }
-        match &mut self.stage {
-            Stage::Plan { plan, stream, read_at, .. } => {
-                let batch = stream.next().await.transpose().map_err(from_datafusion)?;
-                if batch.is_none() || read_at.elapsed() >= PROGRESS_INTERVAL {
-                    *read_at = clock::now();
-                    let (rows, bytes) = scanned(plan.as_ref());
-                    self.progress.set_scanned(rows, bytes);
-                }
-                Ok(batch)
+async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBatch>> {
+    let mut held = held.lock().await;
+    let Held { entry, stage } = &mut *held;
+    if let Stage::Queued { permits, .. } = &*stage {
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| cancelled())?;
+        entry.running();
+        let Stage::Queued { job, .. } = std::mem::replace(stage, Stage::Done) else {
+            return Ok(None);
+        };
+        *stage = match job {
+            Job::Plan { plan, context } => {
+                let stream = execute_stream(Arc::clone(&plan), context).map_err(from_datafusion)?;
+                Stage::Plan { plan, stream, read_at: clock::now(), _permit: permit }
             }
-            Stage::Batches(batches) => Ok(batches.next()),
-            Stage::Queued { .. } | Stage::Done => Ok(None),
+            Job::Task(task) => Stage::Batches(task.await?.into_iter()),
+        };
+    }
+    match stage {
+        Stage::Plan { plan, stream, read_at, .. } => {
+            let batch = stream.next().await.transpose().map_err(from_datafusion)?;
+            if batch.is_none() || read_at.elapsed() >= PROGRESS_INTERVAL {
+                *read_at = clock::now();
+                let (rows, bytes) = scanned(plan.as_ref());
+                progress.set_scanned(rows, bytes);
+            }
+            Ok(batch)
         }
+        Stage::Batches(batches) => Ok(batches.next()),
+        // Given up between two reads.
+        Stage::Done => Err(cancelled()),
+        Stage::Queued { .. } => Ok(None),
     }
 }
 
