@@ -187,7 +187,13 @@ impl Sessions {
 
     /// Ends a session: what it runs is cancelled, its token or cookie means nothing any more.
     pub(crate) async fn close(&self, session: &Session) -> Result<()> {
-        self.table.lock().remove(&session.key);
+        {
+            let mut table = self.table.lock();
+            // A client that came back meanwhile has another session behind the same token.
+            if table.get(&session.key).is_some_and(|kept| kept.id == session.id) {
+                table.remove(&session.key);
+            }
+        }
         match self.service.close_session(&session.id).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),

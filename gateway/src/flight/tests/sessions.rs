@@ -230,3 +230,23 @@ async fn closing_a_session_cancels_what_it_runs() {
     let mut client = FlightSqlServiceClient::new_from_inner(client);
     assert_eq!(text(&mut client, "catalog").await, "tereza");
 }
+
+#[tokio::test]
+async fn closing_a_session_leaves_the_one_that_took_its_place() {
+    let fake = Arc::new(Fake::default());
+    let clock = tereza_runtime::clock::Clock::fixed(0);
+    let sessions = crate::flight::session::Sessions::new(Arc::clone(&fake) as _, &Settings::default(), clock.clone());
+    let mut metadata = tonic::metadata::MetadataMap::new();
+    metadata.insert("authorization", "Bearer mine".parse().unwrap());
+    let mut extensions = http::Extensions::new();
+    extensions.insert(Arc::<crate::flight::connection::Peer>::default());
+
+    let first = sessions.caller(&metadata, &extensions).await.unwrap().session;
+    // The engine ended it by itself, so the next request opens another.
+    fake.sessions.lock().clear();
+    clock.advance_ms(3_600_000);
+    let second = sessions.caller(&metadata, &extensions).await.unwrap().session;
+    assert_ne!(second.id, first.id);
+    sessions.close(&first).await.unwrap();
+    assert_eq!(sessions.caller(&metadata, &extensions).await.unwrap().session.id, second.id);
+}
