@@ -147,15 +147,11 @@ impl ObjectStoreRegistry for ObjectStores {
 /// Splits a location into its store's root and the path in it; a relative path starts at the working directory.
 pub(crate) fn parse_location(text: &str) -> Result<(String, Path)> {
     let bad = |why: &dyn fmt::Display| Error::invalid_input(format!("'{text}' is not a URL or path: {why}"));
+    refuse_credentials(text)?;
     let (root, path) = match text.split_once("://") {
         Some(("file", rest)) => (FILES.to_string(), rest.to_string()),
         Some(("s3" | "s3a" | "s3n", rest)) => {
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.contains('@') {
-                return Err(Error::invalid_input(
-                    "a URL must not hold credentials; set s3.access_key and s3.secret_key",
-                ));
-            }
             if bucket.is_empty() {
                 return Err(bad(&"it names no bucket; write s3://bucket/path"));
             }
@@ -172,6 +168,18 @@ pub(crate) fn parse_location(text: &str) -> Result<(String, Path)> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
     let path = Path::parse(segments.join("/")).map_err(|error| bad(&error))?;
     Ok((root, path))
+}
+
+/// Refuses a URL that holds credentials, with an error that does not.
+pub(crate) fn refuse_credentials(text: &str) -> Result<()> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(()) };
+    let authority = rest.split('/').next().unwrap_or_default();
+    // A secret key may have a slash in it, so that what is before the slash is half of it; buckets have no colon.
+    let is_bucket = matches!(scheme, "s3" | "s3a" | "s3n");
+    if authority.contains('@') || is_bucket && authority.contains(':') {
+        return Err(Error::invalid_input("a URL must not hold credentials; set s3.access_key and s3.secret_key"));
+    }
+    Ok(())
 }
 
 fn unknown_scheme(scheme: &str, url: &str) -> Error {
@@ -234,6 +242,10 @@ mod tests {
         assert_eq!(parse("/tmp//x y/./ds=12%3A30"), "file:///tmp/x y/ds=12%3A30");
         assert_eq!(parse("file:/tmp/x/"), "file:///tmp/x");
         assert_eq!(parse("file:///tmp/x/"), "file:///tmp/x");
+        for secret in ["s3://key:hunter2@b/c", "s3a://key:hunter2/rest@b/c", "gs://key:hunter2@b/c"] {
+            let error = parse_location(secret).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
         for wrong in ["gs://b/c", "s3://key:secret@b/c", "", "s3:///x", "/tmp/../etc"] {
             assert!(parse_location(wrong).is_err(), "{wrong}");
         }

@@ -21,6 +21,7 @@ use super::OwnSession;
 use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::formats::Format;
+use crate::stores::refuse_credentials;
 
 /// The table of files that `name` names, or `None` if it is not a path.
 ///
@@ -34,6 +35,7 @@ pub(crate) async fn file_table(
     if !name.contains('/') && extension.is_none_or(|word| Format::parse(word).is_err()) {
         return Ok(None);
     }
+    refuse_credentials(name)?;
     let named = |error: DataFusionError| from_datafusion(error).context(format!("'{name}'"));
     let state = session.state()?;
     let url = parse(as_s3(name).as_ref()).map_err(named)?;
