@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -42,6 +43,8 @@ pub struct Engine {
     /// Milliseconds since 1970.
     pub(crate) started_ms: i64,
     pub(crate) memory_limit_bytes: usize,
+    /// Milliseconds since 1970 when finished commits were last forgotten.
+    pub(crate) journal_tidied_ms: AtomicI64,
     _spill_folder: SpillFolder,
 }
 
@@ -72,6 +75,7 @@ impl Engine {
             queries: Arc::new(QueryLog::new(clock.clone(), settings.engine.query_history_max)),
             process_id,
             started_ms: clock.unix_ms(),
+            journal_tidied_ms: AtomicI64::new(clock.unix_ms()),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
             catalog,

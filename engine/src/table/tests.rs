@@ -381,3 +381,17 @@ async fn rows_for_the_old_location_are_refused() {
     let error = datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap_err();
     assert_eq!(from_datafusion(error).kind(), ErrorKind::Conflict);
 }
+
+#[tokio::test]
+async fn the_journal_of_a_process_that_never_ends_is_bounded() {
+    const HOURS_MS: i64 = 60 * 60 * 1000;
+    let fixture = Fixture::new().await;
+    fixture.create(Format::Parquet, &[("i", "bigint")], &[]).await;
+    for _ in 0..3 {
+        fixture.query("INSERT INTO t VALUES (1)").await;
+        fixture.engine.clock.advance_ms(2 * HOURS_MS);
+    }
+    let kept = fixture.engine.catalog.commits_since(DATABASE, "t", 0).await.unwrap();
+    assert_eq!(kept.len(), 1, "the last one");
+    assert_eq!(fixture.query("SELECT count(*) FROM t").await, "3");
+}

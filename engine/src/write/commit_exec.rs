@@ -207,7 +207,10 @@ async fn end(writing: &Writing, files: Vec<WrittenFile>) -> Result<u64> {
     fail_point::hit(fail_point::AFTER_COMMIT);
     writing.tasks.close();
     match roll_forward::finish(&writing.engine, &commit).await {
-        Ok(()) => Ok(count),
+        Ok(()) => {
+            recover::tidy_journal(&writing.engine).await;
+            Ok(count)
+        }
         // Rows are lost: not to be called a success.
         Err(error) if error.kind() == ErrorKind::Internal => Err(error),
         Err(error) => {

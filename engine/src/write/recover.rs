@@ -1,5 +1,6 @@
 //! What a process does for those that died: commits are rolled forward, writes that never committed are removed.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -42,6 +43,17 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
     }
     engine.catalog.forget_commits(engine.clock.unix_ms() - JOURNAL_MS).await?;
     Ok(())
+}
+
+/// Forgets the finished commits that nobody asks for any more, once in a while: a process may run for months.
+pub(super) async fn tidy_journal(engine: &Engine) {
+    let now_ms = engine.clock.unix_ms();
+    let tidied_ms = engine.journal_tidied_ms.load(Ordering::Relaxed);
+    let is_my_turn = now_ms - tidied_ms >= JOURNAL_MS
+        && engine.journal_tidied_ms.compare_exchange(tidied_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    if is_my_turn && let Err(error) = engine.catalog.forget_commits(now_ms - JOURNAL_MS).await {
+        tracing::warn!(%error, "finished commits are kept for longer");
+    }
 }
 
 /// Removes what one write staged, if it has begun and not committed, and forgets it.
