@@ -272,11 +272,14 @@ fn like(pattern: &str, text: &str) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use futures::{StreamExt, stream};
     use tereza_catalog::store::sqlite::SqliteStore;
     use tereza_runtime::ErrorKind;
     use tereza_runtime::settings::Settings;
 
     use super::*;
+    use crate::query::{IfExists, IfNotExists};
 
     const IDLE_MS: i64 = 1_000;
 
@@ -321,6 +324,28 @@ mod tests {
         assert_eq!(rows.unwrap(), 1);
         assert_eq!(unread.next().await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
         assert!(unread.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn rows_are_added_to_the_table_that_their_first_ingest_made_whatever_its_case() {
+        let (service, _dir) = service(&Clock::fixed(0)).await;
+        let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["ada"]));
+        let batch = RecordBatch::try_from_iter([("Name", names)]).unwrap();
+        let target = IngestTarget {
+            catalog: None,
+            schema: None,
+            table: "People".into(),
+            if_not_exists: IfNotExists::Create,
+            if_exists: IfExists::Append,
+            temporary: false,
+        };
+        for _ in 0..2 {
+            let rows = stream::iter([Ok(batch.clone())]).boxed();
+            assert_eq!(service.ingest(&session, target.clone(), batch.schema(), rows).await.unwrap(), 1);
+        }
+        let all = service.submit(&session, Statement::new("SELECT name FROM people")).await.unwrap();
+        assert_eq!(all.run().await.unwrap(), 2);
     }
 
     #[test]

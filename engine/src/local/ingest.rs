@@ -18,7 +18,7 @@ use tereza_runtime::{Error, Result, ids};
 use crate::catalogs::{MEMORY_CATALOG, MEMORY_SCHEMA};
 use crate::error::{from_datafusion, to_datafusion};
 use crate::query::{BatchStream, IfExists, IfNotExists, IngestTarget};
-use crate::session::Session;
+use crate::session::{Session, USER_CATALOG};
 
 /// The one-time table; it is gone when this is dropped.
 pub(super) struct Source {
@@ -50,18 +50,23 @@ impl Source {
             None if catalog == session.catalog() => session.schema(),
             None => crate::catalogs::first_schema(&catalog).to_string(),
         };
-        let name = [&catalog, &schema, &target.table].map(|part| quote(part)).join(".");
+        // The names of the user's tables and of their columns are in lower case, whatever the client calls them.
+        let is_folded = catalog == USER_CATALOG;
+        let folded = |name: &str| if is_folded { name.to_lowercase() } else { name.to_string() };
+        let table = folded(&target.table);
+        let name = [&catalog, &schema, &table].map(|part| quote(part)).join(".");
         let source = [MEMORY_CATALOG, MEMORY_SCHEMA, &self.name].map(quote).join(".");
-        let columns = self.schema.fields().iter().map(|field| quote(field.name())).collect::<Vec<_>>().join(", ");
-        let exists =
-            session.catalogs().tables(&catalog, &schema).await?.iter().any(|(table, _)| *table == target.table);
+        let fields = self.schema.fields();
+        let columns = fields.iter().map(|field| quote(field.name())).collect::<Vec<_>>().join(", ");
+        let into = fields.iter().map(|field| quote(&folded(field.name()))).collect::<Vec<_>>().join(", ");
+        let exists = session.catalogs().tables(&catalog, &schema).await?.iter().any(|(known, _)| *known == table);
         let create = format!("CREATE TABLE {name} AS SELECT {columns} FROM {source}");
         match (exists, target.if_exists, target.if_not_exists) {
             (true, IfExists::Fail, _) => {
                 Err(Error::already_exists(format!("table {catalog}.{schema}.{} exists", target.table)))
             }
             (true, IfExists::Append, _) => {
-                Ok(vec![format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {source}")])
+                Ok(vec![format!("INSERT INTO {name} ({into}) SELECT {columns} FROM {source}")])
             }
             (true, IfExists::Replace, _) => Ok(vec![format!("DROP TABLE {name}"), create]),
             (false, _, IfNotExists::Create) => Ok(vec![create]),
