@@ -30,7 +30,7 @@ pub(crate) fn to_datafusion(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// The public error for one of an object store; `what` names the thing that was reached for.
+/// The public error for one of an object store; the caller adds what it reached for.
 pub(crate) fn from_object_store(error: &object_store::Error) -> Error {
     if let Some(io) = find_source::<io::Error>(error)
         && io.kind() == io::ErrorKind::StorageFull

@@ -122,7 +122,7 @@ impl QueryLog {
         Entry { log: Arc::clone(self), record }
     }
 
-    /// Cancels a statement of `user` that has not ended: its [`Entry::cancellation`] fires. `NotFound` if there is none,
+    /// Cancels a statement of `user` that has not ended: the token it was started with fires. `NotFound` if there is none,
     /// `Denied` if it is somebody else's.
     pub(crate) fn cancel(&self, id: &QueryId, user: &str) -> Result<()> {
         let record = self.entries.lock().live.get(&id.0).cloned();
