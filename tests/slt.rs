@@ -198,7 +198,11 @@ fn datafusion_corpus() {
     // The files name their data relative to the crate, and write beside it: so the server works in a copy.
     let work = folder.path().join("corpus");
     copy_folder(&corpus, &work);
-    let server = Server::start_in(&folder.path().join("data"), &work, &["--set", "engine.target_partitions=4"]);
+    let server = Server::start_in(
+        &folder.path().join("data"),
+        &work,
+        &["--set", "engine.target_partitions=4", "--set", "engine.batch_size_rows=8192"],
+    );
     let files: Vec<(String, PathBuf)> = slt_files(&work.join("test_files"))
         .into_iter()
         .filter(|path| {
