@@ -14,6 +14,7 @@ pub async fn run(store: &dyn Store) {
     a_commit_may_make_its_table(store).await;
     a_commit_that_fails_leaves_nothing(store).await;
     a_stale_version_is_refused(store).await;
+    rows_for_a_dropped_table_are_not_the_next_ones(store).await;
     a_commit_needs_its_write(store).await;
     a_commit_asked_for_twice_happens_once(store).await;
     pending_commits_are_listed_until_finished(store).await;
@@ -43,6 +44,7 @@ pub(super) async fn begin(store: &dyn Store, database: &str, table: &str) -> Com
         table: table.into(),
         version: 0,
         expected_version: None,
+        expected_table: None,
         create_table: None,
         add_files: Vec::new(),
         remove_files: Vec::new(),
@@ -208,6 +210,19 @@ pub async fn a_stale_version_is_refused(store: &dyn Store) {
     store.drop_table(&database, name).await.expect("dropped");
     store.create_table(&table(&database, name)).await.expect("made again");
     expect_error(store.commit(&old).await, ErrorKind::Conflict);
+}
+
+/// INSERT names no version, since it commutes with whatever happens to its table, but it names the table.
+pub async fn rows_for_a_dropped_table_are_not_the_next_ones(store: &dyn Store) {
+    let (database, name) = new_table(store).await;
+    let read = store.table(&database, name).await.expect("the table").id;
+    let insert = Commit { expected_table: Some(read), ..begin(store, &database, name).await };
+    let late = Commit { expected_table: Some(read), ..begin(store, &database, name).await };
+    store.commit(&insert).await.expect("committed");
+    store.drop_table(&database, name).await.expect("dropped");
+    store.create_table(&table(&database, name)).await.expect("made again");
+    expect_error(store.commit(&late).await, ErrorKind::Conflict);
+    assert!(pending_of(store, &database, name).await.is_empty());
 }
 
 /// A write that was cleaned up has lost its files: it must not commit any more.

@@ -26,9 +26,24 @@ pub async fn run(store: &dyn Store) {
     a_stale_version_is_refused(store).await;
     a_renamed_table_keeps_what_it_has(store).await;
     a_rename_needs_a_free_name(store).await;
+    a_folder_is_taken_as_long_as_its_table_lives(store).await;
     partition_keys_stay_while_there_are_partitions(store).await;
     a_dropped_table_is_gone(store).await;
     a_name_never_gets_the_same_version_twice(store).await;
+}
+
+/// The folder is the table's own, whatever the table is called by now.
+pub async fn a_folder_is_taken_as_long_as_its_table_lives(store: &dyn Store) {
+    let (database, name) = new_table(store).await;
+    let location = format!("file:///warehouse/{database}.db/{name}");
+    let renamed = Table { name: "renamed".into(), ..table(&database, name) };
+    store.alter_table(&database, name, None, &renamed).await.expect("renamed");
+    for spelled in [location.clone(), format!("{location}/")] {
+        assert!(store.is_location_taken(&spelled).await.expect("an answer"), "{spelled}");
+    }
+    assert!(!store.is_location_taken(&format!("{location}-2")).await.expect("an answer"));
+    store.drop_table(&database, "renamed").await.expect("dropped");
+    assert!(!store.is_location_taken(&location).await.expect("an answer"));
 }
 
 /// Every field of a table is kept.

@@ -35,6 +35,8 @@ use crate::model::{ColumnStatistics, Database, Job, Parameters, Partition, Table
 pub struct VersionedTable {
     /// The table.
     pub table: Table,
+    /// The store's own number of the table; one that is made anew under the same name gets another.
+    pub id: i64,
     /// Goes up by one with each commit, each alteration and each change of partitions.
     pub version: i64,
 }
@@ -119,6 +121,11 @@ pub struct Commit {
     pub version: i64,
     /// Refuse with `Conflict` unless the table still has this version (OVERWRITE, DDL); `None` for INSERT, which commutes.
     pub expected_version: Option<i64>,
+    /// Refuse with `Conflict` unless the name still means the table of this id ([`VersionedTable::id`]): rows for a table
+    /// that was dropped are not those of the next one of its name. `None` where the commit makes the table, and in journals
+    /// of older versions.
+    #[serde(default)]
+    pub expected_table: Option<i64>,
     /// A table to make in the same transaction (CTAS); `AlreadyExists` if the name is taken.
     pub create_table: Option<Table>,
     /// Files to make visible.
@@ -172,6 +179,9 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// commits of an external table stay pending, because its files outlive it; what those of other tables have staged
     /// turns up among the abandoned writes.
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table>;
+
+    /// Whether a table or partition has its files in the folder at this URL.
+    async fn is_location_taken(&self, location: &str) -> Result<bool>;
 
     // ---- partitions
 

@@ -138,6 +138,7 @@ fn commit(id: &str, add: Vec<StagedFile>, remove_files: Vec<String>) -> Commit {
         table: "t".into(),
         version: 0,
         expected_version: None,
+        expected_table: None,
         create_table: None,
         add_files: add,
         remove_files,
@@ -351,4 +352,32 @@ async fn a_table_that_changed_its_columns_is_not_read_with_the_old_ones() {
     let frame = context.sql("select * from t").await.unwrap();
     let error = from_datafusion(frame.collect().await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn rows_for_a_table_that_was_dropped_are_refused_by_the_next_one() {
+    let fixture = Fixture::new().await;
+    fixture.create(Format::Parquet, &[("i", "bigint")], &[]).await;
+    let context = fixture.context().await;
+    let frame = context.sql("INSERT INTO t VALUES (1)").await.unwrap();
+    let plan = frame.create_physical_plan().await.unwrap();
+    fixture.engine.catalog.drop_table(DATABASE, "t").await.unwrap();
+    fixture.create(Format::Parquet, &[("i", "bigint")], &[]).await;
+    let error = datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap_err();
+    assert_eq!(from_datafusion(error).kind(), ErrorKind::Conflict);
+    assert_eq!(fixture.query("SELECT count(*) FROM t").await, "0");
+}
+
+#[tokio::test]
+async fn rows_for_the_old_location_are_refused() {
+    let fixture = Fixture::new().await;
+    fixture.create(Format::Parquet, &[("i", "bigint")], &[]).await;
+    let context = fixture.context().await;
+    let frame = context.sql("INSERT INTO t VALUES (1)").await.unwrap();
+    let plan = frame.create_physical_plan().await.unwrap();
+    let mut table = fixture.engine.catalog.table(DATABASE, "t").await.unwrap().table;
+    table.storage.location = Some(fixture.url("elsewhere"));
+    fixture.engine.catalog.alter_table(DATABASE, "t", None, &table).await.unwrap();
+    let error = datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap_err();
+    assert_eq!(from_datafusion(error).kind(), ErrorKind::Conflict);
 }

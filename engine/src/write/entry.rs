@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use object_store::path::Path;
-use tereza_catalog::model::{Parameters, Partition, Table, partition_name};
-use tereza_catalog::store::{Commit, PartitionFilter};
+use tereza_catalog::model::{Column, Parameters, Partition, Table, partition_name};
+use tereza_catalog::store::{Commit, PartitionFilter, VersionedTable};
 use tereza_runtime::{Error, Result};
 
 use super::written::WrittenFile;
@@ -45,6 +45,7 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
     let existing: HashMap<Vec<String>, Partition> =
         snapshot.partitions.into_iter().map(|partition| (partition.values.clone(), partition)).collect();
     if !overwrite {
+        check_places(writing, &files, &snapshot.table, &existing)?;
         return Ok(Some(append(writing, files, &snapshot.table.table.parameters, &existing)));
     }
 
@@ -69,6 +70,47 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
         remove_files.extend(visible_files(writing, folder).await?);
     }
     Ok(Some(replace(writing, files, &existing, read.version, remove_files.into_iter().collect())))
+}
+
+/// Refuses an INSERT whose files are where the table's readers do not look any more: its rows would be lost.
+fn check_places(
+    writing: &Writing,
+    files: &[WrittenFile],
+    now: &VersionedTable,
+    existing: &HashMap<Vec<String>, Partition>,
+) -> Result<()> {
+    let (database, name) = (&now.table.database, &now.table.name);
+    let changed = |what: &str| {
+        Err(Error::conflict(format!("table {database}.{name} {what} while rows were written to it"))
+            .with_hint("run the statement again"))
+    };
+    if matches!(&writing.target, Target::Existing(read) if read.id != now.id) {
+        return changed("was dropped and made again");
+    }
+    if folder_of(&now.table.storage) != Some(writing.location.as_str()) {
+        return changed("got another location");
+    }
+    match files.iter().all(|file| is_in_place(file, &writing.location, &now.table.partition_keys, existing)) {
+        true => Ok(()),
+        false => changed("got another location for a partition"),
+    }
+}
+
+/// Whether a file is in the folder that its partition has, or will have if the commit makes it.
+fn is_in_place(
+    file: &WrittenFile,
+    table_location: &str,
+    keys: &[Column],
+    existing: &HashMap<Vec<String>, Partition>,
+) -> bool {
+    let folder = match &file.partition {
+        None => table_location.to_owned(),
+        Some(values) => match existing.get(values).and_then(|partition| folder_of(&partition.storage)) {
+            Some(folder) => folder.to_owned(),
+            None => child_url(table_location, &partition_name(keys, values)),
+        },
+    };
+    file.file.target.rsplit_once('/').is_some_and(|(parent, _)| parent == folder)
 }
 
 /// URLs of the files in a folder that readers see. Sub-folders are not part of a table, nor are hidden files.
@@ -156,6 +198,10 @@ fn skeleton(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
         table: writing.table().name.clone(),
         version: 0,
         expected_version: None,
+        expected_table: match &writing.target {
+            Target::Existing(read) => Some(read.id),
+            Target::New(_) => None,
+        },
         create_table: None,
         add_files: files.into_iter().map(|file| file.file).collect(),
         remove_files: Vec::new(),
@@ -318,6 +364,31 @@ mod tests {
         let partition = new_partition(&table, "s3://b/t/", values, Parameters::new());
         let location = partition.storage.location.unwrap();
         assert_eq!(location, "s3://b/t/ds=a%2Fb/k=__HIVE_DEFAULT_PARTITION__");
+    }
+
+    #[test]
+    fn rows_are_where_their_partition_is() {
+        let keys = [Column { name: "k".into(), type_name: "string".into(), comment: None }];
+        let placed = |target: &str, partition: Option<&[&str]>| {
+            let mut written = file(partition, 1);
+            written.file.target = target.into();
+            written
+        };
+        let mut moved = Partition {
+            values: vec!["a".into()],
+            create_time_s: 0,
+            last_access_time_s: 0,
+            storage: Default::default(),
+            parameters: Parameters::new(),
+        };
+        moved.storage.location = Some("file:///elsewhere/a/".into());
+        let existing = HashMap::from([(moved.values.clone(), moved)]);
+        let is_in_place = |file: &WrittenFile| is_in_place(file, "file:///t", &keys, &existing);
+        assert!(is_in_place(&placed("file:///t/f", None)));
+        assert!(is_in_place(&placed("file:///t/k=b/f", Some(&["b"]))));
+        assert!(is_in_place(&placed("file:///elsewhere/a/f", Some(&["a"]))));
+        assert!(!is_in_place(&placed("file:///t/k=a/f", Some(&["a"]))), "the partition was given another folder");
+        assert!(!is_in_place(&placed("file:///elsewhere/b/f", Some(&["b"]))), "the partition there was dropped");
     }
 
     #[test]

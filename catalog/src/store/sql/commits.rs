@@ -38,6 +38,7 @@ pub(crate) async fn commit(conn: &mut Connection, commit: &Commit, now_ms: i64) 
     };
     let head = tables::find(conn, &commit.database, &commit.table).await?;
     if created.is_none() {
+        head.expect_table(commit.expected_table)?;
         head.expect_version(commit.expected_version)?;
     }
     change_partitions(conn, &head, commit, now_s).await?;

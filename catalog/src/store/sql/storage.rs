@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::query;
+use sqlx::{query, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
 use super::ids::{self, Sequence};
@@ -27,6 +27,17 @@ pub(crate) struct Kept {
 pub(crate) struct ColumnList {
     pub(crate) id: i64,
     pub(crate) columns: Vec<Column>,
+}
+
+/// Whether anything is kept at `location`, with or without a slash at its end.
+pub(crate) async fn is_location_taken(conn: &mut Connection, location: &str) -> Result<bool> {
+    let location = location.trim_end_matches('/');
+    let found: Option<i64> = query_scalar("SELECT SD_ID FROM SDS WHERE LOCATION = ? OR LOCATION = ? LIMIT 1")
+        .bind(location)
+        .bind(format!("{location}/"))
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// Adds storages and returns the id of the first; the others follow in order.

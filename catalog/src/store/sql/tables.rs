@@ -36,6 +36,17 @@ impl Head {
         &self.bare.name
     }
 
+    /// `Conflict` unless it is the table that the caller saw.
+    pub(crate) fn expect_table(&self, expected: Option<i64>) -> PublicResult<()> {
+        match expected {
+            Some(expected) if expected != self.id => {
+                Err(Error::conflict(format!("table '{}' was dropped and made again meanwhile", self.full_name()))
+                    .with_hint("read it again and retry"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// `Conflict` unless the table still has the version that the caller saw.
     pub(crate) fn expect_version(&self, expected: Option<i64>) -> PublicResult<()> {
         match expected {
@@ -81,8 +92,8 @@ pub(crate) async fn load(conn: &mut Connection, database: &str, name: &str) -> R
         parameters: parameters::TABLE.load(conn, &[head.id]).await?.remove(&head.id).unwrap_or_default(),
         ..head.bare.clone()
     };
-    let version = head.version;
-    Ok((head, VersionedTable { table, version }))
+    let (id, version) = (head.id, head.version);
+    Ok((head, VersionedTable { table, id, version }))
 }
 
 /// A table's storage with the id of its column list.

@@ -20,7 +20,7 @@ use sqlx::{SqlitePool, Transaction};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, Result};
 
-use super::sql::{self, Db, commits, databases, jobs, tables, transactions, writes};
+use super::sql::{self, Db, commits, databases, jobs, storage, tables, transactions, writes};
 use super::{Commit, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
 use crate::model::{ColumnStatistics, Database, Job, Partition, Table, TableKind};
 
@@ -227,6 +227,12 @@ impl Store for SqliteStore {
         let mut tx = self.begin_read().await?;
         let snapshot = transactions::snapshot(&mut tx, database, table, filter).await;
         self.end(tx, snapshot).await
+    }
+
+    async fn is_location_taken(&self, location: &str) -> Result<bool> {
+        let mut tx = self.begin_read().await?;
+        let taken = storage::is_location_taken(&mut tx, location).await;
+        self.end(tx, taken).await
     }
 
     async fn table_version(&self, database: &str, table: &str) -> Result<i64> {

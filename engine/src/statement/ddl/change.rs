@@ -23,6 +23,7 @@ pub(in crate::statement) async fn change(
         table: table.into(),
         version: 0,
         expected_version: Some(version),
+        expected_table: None,
         create_table: None,
         add_files: Vec::new(),
         remove_files: Vec::new(),

@@ -508,11 +508,12 @@ pub(super) fn no_rows() -> Parameters {
     parameters
 }
 
-/// A folder for a new managed table: below its database's, under its name if nothing is there. A table that was renamed
-/// keeps its folder, so the name alone may be taken.
+/// A folder for a new managed table: below its database's, under its name if nothing is there and no table has it. A table
+/// that was renamed keeps its folder, also while it has no rows.
 pub(super) async fn free_location(session: &Session, database: &Database, table: &str) -> Result<String> {
     let location = format!("{}/{table}", database.location.trim_end_matches('/'));
-    if files::is_empty(&session.engine.stores.place(&location)?).await? {
+    let is_taken = session.engine.catalog.is_location_taken(&location).await?;
+    if !is_taken && files::is_empty(&session.engine.stores.place(&location)?).await? {
         return Ok(location);
     }
     Ok(format!("{location}-{}", ids::new_id()))
