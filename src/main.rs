@@ -15,9 +15,9 @@ use crate::cmd::{Command, ExitStatus};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Planning recurses as deep as a statement nests. This is what the main thread has too, so that a statement does not
-/// depend on which thread plans it; memory is taken only as far as a stack has grown.
-const STACK_BYTES: usize = 8 << 20;
+/// Planning recurses as deep as a statement's chains of operators are long, which the engine bounds; this is several times
+/// what the longest needs. Memory is taken only as far as a stack has grown.
+const STACK_BYTES: usize = 64 << 20;
 
 /// SQL over tables on files and object stores, from one process.
 #[derive(Parser)]

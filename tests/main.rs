@@ -5,6 +5,7 @@
 mod cli;
 mod clients;
 mod faults;
+mod figures;
 mod flight;
 mod robust;
 mod slt;

@@ -185,7 +185,8 @@ fn a_full_disk_loses_nothing() {
     // Spilling on a full disk.
     let spill = format!("engine.spill_dir={}", disk.path().join("spill").display());
     let set = ["--set", &spill, "--set", "engine.memory_limit_bytes=20MB"];
-    let sort = "select max(r) from (select row_number() over (order by l_comment, l_partkey) as r from tpch.sf1.lineitem)";
+    let sort =
+        "select max(r) from (select row_number() over (order by l_comment, l_partkey) as r from tpch.sf1.lineitem)";
     let said = fails(&data, &set, sort);
     assert_says(&said, &["space"]);
     assert_eq!(sql(&data, "select count(*) from t"), "15000\n");

@@ -181,6 +181,9 @@ fn own_files_on_minio() {
 /// The share of the corpus's queries that must pass.
 const SHARE_MIN: f64 = 0.97;
 
+/// The corpus was written for DataFusion's default.
+const FLOATS: &str = "SET datafusion.sql_parser.parse_float_as_decimal = false";
+
 /// Folders that the corpus's authors have beside their crate and that the crate does not hold.
 const OUTSIDE: [&str; 6] = [
     "create_tables.slt.part",
@@ -198,7 +201,11 @@ fn datafusion_corpus() {
     // The files name their data relative to the crate, and write beside it: so the server works in a copy.
     let work = folder.path().join("corpus");
     copy_folder(&corpus, &work);
-    let server = Server::start_in(&folder.path().join("data"), &work, &["--set", "engine.target_partitions=4"]);
+    let server = Server::start_in(
+        &folder.path().join("data"),
+        &work,
+        &["--set", "engine.target_partitions=4", "--set", "engine.batch_size_rows=8192"],
+    );
     let files: Vec<(String, PathBuf)> = slt_files(&work.join("test_files"))
         .into_iter()
         .filter(|path| {
@@ -222,9 +229,9 @@ fn datafusion_corpus() {
                 let url = Arc::clone(&url);
                 running.spawn(async move {
                     let setup: &[&str] = if is_spark_path(Path::new(&name)) {
-                        &["USE memory.public", "SET tereza.dialect = 'spark'"]
+                        &["USE memory.public", FLOATS, "SET tereza.dialect = 'spark'"]
                     } else {
-                        &["USE memory.public"]
+                        &["USE memory.public", FLOATS]
                     };
                     // From the file itself, since some include others beside them.
                     let result = run_file(&url, &name, parse_file(path), setup, false).await;

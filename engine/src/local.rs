@@ -160,15 +160,22 @@ impl QueryService for LocalQueryService {
 
     async fn describe(&self, session: &SessionId, sql: &str) -> Result<Description> {
         let session = self.session(session)?;
-        let planned = statement::plan(&session, sql, None).await?;
-        let schema = match planned.work {
-            // The physical plan's, which is the batches': the logical one may be vaguer about NULLs. With parameters open
-            // there is no physical plan yet.
-            Work::Plan(plan) if planned.parameters.fields().is_empty() => {
-                session.state().create_physical_plan(&plan).await.map_err(from_datafusion)?.schema()
-            }
-            Work::Plan(_) | Work::Task(_) => planned.schema,
-        };
+        let sql = sql.to_string();
+        let (planned, schema) = run::on_own_thread(async move {
+            let mut planned = statement::plan(&session, &sql, None).await?;
+            let schema = match &planned.work {
+                // The physical plan's, which is the batches': the logical one may be vaguer about NULLs. With parameters
+                // open there is no physical plan yet.
+                Work::Plan(plan) if planned.parameters.fields().is_empty() => {
+                    session.state().create_physical_plan(plan).await.map_err(from_datafusion)?.schema()
+                }
+                Work::Plan(_) | Work::Task(_) => Arc::clone(&planned.schema),
+            };
+            // Nothing is run, and the work must not outlive the session.
+            planned.work = Work::Task(Box::pin(async { Ok(Vec::new()) }));
+            Ok((planned, schema))
+        })
+        .await?;
         Ok(Description { kind: planned.kind, schema, parameters: planned.parameters })
     }
 

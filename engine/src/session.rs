@@ -143,6 +143,8 @@ fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> Sessi
         .with_batch_size(engine.settings.batch_size_rows);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
+    // A literal price is a price: as a float it would not equal the column that it was copied from.
+    options.sql_parser.parse_float_as_decimal = true;
     // What every sort sets aside for merging its spilled runs: DataFusion's 10 MB for each partition would be all of a small
     // budget, and a sort that could spill would be refused.
     let share = engine.memory_limit_bytes / (SORT_RESERVATIONS * engine.settings.partitions());

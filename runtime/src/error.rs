@@ -259,6 +259,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == ErrorKind::Unsupported && !self.message.contains("support") {
+            f.write_str("not supported: ")?;
+        }
         f.write_str(&self.message)?;
         if let Some(Location { line, column }) = self.location {
             write!(f, " (line {line}, column {column})")?;

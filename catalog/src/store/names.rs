@@ -47,6 +47,11 @@ pub(crate) fn new_name(what: &str, name: &str, max_chars: usize) -> Result<Strin
     if let Some(control) = name.chars().find(|c| c.is_control()) {
         return Err(Error::invalid_input(format!("the name of a {what} holds the control character {control:?}")));
     }
+    // A name becomes a folder's: it must be one folder, and not the one above.
+    let is_folder = matches!(what, "database" | "table");
+    if is_folder && (name.contains(['/', '\\']) || matches!(name, "." | "..")) {
+        return Err(Error::invalid_input(format!("the name '{name}' of a {what} cannot be that of a folder")));
+    }
     let folded = fold(name);
     check_chars(&format!("the name of a {what}"), &folded, max_chars)?;
     Ok(folded)

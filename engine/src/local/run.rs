@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::{FutureExt, StreamExt, stream};
-use tereza_runtime::{Error, Result, clock, ids};
+use tereza_runtime::{Error, ErrorKind, Result, clock, ids};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -28,26 +28,31 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
     let cancellation = in_use.open.cancellation.child_token();
     let id = QueryId(ids::new_id());
     let queries = &session.engine.queries;
-    let planning = async {
-        let planned = statement::plan(&session, &statement.sql, statement.parameters.as_ref()).await?;
-        let job = match planned.work {
-            Work::Plan(plan) => {
-                let state = session.state();
-                let physical = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
-                Job::Plan { plan: physical, context: task_context(&state) }
-            }
-            Work::Task(task) => Job::Task(task),
-        };
-        let schema = match &job {
-            Job::Plan { plan, .. } => plan.schema(),
-            Job::Task(_) => planned.schema,
-        };
-        Ok((planned.kind, schema, job))
+    let planning = {
+        let (session, statement) = (Arc::clone(&session), statement.clone());
+        async move {
+            let planned = statement::plan(&session, &statement.sql, statement.parameters.as_ref()).await?;
+            let job = match planned.work {
+                Work::Plan(logical) => {
+                    let state = session.state();
+                    let plan = state.create_physical_plan(&logical).await.map_err(from_datafusion)?;
+                    // Only a query may be begun again: it has no effect but its rows.
+                    let again = (planned.kind == StatementKind::Query).then_some(logical);
+                    Job::Plan { plan, again, state: Box::new(state) }
+                }
+                Work::Task(task) => Job::Task(task),
+            };
+            let schema = match &job {
+                Job::Plan { plan, .. } => plan.schema(),
+                Job::Task(_) => planned.schema,
+            };
+            Ok((planned.kind, schema, job))
+        }
     };
     let planned = tokio::select! {
         biased;
         () = cancellation.cancelled() => Err(cancelled()),
-        planned = AssertUnwindSafe(planning).catch_unwind() => planned.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+        planned = on_own_thread(planning) => planned,
     };
     let (kind, schema, job) = match planned {
         Ok(planned) => planned,
@@ -74,12 +79,27 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
     Ok(Query::new(id, kind, schema, progress, cancellation, batches))
 }
 
-fn task_context(state: &SessionState) -> Arc<TaskContext> {
-    state.task_ctx()
+/// Runs planning on a thread where it may take long: a large statement must not hold up the connections of others.
+pub(super) async fn on_own_thread<T: Send + 'static>(
+    planning: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let runtime = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || runtime.block_on(planning)).await {
+        Ok(planned) => planned,
+        Err(ended) => Err(match ended.try_into_panic() {
+            Ok(panic) => panicked(panic.as_ref()),
+            Err(_) => cancelled(),
+        }),
+    }
 }
 
 enum Job {
-    Plan { plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext> },
+    Plan {
+        plan: Arc<dyn ExecutionPlan>,
+        /// What to plan once more with joins that can spill, should the hash tables of `plan` not fit.
+        again: Option<Box<LogicalPlan>>,
+        state: Box<SessionState>,
+    },
     Task(futures::future::BoxFuture<'static, Result<Vec<RecordBatch>>>),
 }
 
@@ -89,6 +109,8 @@ enum Stage {
     /// A plan that yields batches.
     Plan {
         plan: Arc<dyn ExecutionPlan>,
+        /// How to begin again; taken when the first batch was asked for, since rows may not be returned twice.
+        again: Option<(Box<LogicalPlan>, Box<SessionState>)>,
         stream: SendableRecordBatchStream,
         read_at: Instant,
         _permit: OwnedSemaphorePermit,
@@ -170,16 +192,30 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
             return Ok(None);
         };
         *stage = match job {
-            Job::Plan { plan, context } => {
-                let stream = execute_stream(Arc::clone(&plan), context).map_err(from_datafusion)?;
-                Stage::Plan { plan, stream, read_at: clock::now(), _permit: permit }
+            Job::Plan { plan, again, state } => {
+                let stream = execute_stream(Arc::clone(&plan), state.task_ctx()).map_err(from_datafusion)?;
+                let again = again.map(|logical| (logical, state));
+                Stage::Plan { plan, again, stream, read_at: clock::now(), _permit: permit }
             }
             Job::Task(task) => Stage::Batches(task.await?.into_iter()),
         };
     }
     match stage {
-        Stage::Plan { plan, stream, read_at, .. } => {
-            let batch = stream.next().await.transpose().map_err(from_datafusion)?;
+        Stage::Plan { plan, again, stream, read_at, .. } => {
+            let mut batch = stream.next().await.transpose().map_err(from_datafusion);
+            let first = again.take();
+            if let (Err(error), Some((logical, mut state))) = (&batch, first)
+                && is_hash_join_too_large(error)
+            {
+                tracing::info!(%error, "planned again with joins that spill");
+                state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+                let context = state.task_ctx();
+                let planning = async move { state.create_physical_plan(&logical).await.map_err(from_datafusion) };
+                *plan = on_own_thread(planning).await?;
+                *stream = execute_stream(Arc::clone(plan), context).map_err(from_datafusion)?;
+                batch = stream.next().await.transpose().map_err(from_datafusion);
+            }
+            let batch = batch?;
             if batch.is_none() || read_at.elapsed() >= PROGRESS_INTERVAL {
                 *read_at = clock::now();
                 let (rows, bytes) = scanned(plan.as_ref());
@@ -192,6 +228,11 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
         Stage::Done => Err(cancelled()),
         Stage::Queued { .. } => Ok(None),
     }
+}
+
+/// DataFusion's hash join does not spill, its sort-merge join does: slower, but it ends.
+fn is_hash_join_too_large(error: &Error) -> bool {
+    error.kind() == ErrorKind::ResourceExhausted && error.message().contains("HashJoinInput")
 }
 
 /// Rows and bytes that the leaves of a plan have read so far.

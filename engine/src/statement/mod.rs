@@ -17,6 +17,7 @@ mod errors;
 mod insert;
 mod parameters;
 mod parse;
+mod rewrite;
 mod session;
 mod show;
 mod split;
@@ -30,7 +31,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement, WriteOp};
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{CopyToSource, Statement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tereza_runtime::{Error, Result};
@@ -146,7 +147,8 @@ impl Planner<'_> {
     /// The logical plan of one of DataFusion's statements, with the placeholders still in it.
     async fn logical(&self, statement: Statement) -> Result<LogicalPlan> {
         let statement = insert::rewrite(self.session, self.text, statement).await?;
-        let statement = adapt::adapt(&self.text.scope, statement)?;
+        let mut statement = adapt::adapt(&self.text.scope, statement)?;
+        rewrite_all(&mut statement, self.text.scope.floats_are_decimals)?;
         let state = self.session.context.state();
         let references = state.resolve_table_references(&statement).map_err(from_datafusion)?;
         let current = state.config_options().catalog.default_schema.as_str();
@@ -266,6 +268,18 @@ impl Planner<'_> {
             schema: resolved.schema.to_string(),
             table: resolved.table.to_string(),
         }
+    }
+}
+
+fn rewrite_all(statement: &mut Statement, floats_are_decimals: bool) -> Result<()> {
+    match statement {
+        Statement::Statement(statement) => rewrite::rewrite(statement, floats_are_decimals),
+        Statement::Explain(explain) => rewrite_all(&mut explain.statement, floats_are_decimals),
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => rewrite::rewrite(query, floats_are_decimals),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ use datafusion::common::config::Dialect as DialectName;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::{Error, Result};
@@ -140,6 +141,8 @@ pub(super) struct Scope {
     pub(super) schema: String,
     pub(super) dialect: DialectName,
     recursion_limit: usize,
+    /// Whether `1.5` is a DECIMAL and not a DOUBLE.
+    pub(super) floats_are_decimals: bool,
     /// Whether names without quotes are lower-cased.
     pub(super) normalize: bool,
     /// Names of temporary tables, which a name of one part means first; empty when the session's own catalog is current.
@@ -166,6 +169,7 @@ impl Scope {
             schema: options.catalog.default_schema.clone(),
             dialect: options.sql_parser.dialect,
             recursion_limit: options.sql_parser.recursion_limit.get(),
+            floats_are_decimals: options.sql_parser.parse_float_as_decimal,
             normalize: options.sql_parser.enable_ident_normalization,
             temporary,
         }
@@ -250,6 +254,7 @@ impl Text {
         let mut tokens = Tokenizer::new(scope.rules().as_ref(), sql)
             .tokenize_with_location()
             .map_err(|error| errors::syntax(sql, &[], &ParserError::from(error)))?;
+        check_chains(&tokens)?;
         let placeholders = parameters::number(&mut tokens)?;
         Ok(Self { sql: sql.into(), scope, tokens, placeholders })
     }
@@ -281,6 +286,60 @@ impl Text {
             (Some(statement), true) => Ok(statement),
             (Some(_), false) => Err(one_at_a_time()),
         }
+    }
+}
+
+/// Operators that may stand in one chain (`a = 1 OR a = 2 OR …`) between commas and parentheses. Planning one takes time that
+/// grows with its square and stack that grows with its length; lists (`IN (…)`, `VALUES`) have no such bound.
+const CHAIN_MAX: usize = 4096;
+
+fn check_chains(tokens: &[TokenWithSpan]) -> Result<()> {
+    let mut chains = vec![0_usize];
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => chains.push(0),
+            Token::RParen | Token::RBracket | Token::RBrace if chains.len() > 1 => drop(chains.pop()),
+            Token::Comma | Token::SemiColon => *chains.last_mut().unwrap_or(&mut 0) = 0,
+            token if is_operator(token) => {
+                let Some(chain) = chains.last_mut() else { continue };
+                *chain += 1;
+                if *chain > CHAIN_MAX {
+                    return Err(Error::invalid_input(format!(
+                        "an expression has more than {CHAIN_MAX} operators in one chain"
+                    ))
+                    .with_hint("write a long chain of OR as IN (…), or join with a table of the values"));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::BETWEEN
+                | Keyword::AT
+                | Keyword::COLLATE
+                | Keyword::UNION
+                | Keyword::INTERSECT
+                | Keyword::EXCEPT
+                | Keyword::JOIN
+                | Keyword::WHEN
+        ),
+        Token::Whitespace(_) | Token::Number(..) | Token::Period | Token::EOF => false,
+        Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::RParen | Token::RBracket | Token::RBrace => false,
+        // Every other token is punctuation or an operator, or a literal too rare to make a chain.
+        _ => true,
     }
 }
 
@@ -472,6 +531,7 @@ pub(super) mod tests {
     /// A scope as a new session has it.
     pub(in crate::statement) fn scope() -> Scope {
         Scope {
+            floats_are_decimals: true,
             catalog: USER_CATALOG.into(),
             schema: "default".into(),
             dialect: DialectName::Generic,

@@ -19,6 +19,7 @@ use super::adapt::quoted;
 use super::ddl::properties;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName, Text, read_only};
+use super::rewrite_all;
 use super::split::Places;
 use super::{Planned, Planner};
 use crate::error::from_datafusion;
@@ -303,7 +304,11 @@ pub(crate) async fn plan_view(session_state: &SessionState, table: &Table) -> Re
     options.catalog.default_schema = schema.into();
     let dialect = table.parameters.get(DIALECT).map_or(Ok(Dialect::Generic), |dialect| Dialect::from_str(dialect));
     options.sql_parser.dialect = dialect.map_err(from_datafusion)?;
-    let planned = DEPTH.scope(depth, state.create_logical_plan(text)).await;
+    let (dialect, floats_are_decimals) = (options.sql_parser.dialect, options.sql_parser.parse_float_as_decimal);
+    let parsed = state.sql_to_statement(text, &dialect);
+    let mut statement = parsed.map_err(|error| from_datafusion(error).context(&name))?;
+    rewrite_all(&mut statement, floats_are_decimals)?;
+    let planned = DEPTH.scope(depth, state.statement_to_plan(statement)).await;
     let plan = planned.map_err(|error| from_datafusion(error).context(&name))?;
     // The text may be another system's: nothing but a query may hide in it.
     if matches!(

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::config::ConfigOptions;
@@ -39,6 +40,15 @@ pub(super) fn name_files(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan>
 
 /// `error` with the file that it is about.
 pub(super) fn named(error: DataFusionError, store: &ObjectStoreUrl, file: &Path) -> DataFusionError {
+    // What an expression that was pushed into the scan makes of healthy rows is not the file's fault.
+    let is_computed = matches!(
+        error.find_root(),
+        DataFusionError::ArrowError(inner, _)
+            if matches!(**inner, ArrowError::DivideByZero | ArrowError::ArithmeticOverflow(_) | ArrowError::ComputeError(_))
+    );
+    if is_computed {
+        return error;
+    }
     to_datafusion(from_datafusion(error).context(format!("file '{}{file}'", store.as_str())))
 }
 

@@ -63,6 +63,8 @@ impl Encoder {
             Format::Json => {
                 check_uncompressed(storage)?;
                 let formats = WriterBuilder::new()
+                    // Without them an entry of a map whose value is NULL would be lost.
+                    .with_explicit_nulls(true)
                     .with_timestamp_format(text::TIMESTAMP.to_owned())
                     .with_timestamp_tz_format(text::TIMESTAMP_TZ.to_owned());
                 Ok(Self::Json(formats.build(Vec::new())))

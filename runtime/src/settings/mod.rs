@@ -280,7 +280,7 @@ impl Default for Engine {
             spill_dir: PathBuf::new(),
             spill_limit_bytes: 100 << 30,
             target_partitions: 0,
-            batch_size_rows: 8192,
+            batch_size_rows: 16_384,
             sessions_max: 1_000,
             session_idle_ms: 30 * 60 * 1_000,
             queries_max: 64,

@@ -1,0 +1,114 @@
+//! Changes to a statement's tree that make it mean what SQL says it means, where DataFusion would answer otherwise.
+//!
+//! * A number with an exponent is a DOUBLE, while one with a point is a DECIMAL
+//!   (`datafusion.sql_parser.parse_float_as_decimal`, which sessions have on: a price compared with a float is wrong).
+//! * Two equal expressions in a SELECT list get different names, which DataFusion demands and SQL does not.
+//! * INTERSECT ALL and EXCEPT ALL are refused: DataFusion answers them as semi and anti joins, which keep too many or too
+//!   few duplicates.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, ExactNumberInfo, Expr, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier,
+    Value, VisitMut, VisitorMut,
+};
+use tereza_runtime::{Error, Result};
+
+/// Rewrites a statement or query in place.
+pub(super) fn rewrite(tree: &mut impl VisitMut, floats_are_decimals: bool) -> Result<()> {
+    match tree.visit(&mut Rewriter { floats_are_decimals }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rewriter {
+    floats_are_decimals: bool,
+}
+
+impl VisitorMut for Rewriter {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        // A chain of set operations leans to the left and may be long, so it is walked and not recursed into.
+        let mut body = query.body.as_ref();
+        while let SetExpr::SetOperation { op, set_quantifier, left, .. } = body {
+            let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+            if is_all && matches!(op, SetOperator::Intersect | SetOperator::Except | SetOperator::Minus) {
+                return ControlFlow::Break(
+                    Error::unsupported(format!("{op} ALL")).with_hint(format!("{op} without ALL works")),
+                );
+            }
+            body = left;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for item in &mut select.projection {
+            let SelectItem::UnnamedExpr(expression) = item else { continue };
+            let text = expression.to_string();
+            let count = seen.entry(text.to_lowercase()).or_default();
+            if *count > 0 {
+                let alias = Ident::with_quote('"', format!("{text}:{count}"));
+                *item = SelectItem::ExprWithAlias { expr: expression.clone(), alias };
+            }
+            *count += 1;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<Error> {
+        if self.floats_are_decimals
+            && let Expr::Value(value) = expression
+            && let Value::Number(digits, _) = &value.value
+            && digits.contains(['e', 'E'])
+        {
+            let number = Value::SingleQuotedString(digits.clone()).with_span(value.span);
+            *expression = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::Value(number)),
+                data_type: DataType::Double(ExactNumberInfo::None),
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+
+    fn rewritten(sql: &str) -> Result<String> {
+        let mut statement = Parser::parse_sql(&GenericDialect {}, sql).unwrap().remove(0);
+        rewrite(&mut statement, true)?;
+        Ok(statement.to_string())
+    }
+
+    #[test]
+    fn equal_expressions_get_names() {
+        let sql = rewritten("SELECT a, 1, 1, NULL, null FROM (SELECT count(*), count(*) FROM t)").unwrap();
+        let wanted = r#"SELECT a, 1, 1 AS "1:1", NULL, NULL AS "NULL:1" FROM (SELECT count(*), count(*) AS "count(*):1" FROM t)"#;
+        assert_eq!(sql, wanted);
+    }
+
+    #[test]
+    fn an_exponent_makes_a_double() {
+        assert_eq!(rewritten("SELECT 1.5, 1e300").unwrap(), "SELECT 1.5, CAST('1e300' AS DOUBLE)");
+    }
+
+    #[test]
+    fn what_would_be_answered_wrongly_is_refused() {
+        for sql in ["SELECT 1 EXCEPT ALL SELECT 1 UNION SELECT 2", "SELECT * FROM (SELECT 1 INTERSECT ALL SELECT 1)"] {
+            assert_eq!(rewritten(sql).unwrap_err().kind(), tereza_runtime::ErrorKind::Unsupported, "{sql}");
+        }
+        assert!(rewritten("SELECT 1 UNION ALL SELECT 1").is_ok());
+    }
+}
