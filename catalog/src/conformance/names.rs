@@ -36,7 +36,8 @@ pub async fn run(store: &dyn Store) {
 /// Names of databases, tables and columns.
 pub async fn hostile_names_are_only_names(store: &dyn Store) {
     let suffix = ids::new_id();
-    for name in HOSTILE {
+    // Those with a slash are not names of folders, and are refused.
+    for name in HOSTILE.iter().filter(|name| !name.contains(['/', '\\'])) {
         let name = name.to_lowercase();
         let name = name.as_str();
         let database_name = format!("{name}{suffix}");
@@ -100,11 +101,11 @@ pub async fn hostile_partition_values_are_only_values(store: &dyn Store) {
 pub async fn impossible_names_are_refused(store: &dyn Store) {
     let name = new_database(store).await;
     let long = |chars: usize| "é".repeat(chars);
-    for bad in ["", "a\nb", "nul\0", &long(129)] {
+    for bad in ["", "a\nb", "nul\0", "a/b", "a\\b", "..", &long(129)] {
         let error = expect_error(store.create_database(&database(bad)).await, ErrorKind::InvalidInput);
         assert!(error.to_string().len() < 500, "{error}");
     }
-    for bad in ["", "a\rb", &long(257)] {
+    for bad in ["", "a\rb", "a/b", "..", &long(257)] {
         expect_error(store.create_table(&table(&name, bad)).await, ErrorKind::InvalidInput);
     }
     store.create_table(&table(&name, &long(256))).await.expect("256 characters fit");
