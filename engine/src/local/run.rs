@@ -22,6 +22,11 @@ use crate::system::Entry;
 /// The operators' counters are read no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Statements planned at once. Each takes one of the runtime's threads for blocking work and waits there for others of them,
+/// which read files and folders: were all of them planning, none would go on.
+const PLANNING_MAX: usize = 64;
+static PLANNING: Semaphore = Semaphore::const_new(PLANNING_MAX);
+
 /// Plans a statement; it runs while the query is read.
 pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: Statement) -> Result<Query> {
     let session = Arc::clone(&in_use.open.session);
@@ -79,12 +84,21 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
     Ok(Query::new(id, kind, schema, progress, cancellation, batches))
 }
 
-/// Runs planning on a thread where it may take long: a large statement must not hold up the connections of others.
+/// Runs planning on a thread where it may take long: a large statement must not hold up the connections of others. It ends,
+/// at the next thing that it waits for, when this is dropped.
 pub(super) async fn on_own_thread<T: Send + 'static>(
     planning: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
+    let turn = PLANNING.acquire().await.map_err(|_| cancelled())?;
     let runtime = tokio::runtime::Handle::current();
-    match tokio::task::spawn_blocking(move || runtime.block_on(planning)).await {
+    let dropped = CancellationToken::new();
+    let _cancel_when_dropped = dropped.clone().drop_guard();
+    let planning = move || {
+        // Until the thread is free again, also when nobody waits for the plan any more.
+        let _turn = turn;
+        runtime.block_on(dropped.run_until_cancelled(planning)).unwrap_or_else(|| Err(cancelled()))
+    };
+    match tokio::task::spawn_blocking(planning).await {
         Ok(planned) => planned,
         Err(ended) => Err(match ended.try_into_panic() {
             Ok(panic) => panicked(panic.as_ref()),
@@ -259,4 +273,47 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_string());
     Error::internal(format!("the query panicked: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// As many plans as the runtime has threads for, each of which needs one more.
+    #[test]
+    fn plans_leave_threads_to_what_they_wait_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(PLANNING_MAX + 1)
+            .build()
+            .unwrap();
+        let plans = (0..=PLANNING_MAX).map(|_| {
+            on_own_thread(async {
+                tokio::task::yield_now().await;
+                tokio::task::spawn_blocking(|| ()).await.map_err(|_| cancelled())
+            })
+        });
+        let plans = futures::future::try_join_all(plans);
+        let planned = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), plans).await });
+        // Threads that wait for ever must not keep the test from failing.
+        runtime.shutdown_background();
+        assert_eq!(planned.expect("no plan waits for ever").unwrap().len(), PLANNING_MAX + 1);
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_nobody_waits_for_ends() {
+        let (began, has_began) = oneshot::channel();
+        let (alive, ended) = oneshot::channel::<()>();
+        let plan = tokio::spawn(on_own_thread(async move {
+            let _alive = alive;
+            let _ = began.send(());
+            futures::future::pending::<Result<()>>().await
+        }));
+        has_began.await.unwrap();
+        plan.abort();
+        let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        assert!(ended.expect("it is dropped").is_err());
+    }
 }
