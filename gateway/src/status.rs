@@ -45,9 +45,9 @@ mod tests {
     #[test]
     fn every_kind_has_its_code_and_sqlstate() {
         for kind in ErrorKind::ALL {
-            let status = status(Error::new(kind, "odd"));
+            let status = status(Error::new(kind, "an odd thing, unsupported or not"));
             assert_eq!(status.code() as i32, kind.mapping().grpc);
-            assert_eq!(status.message(), "odd");
+            assert_eq!(status.message(), "an odd thing, unsupported or not");
             assert_eq!(status.metadata().get("sqlstate").unwrap(), kind.mapping().sqlstate);
         }
     }
