@@ -54,8 +54,9 @@ pub(crate) async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()>
         fail_point::hit(fail_point::MID_ROLL_FORWARD);
         Ok::<_, Error>((!is_there).then_some(target))
     });
-    let completed: Vec<Option<String>> =
-        stream::iter(completions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await?;
+    // One after another: MinIO was seen to lose the parts of an upload whose completion was cut off by a dying client
+    // (`InvalidPart` from then on), so as few as possible are under way at any moment.
+    let completed: Vec<Option<String>> = stream::iter(completions).buffered(1).try_collect().await?;
 
     let not_moved = not_moved.into_iter().map(|at| moved_targets[at].clone()).next();
     if let Some(lost) = not_moved.or(completed.into_iter().flatten().next()) {
