@@ -37,6 +37,13 @@ fn a_write_on_minio_that_dies_at_any_step_is_all_or_nothing() {
 }
 
 #[test]
+fn a_write_of_large_files_on_minio_that_dies_is_all_or_nothing() {
+    if let Some(world) = World::on_minio() {
+        world.die_with_large_files();
+    }
+}
+
+#[test]
 fn an_insert_on_files_that_is_killed_at_random_moments_is_all_or_nothing() {
     if let Some(world) = World::on_files() {
         world.kill_at_random();
@@ -121,14 +128,37 @@ impl World {
                 if !is_committed {
                     assert_eq!(corpse.numbers, before, "{case}: visible before the commit");
                 }
-                if self.bucket.is_some() && [fail_point::AFTER_STAGE, fail_point::AFTER_COMMIT].contains(&step) {
-                    assert!(!corpse.uploads.is_empty(), "{case}: the uploads that must go are not found");
+                if [fail_point::AFTER_LAST_CLOSE, fail_point::AFTER_COMMIT].contains(&step) {
+                    assert!(!corpse.staged.is_empty(), "{case}: the files that must go are not found");
                 }
 
                 let expected = if is_committed { after } else { before };
                 assert_eq!(self.numbers_of(&table), expected, "{case}");
                 self.check_nothing_is_left(&case, &table, expected, &corpse.keys);
             }
+        }
+    }
+
+    /// Files of more than one part are uploads on S3, which are to be found again by their id.
+    fn die_with_large_files(&self) {
+        let rows = "SELECT l_orderkey AS k, l_comment FROM tpch.\"sf0.3\".lineitem";
+        let all = numbers(&self.sql(&[&format!("SELECT count(*), sum(k) FROM ({rows}) AS l")]));
+        let steps = [fail_point::AFTER_BEGIN_UPLOAD, fail_point::MID_FILE, "mid-file:3", fail_point::AFTER_LAST_CLOSE];
+        let steps = steps.map(|step| (step, false)).into_iter();
+        for (step, is_committed) in
+            steps.chain([fail_point::AFTER_COMMIT, "mid-roll-forward:2"].map(|step| (step, true)))
+        {
+            let case = format!("large files, died at {step}");
+            let table = format!("large_{step}").replace(['-', ':'], "_");
+            let died = self.run(&[&format!("CREATE TABLE {table} AS {rows}")], Some(step));
+            assert_eq!(died.status.signal(), Some(SIGABRT), "{case}: {died:?}");
+            let corpse = self.look(&table, &[]);
+            if [fail_point::AFTER_BEGIN_UPLOAD, fail_point::MID_FILE].contains(&step) {
+                assert!(!corpse.uploads.is_empty(), "{case}: the uploads that must go are not found");
+            }
+            let expected = if is_committed { all } else { (0, 0) };
+            assert_eq!(self.numbers_of(&table), expected, "{case}");
+            self.check_nothing_is_left(&case, &table, expected, &corpse.keys);
         }
     }
 
@@ -146,7 +176,9 @@ impl World {
 
         let mut expected = one;
         for round in 0..KILLS {
-            let delay = whole.mul_f64(fraction(seed, round));
+            // Every other time near the end, where the commit is.
+            let part = fraction(seed, round);
+            let delay = whole.mul_f64(if round % 2 == 0 { part } else { 0.75 + part * 0.35 });
             let case = format!("seed {seed}, round {round}, killed after {delay:?} of {whole:?}");
             let has_ended = self.run_for(&insert, delay);
             let corpse = self.look("killed", &[]);

@@ -45,6 +45,7 @@ pub struct Engine {
     pub(crate) memory_limit_bytes: usize,
     /// Milliseconds since 1970 when finished commits were last forgotten.
     pub(crate) journal_tidied_ms: AtomicI64,
+    pub(crate) roll_forwards: write::Turns,
     _spill_folder: SpillFolder,
 }
 
@@ -76,6 +77,7 @@ impl Engine {
             process_id,
             started_ms: clock.unix_ms(),
             journal_tidied_ms: AtomicI64::new(clock.unix_ms()),
+            roll_forwards: write::Turns::default(),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
             catalog,

@@ -36,8 +36,8 @@ pub(crate) struct Place {
     pub(crate) root: String,
     /// The store.
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// The store's multipart uploads, where a file can stay invisible until it is completed (S3); `None` for files.
-    pub(crate) uploads: Option<Arc<dyn MultipartStore>>,
+    /// What only object stores have; `None` for files.
+    pub(crate) bucket: Option<Arc<Bucket>>,
     /// The path in the store.
     pub(crate) path: Path,
 }
@@ -64,6 +64,21 @@ impl Place {
     }
 }
 
+/// What only object stores have.
+pub(crate) struct Bucket {
+    /// Its objects.
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// Their multipart uploads.
+    pub(crate) uploads: Arc<dyn MultipartStore>,
+    /// The same store with a time limit for requests that it answers when it has copied or joined data itself.
+    pub(crate) patient: Arc<dyn Objects>,
+}
+
+/// A store of objects that are put whole or in parts.
+pub(crate) trait Objects: ObjectStore + MultipartStore {}
+
+impl<T: ObjectStore + MultipartStore> Objects for T {}
+
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Place({})", self.url())
@@ -74,7 +89,7 @@ impl fmt::Debug for Place {
 pub(crate) struct ObjectStores {
     settings: settings::S3,
     files: Arc<LocalFileSystem>,
-    buckets: Mutex<BTreeMap<String, Arc<AmazonS3>>>,
+    buckets: Mutex<BTreeMap<String, Arc<Bucket>>>,
     /// Stores that a session registered by hand (tests, DataFusion's own `register_object_store`).
     registered: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
 }
@@ -96,16 +111,15 @@ impl ObjectStores {
     pub(crate) fn place(&self, location: &str) -> Result<Place> {
         let (root, path) = parse_location(location)?;
         match root.strip_prefix("s3://") {
-            None => Ok(Place { root, store: Arc::clone(&self.files) as Arc<dyn ObjectStore>, uploads: None, path }),
+            None => Ok(Place { root, store: Arc::clone(&self.files) as Arc<dyn ObjectStore>, bucket: None, path }),
             Some(bucket) => {
                 let bucket = self.bucket(bucket.trim_end_matches('/'))?;
-                let uploads = Arc::clone(&bucket) as Arc<dyn MultipartStore>;
-                Ok(Place { root, store: bucket, uploads: Some(uploads), path })
+                Ok(Place { root, store: Arc::clone(&bucket.store), bucket: Some(bucket), path })
             }
         }
     }
 
-    fn bucket(&self, name: &str) -> Result<Arc<AmazonS3>> {
+    fn bucket(&self, name: &str) -> Result<Arc<Bucket>> {
         let mut buckets = self.buckets.lock();
         if let Some(bucket) = buckets.get(name) {
             return Ok(Arc::clone(bucket));
@@ -115,7 +129,11 @@ impl ObjectStores {
                 "more than {BUCKETS_MAX} buckets are in use by this process"
             )));
         }
-        let bucket = Arc::new(connect(name, self.settings.bucket(name))?);
+        let settings = self.settings.bucket(name);
+        let store = Arc::new(connect(name, settings, settings.request_timeout_ms)?);
+        let patient = Arc::new(connect(name, settings, settings.copy_timeout_ms)?);
+        let uploads = Arc::clone(&store) as Arc<dyn MultipartStore>;
+        let bucket = Arc::new(Bucket { store, uploads, patient });
         buckets.insert(name.to_string(), Arc::clone(&bucket));
         Ok(bucket)
     }
@@ -138,7 +156,9 @@ impl ObjectStoreRegistry for ObjectStores {
         }
         match url.scheme() {
             "file" => Ok(Arc::clone(&self.files) as Arc<dyn ObjectStore>),
-            "s3" | "s3a" | "s3n" => Ok(self.bucket(url.host_str().unwrap_or_default()).map_err(to_datafusion)?),
+            "s3" | "s3a" | "s3n" => {
+                Ok(Arc::clone(&self.bucket(url.host_str().unwrap_or_default()).map_err(to_datafusion)?.store))
+            }
             scheme => Err(DataFusionError::External(Box::new(unknown_scheme(scheme, url.as_str())))),
         }
     }
@@ -195,11 +215,11 @@ fn store_root(url: &Url) -> String {
     }
 }
 
-fn connect(bucket: &str, settings: &settings::S3Connection) -> Result<AmazonS3> {
+fn connect(bucket: &str, settings: &settings::S3Connection, request_timeout_ms: u64) -> Result<AmazonS3> {
     let client = ClientOptions::new()
         .with_allow_http(settings.allow_http)
         .with_connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
-        .with_timeout(Duration::from_millis(settings.request_timeout_ms));
+        .with_timeout(Duration::from_millis(request_timeout_ms));
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: settings.retries_max as usize,

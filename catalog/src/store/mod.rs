@@ -72,17 +72,17 @@ pub struct StagedFile {
 /// How a staged file is hidden from readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Staging {
-    /// A finished file at another URL, below a `_tereza/` folder; rolling forward renames it.
+    /// A file at another URL, below a `_tereza/` folder; rolling forward renames it, or copies it and deletes it there.
     Moved {
         /// Its URL now.
         url: String,
     },
-    /// A multipart upload that is not completed; rolling forward completes it.
+    /// A multipart upload, to be aborted if the write dies, of what becomes an object at another URL. Never in a commit.
     Upload {
+        /// The URL of the object.
+        url: String,
         /// The store's upload id.
         upload_id: String,
-        /// The parts' entity tags in order; empty until the file is finished.
-        parts: Vec<String>,
     },
 }
 

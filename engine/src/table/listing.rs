@@ -64,10 +64,7 @@ pub(super) struct Folder {
 pub(super) async fn list(engine: &Engine, database: &str, table: &str, pruner: &Pruner) -> Result<Listing> {
     for _ in 0..ATTEMPTS_MAX {
         let Some(snapshot) = snapshot(engine, database, table, pruner).await? else { continue };
-        for commit in &snapshot.pending {
-            crate::write::roll_forward(engine, commit).await?;
-            engine.catalog.finish_commit(&commit.id).await?;
-        }
+        crate::write::finish_pending(engine, &snapshot.pending).await?;
         let version = snapshot.table.version;
         let mut listing = list_snapshot(engine, snapshot, pruner).await?;
         let Some(later) = later_files(engine, database, table, version).await? else { continue };

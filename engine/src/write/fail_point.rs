@@ -13,6 +13,8 @@ pub const VARIABLE: &str = "TEREZA_FAIL_POINT";
 pub const AFTER_BEGIN: &str = "after-begin-write";
 /// A file is in the catalog and its first byte is not written.
 pub const AFTER_STAGE: &str = "after-stage";
+/// The upload of a large object is in the catalog and has no parts.
+pub const AFTER_BEGIN_UPLOAD: &str = "after-begin-upload";
 /// Bytes of a file are written and it is not finished.
 pub const MID_FILE: &str = "mid-file";
 /// Every file is finished.
@@ -28,7 +30,7 @@ pub const BEFORE_DELETES: &str = "before-deletes";
 /// Everything is done but the mark that says so.
 pub const BEFORE_FINISH: &str = "before-finish";
 
-/// Dying here leaves the table as it was.
+/// Dying here leaves the table as it was; [`AFTER_BEGIN_UPLOAD`] does too, and is passed only by large objects.
 pub const BEFORE_COMMIT_POINT: [&str; 5] = [AFTER_BEGIN, AFTER_STAGE, MID_FILE, AFTER_LAST_CLOSE, BEFORE_COMMIT];
 /// Dying here leaves the statement done.
 pub const AFTER_COMMIT_POINT: [&str; 4] = [AFTER_COMMIT, MID_ROLL_FORWARD, BEFORE_DELETES, BEFORE_FINISH];

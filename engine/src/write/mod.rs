@@ -9,7 +9,7 @@
 //! * a file is named in the catalog ([`Store::stage`](tereza_catalog::Store::stage)) before its first byte is written;
 //! * before [`Store::commit`](tereza_catalog::Store::commit) nothing of a write is visible, and whoever ends it removes
 //!   what it staged: the process itself when it fails or is cancelled, [`recover`] when the process died;
-//! * after it the rows are part of the table, and [`roll_forward`] may be repeated by anyone until the commit is marked
+//! * after it the rows are part of the table, and [`finish_pending`] may be repeated by anyone until the commit is marked
 //!   finished;
 //! * nothing is ever removed that a record does not name.
 //!
@@ -48,7 +48,7 @@ use crate::engine::Engine;
 use crate::types::table_fields;
 
 pub(crate) use recover::recover;
-pub(crate) use roll_forward::roll_forward;
+pub(crate) use roll_forward::{Turns, finish_pending};
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
 const STAGING_FOLDER: &str = "_tereza";

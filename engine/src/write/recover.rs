@@ -75,7 +75,11 @@ async fn remove(engine: &Engine, write: &Write) -> Result<()> {
 async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
     match file.staging {
         Staging::Moved { url } => {
-            let path = files::local_path(&engine.stores.place(&url)?)?;
+            let place = engine.stores.place(&url)?;
+            if place.bucket.is_some() {
+                return roll_forward::delete(&place).await;
+            }
+            let path = files::local_path(&place)?;
             files::blocking(move || {
                 files::remove_all(std::slice::from_ref(&path)).map_err(|error| files::io_error(error, &path))?;
                 files::remove_staging_folders([path]);
@@ -83,14 +87,15 @@ async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
             })
             .await
         }
-        Staging::Upload { upload_id, .. } => {
-            let place = engine.stores.place(&file.target)?;
-            let Some(uploads) = &place.uploads else {
-                return Err(Error::internal(format!("{} is an upload in a store that has none", file.target)));
+        Staging::Upload { url, upload_id } => {
+            let place = engine.stores.place(&url)?;
+            let Some(bucket) = &place.bucket else {
+                return Err(Error::internal(format!("{url} is an upload in a store that has none")));
             };
-            match uploads.abort_multipart(&place.path, &upload_id).await {
+            // The object that it may have become is noted as well, and deleted for that.
+            match bucket.uploads.abort_multipart(&place.path, &upload_id).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(files::store_error(error, &file.target)),
+                Err(error) => Err(files::store_error(error, &url)),
             }
         }
     }

@@ -1,38 +1,75 @@
 //! After the commit: files to their places, replaced files away. Every step may be repeated, by anyone, at once.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use tereza_catalog::store::{Commit, Staging};
 use tereza_runtime::{Error, Result};
 
 use super::{fail_point, files};
 use crate::engine::Engine;
+use crate::stores::Place;
 
 /// Requests to an object store at once.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 
-/// Brings the files of a commit to their places; harmless when repeated, also by several processes at once.
+/// Rolls commits forward, in their order, and marks them finished.
+pub(crate) async fn finish_pending(engine: &Engine, pending: &[Commit]) -> Result<()> {
+    for commit in pending {
+        finish(engine, commit).await?;
+    }
+    Ok(())
+}
+
+/// Rolls one commit forward and marks it finished; harmless when repeated, also by several processes at once.
 ///
-/// The caller marks the commit finished afterwards, or calls [`finish_pending`] instead. `Internal`, naming it, if a file
-/// of a commit that is still pending is nowhere: rows are lost then, and the commit is not to be marked finished.
-pub(crate) async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
+/// `Internal`, naming it, if a file of a commit that is still pending is nowhere: rows are lost then.
+pub(crate) async fn finish(engine: &Engine, commit: &Commit) -> Result<()> {
+    // Whoever reads the table meanwhile waits for the copies instead of making them once more.
+    let turn = engine.roll_forwards.of(&commit.id);
+    let _turn = turn.lock().await;
+    roll_forward(engine, commit).await?;
+    fail_point::hit(fail_point::BEFORE_FINISH);
+    engine.catalog.finish_commit(&commit.id).await
+}
+
+/// For each commit that this process rolls forward, who does it now.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, commit: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock();
+        if let Some(turn) = turns.get(commit).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(commit.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+/// Brings the files of a commit to their places.
+async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
     let mut moves = Vec::new();
     let mut moved_targets = Vec::new();
-    let mut uploads = Vec::new();
+    let mut copies = Vec::new();
     for file in &commit.add_files {
-        match &file.staging {
-            Staging::Moved { url } => {
-                let to = files::local_path(&engine.stores.place(&file.target)?)?;
-                moves.push((files::local_path(&engine.stores.place(url)?)?, to));
-                moved_targets.push(file.target.clone());
-            }
-            Staging::Upload { upload_id, parts } => {
-                uploads.push((file.target.clone(), upload_id.clone(), parts.clone()))
-            }
+        let Staging::Moved { url } = &file.staging else {
+            return Err(Error::internal(format!("commit {} has the unfinished file {}", commit.id, file.target)));
+        };
+        let (from, to) = (engine.stores.place(url)?, engine.stores.place(&file.target)?);
+        if to.bucket.is_some() {
+            copies.push((from, to));
+        } else {
+            moves.push((files::local_path(&from)?, files::local_path(&to)?));
+            moved_targets.push(file.target.clone());
         }
     }
     let staged: Vec<PathBuf> = moves.iter().map(|(from, _)| from.clone()).collect();
@@ -43,23 +80,15 @@ pub(crate) async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()>
             .map_err(|error| files::io_error(error, &first))
     })
     .await?;
-    let completions = uploads.into_iter().map(|(target, upload_id, parts)| async move {
-        let place = engine.stores.place(&target)?;
-        let uploads = place
-            .uploads
-            .as_deref()
-            .ok_or_else(|| Error::internal(format!("{target} is an upload in a store that has none")))?;
-        let is_there = complete(uploads, place.store.as_ref(), &place.path, &upload_id, &parts).await;
-        let is_there = is_there.map_err(|error| files::store_error(error, &target))?;
+    let copying = copies.clone().into_iter().map(|(from, to)| async move {
+        let is_there = copy(&from, &to).await?;
         fail_point::hit(fail_point::MID_ROLL_FORWARD);
-        Ok::<_, Error>((!is_there).then_some(target))
+        Ok::<_, Error>((!is_there).then(|| to.url()))
     });
-    // One after another: MinIO was seen to lose the parts of an upload whose completion was cut off by a dying client
-    // (`InvalidPart` from then on), so as few as possible are under way at any moment.
-    let completed: Vec<Option<String>> = stream::iter(completions).buffered(1).try_collect().await?;
+    let not_copied: Vec<Option<String>> = stream::iter(copying).buffered(REQUESTS_IN_FLIGHT_MAX).try_collect().await?;
 
     let not_moved = not_moved.into_iter().map(|at| moved_targets[at].clone()).next();
-    if let Some(lost) = not_moved.or(completed.into_iter().flatten().next()) {
+    if let Some(lost) = not_moved.or(not_copied.into_iter().flatten().next()) {
         // Somebody else may have finished this commit, and a later OVERWRITE may have removed the file since.
         if engine.catalog.pending_commits().await?.iter().any(|pending| pending.id == commit.id) {
             let (id, database, table) = (&commit.id, &commit.database, &commit.table);
@@ -71,6 +100,9 @@ pub(crate) async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()>
         return Ok(());
     }
     fail_point::hit(fail_point::BEFORE_DELETES);
+    // Before the commit is marked finished: without its source, no late copy can bring a file back that was replaced.
+    let deletions = copies.into_iter().map(|(from, _)| async move { delete(&from).await });
+    stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect::<()>().await?;
     remove(engine, &commit.remove_files).await?;
     files::blocking(move || {
         files::remove_staging_folders(staged);
@@ -79,36 +111,34 @@ pub(crate) async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()>
     .await
 }
 
-/// Rolls commits forward, in their order, and marks them finished.
-pub(crate) async fn finish_pending(engine: &Engine, pending: &[Commit]) -> Result<()> {
-    for commit in pending {
-        finish(engine, commit).await?;
+/// Copies an object within its store, which does it as one step, and returns whether it is there. Names are made once, so
+/// an object under the name is what the other one became.
+async fn copy(from: &Place, to: &Place) -> Result<bool> {
+    let failed = |error| files::store_error(error, &to.url());
+    let store: &dyn ObjectStore = match &to.bucket {
+        Some(bucket) if from.root == to.root => bucket.patient.as_ref(),
+        _ => return Err(Error::internal(format!("{} is not in the bucket of {}", from.url(), to.url()))),
+    };
+    match store.copy(&from.path, &to.path).await {
+        Ok(()) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => exists(store, &to.path).await.map_err(failed),
+        Err(error) => Err(failed(error)),
     }
-    Ok(())
 }
 
-/// Rolls one commit forward and marks it finished.
-pub(super) async fn finish(engine: &Engine, commit: &Commit) -> Result<()> {
-    roll_forward(engine, commit).await?;
-    fail_point::hit(fail_point::BEFORE_FINISH);
-    engine.catalog.finish_commit(&commit.id).await
+async fn exists(store: &dyn ObjectStore, path: &Path) -> object_store::Result<bool> {
+    match store.head(path).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// Completes an upload and returns whether its object is there. Names are made once, so an object under the name is what
-/// the upload became.
-async fn complete(
-    uploads: &dyn MultipartStore,
-    store: &dyn ObjectStore,
-    path: &Path,
-    upload_id: &String,
-    parts: &[String],
-) -> object_store::Result<bool> {
-    let parts = parts.iter().map(|part| PartId { content_id: part.clone() }).collect();
-    let Err(error) = uploads.complete_multipart(path, upload_id, parts).await else { return Ok(true) };
-    match (store.head(path).await, error) {
-        (Ok(_), _) => Ok(true),
-        (Err(object_store::Error::NotFound { .. }), object_store::Error::NotFound { .. }) => Ok(false),
-        (Err(_), error) => Err(error),
+/// Deletes an object; one that is gone already is fine.
+pub(super) async fn delete(place: &Place) -> Result<()> {
+    match place.store.delete(&place.path).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(files::store_error(error, &place.url())),
     }
 }
 
@@ -118,23 +148,14 @@ async fn remove(engine: &Engine, urls: &[String]) -> Result<()> {
     let mut objects = Vec::new();
     for url in urls {
         let place = engine.stores.place(url)?;
-        if place.uploads.is_some() {
-            objects.push((url.clone(), place))
-        } else {
-            paths.push(files::local_path(&place)?)
-        }
+        if place.bucket.is_some() { objects.push(place) } else { paths.push(files::local_path(&place)?) }
     }
     files::blocking(move || {
         let first = paths.first().cloned().unwrap_or_default();
         files::remove_all(&paths).map_err(|error| files::io_error(error, &first))
     })
     .await?;
-    let deletions = objects.into_iter().map(|(url, place)| async move {
-        match place.store.delete(&place.path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(files::store_error(error, &url)),
-        }
-    });
+    let deletions = objects.into_iter().map(|place| async move { delete(&place).await });
     stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
 }
 
@@ -143,26 +164,39 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::stores::Bucket;
 
-    #[tokio::test]
-    async fn an_upload_is_invisible_until_completed_and_may_be_completed_again() {
-        let store = InMemory::new();
-        let path = Path::from("t/part-0");
-        let id = store.create_multipart(&path).await.unwrap();
-        let part = store.put_part(&path, &id, 0, "rows".into()).await.unwrap().content_id;
-        assert!(store.head(&path).await.is_err());
-
-        let parts = [part];
-        assert!(complete(&store, &store, &path, &id, &parts).await.unwrap());
-        assert!(complete(&store, &store, &path, &id, &parts).await.unwrap());
-        let object = store.get(&path).await.unwrap().bytes().await.unwrap();
-        assert_eq!(object, "rows");
+    fn places(store: &Arc<InMemory>) -> [Place; 2] {
+        ["t/_tereza/w/part-0", "t/part-0"].map(|path| Place {
+            root: "memory:///".into(),
+            store: Arc::clone(store) as Arc<dyn ObjectStore>,
+            bucket: Some(Arc::new(Bucket {
+                store: Arc::clone(store) as _,
+                uploads: Arc::clone(store) as _,
+                patient: Arc::clone(store) as _,
+            })),
+            path: Path::from(path),
+        })
     }
 
     #[tokio::test]
-    async fn an_upload_that_is_gone_without_its_object_is_not_called_done() {
-        let store = InMemory::new();
-        let path = Path::from("t/part-0");
-        assert!(!matches!(complete(&store, &store, &path, &"0".to_owned(), &[]).await, Ok(true)));
+    async fn an_object_may_be_copied_again_also_when_its_source_is_gone() {
+        let store = Arc::new(InMemory::new());
+        let [from, to] = places(&store);
+        store.put(&from.path, "rows".into()).await.unwrap();
+        assert!(copy(&from, &to).await.unwrap());
+        assert!(copy(&from, &to).await.unwrap());
+        delete(&from).await.unwrap();
+        delete(&from).await.unwrap();
+        assert!(copy(&from, &to).await.unwrap());
+        assert_eq!(store.get(&to.path).await.unwrap().bytes().await.unwrap(), "rows");
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_nowhere_is_not_called_there() {
+        let [from, to] = places(&Arc::new(InMemory::new()));
+        assert!(!copy(&from, &to).await.unwrap());
+        let elsewhere = Place { root: "s3://other/".into(), ..to };
+        assert!(copy(&from, &elsewhere).await.is_err());
     }
 }

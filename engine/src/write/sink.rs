@@ -1,4 +1,4 @@
-//! Bytes to one file that no reader sees: a multipart upload that is not completed, or a file in the staging folder.
+//! Bytes to one file or object in the staging folder, where no reader sees it.
 //!
 //! Whatever touches the file runs in a task of its own, tracked by the write: dropping a statement never stops it half
 //! way, and the clean-up waits for it, so that nothing appears after it.
@@ -10,17 +10,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use object_store::PutPayload;
-use object_store::multipart::{MultipartStore, PartId};
-use object_store::path::Path;
+use object_store::multipart::PartId;
+use object_store::{ObjectStoreExt, PutPayload};
 use tereza_catalog::store::{StagedFile, Staging};
 use tereza_runtime::{Error, Result};
 use tokio::task::JoinHandle;
 
 use super::{STAGING_FOLDER, Writing, child_url, fail_point, files};
-use crate::stores::Place;
+use crate::stores::{Bucket, Place};
 
 /// Bytes of a part of an upload; stores take no less than 5 MiB but for the last one, and no more than 10 000 parts.
+/// What is shorter is put by one request.
 const PART_BYTES: usize = 8 << 20;
 /// Parts of one file on their way at once.
 const PARTS_IN_FLIGHT_MAX: usize = 2;
@@ -30,43 +30,53 @@ const FILE_CHUNK_BYTES: usize = 1 << 20;
 /// One file being written.
 pub(super) struct Sink {
     writing: Arc<Writing>,
-    target: String,
+    staged: StagedFile,
     buffer: BytesMut,
     medium: Medium,
 }
 
 enum Medium {
-    Upload(Upload),
-    File { url: String, path: Arc<PathBuf>, file: Arc<File> },
+    Object(Object),
+    File { path: Arc<PathBuf>, file: Arc<File> },
 }
 
 impl Sink {
     /// A new file that readers will find at `target`. It is in the catalog when this returns; staging folders are below
-    /// `root`, which is in the same file system as `target`.
+    /// `root`, which is in the same file system or bucket as `target`.
     pub(super) async fn create(writing: &Arc<Writing>, target: String, root: &str) -> Result<Self> {
-        let place = writing.engine.stores.place(&target)?;
-        let (owned, owned_target, owned_root) = (Arc::clone(writing), target.clone(), root.to_owned());
+        let name = target.rsplit('/').next().unwrap_or_default();
+        let url = child_url(&child_url(&child_url(root, STAGING_FOLDER), &writing.id), name);
+        let place = writing.engine.stores.place(&url)?;
+        let path = match place.bucket {
+            Some(_) => PathBuf::new(),
+            None => files::local_path(&place)?,
+        };
+        let staged = StagedFile { target, staging: Staging::Moved { url } };
+        let (owned, owned_staged) = (Arc::clone(writing), staged.clone());
         let created = writing.tasks.spawn(async move {
-            match &place.uploads {
-                Some(uploads) => {
-                    Upload::create(&owned, &owned_target, &place, Arc::clone(uploads)).await.map(Medium::Upload)
-                }
-                None => create_file(&owned, owned_target, &owned_root).await,
+            owned.engine.catalog.stage(&owned.id, &owned_staged).await?;
+            fail_point::hit(fail_point::AFTER_STAGE);
+            match place.bucket.clone() {
+                Some(bucket) => Ok(Medium::Object(Object { place, bucket, upload: None })),
+                None => create_file(path).await,
             }
         });
-        Ok(Self { writing: Arc::clone(writing), target, buffer: BytesMut::new(), medium: joined(created).await? })
+        Ok(Self { writing: Arc::clone(writing), staged, buffer: BytesMut::new(), medium: joined(created).await? })
     }
 
     /// Adds bytes; they are written when there are enough of them.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.buffer.extend_from_slice(bytes);
         let chunk_bytes = match &self.medium {
-            Medium::Upload(_) => PART_BYTES,
+            Medium::Object(_) => PART_BYTES,
             Medium::File { .. } => FILE_CHUNK_BYTES,
         };
         while self.buffer.len() >= chunk_bytes {
             let chunk = self.buffer.split_to(chunk_bytes).freeze();
-            self.put(chunk).await?;
+            match &mut self.medium {
+                Medium::Object(object) => object.put_part(&self.writing, &self.staged.target, chunk).await?,
+                Medium::File { path, file } => append(&self.writing, path, file, chunk).await?,
+            }
         }
         Ok(())
     }
@@ -74,7 +84,7 @@ impl Sink {
     /// Bytes of memory held.
     pub(super) fn memory_bytes(&self) -> usize {
         let in_flight = match &self.medium {
-            Medium::Upload(upload) => upload.in_flight.len() * PART_BYTES,
+            Medium::Object(object) => object.upload.as_ref().map_or(0, |upload| upload.in_flight.len()) * PART_BYTES,
             Medium::File { .. } => 0,
         };
         self.buffer.len() + in_flight
@@ -83,114 +93,131 @@ impl Sink {
     /// Ends the file, durable and still invisible.
     pub(super) async fn finish(mut self) -> Result<StagedFile> {
         let rest = self.buffer.split().freeze();
-        if !rest.is_empty() {
-            self.put(rest).await?;
-        }
-        let staging = match self.medium {
-            Medium::Upload(upload) => upload.finish().await?,
-            Medium::File { url, path, file } => {
+        match self.medium {
+            Medium::Object(object) => object.finish(&self.writing, &self.staged.target, rest).await?,
+            Medium::File { path, file } => {
+                if !rest.is_empty() {
+                    append(&self.writing, &path, &file, rest).await?;
+                }
                 let sync = move || {
                     file.sync_all()
                         .and_then(|()| files::sync_parent(&path))
                         .map_err(|error| files::io_error(error, &path))
                 };
                 joined(self.writing.tasks.spawn_blocking(sync)).await?;
-                Staging::Moved { url }
-            }
-        };
-        Ok(StagedFile { target: self.target, staging })
-    }
-
-    async fn put(&mut self, chunk: Bytes) -> Result<()> {
-        match &mut self.medium {
-            Medium::Upload(upload) => upload.put(&self.writing, chunk).await,
-            Medium::File { path, file, .. } => {
-                let (path, file) = (Arc::clone(path), Arc::clone(file));
-                let write = move || (&*file).write_all(&chunk).map_err(|error| files::io_error(error, &path));
-                joined(self.writing.tasks.spawn_blocking(write)).await?;
-                fail_point::hit(fail_point::MID_FILE);
-                Ok(())
             }
         }
+        Ok(self.staged)
     }
 }
 
-async fn create_file(writing: &Writing, target: String, root: &str) -> Result<Medium> {
-    let name = target.rsplit('/').next().unwrap_or_default();
-    let url = child_url(&child_url(&child_url(root, STAGING_FOLDER), &writing.id), name);
-    let path = files::local_path(&writing.engine.stores.place(&url)?)?;
-    let staged = StagedFile { target, staging: Staging::Moved { url: url.clone() } };
-    writing.engine.catalog.stage(&writing.id, &staged).await?;
-    fail_point::hit(fail_point::AFTER_STAGE);
-    let file = {
-        let path = path.clone();
-        let create = move || {
-            let folder = path.parent().unwrap_or(&path);
-            files::create_dir(folder)
-                .and_then(|()| File::create_new(&path))
-                .map_err(|error| files::io_error(error, &path))
-        };
-        files::blocking(create).await?
+async fn create_file(path: PathBuf) -> Result<Medium> {
+    let created = path.clone();
+    let create = move || {
+        let folder = path.parent().unwrap_or(&path);
+        files::create_dir(folder).and_then(|()| File::create_new(&path)).map_err(|error| files::io_error(error, &path))
     };
-    Ok(Medium::File { url, path: Arc::new(path), file: Arc::new(file) })
+    let file = files::blocking(create).await?;
+    Ok(Medium::File { path: Arc::new(created), file: Arc::new(file) })
+}
+
+async fn append(writing: &Writing, path: &Arc<PathBuf>, file: &Arc<File>, chunk: Bytes) -> Result<()> {
+    let (path, file) = (Arc::clone(path), Arc::clone(file));
+    let write = move || (&*file).write_all(&chunk).map_err(|error| files::io_error(error, &path));
+    joined(writing.tasks.spawn_blocking(write)).await?;
+    fail_point::hit(fail_point::MID_FILE);
+    Ok(())
+}
+
+/// An object of a bucket.
+struct Object {
+    place: Place,
+    bucket: Arc<Bucket>,
+    /// Begins with the first full part.
+    upload: Option<Upload>,
 }
 
 /// A multipart upload.
 struct Upload {
-    uploads: Arc<dyn MultipartStore>,
-    /// For messages.
-    url: String,
-    path: Path,
-    upload_id: String,
+    id: String,
     /// Entity tags of the parts that arrived, in order.
-    parts: Vec<String>,
+    parts: Vec<PartId>,
     /// The parts after those, in order.
     in_flight: VecDeque<JoinHandle<object_store::Result<PartId>>>,
 }
 
-impl Upload {
-    async fn create(writing: &Writing, target: &str, place: &Place, uploads: Arc<dyn MultipartStore>) -> Result<Self> {
-        let created = uploads.create_multipart(&place.path).await;
-        let upload_id = created.map_err(|error| files::store_error(error, target))?;
-        let staging = Staging::Upload { upload_id: upload_id.clone(), parts: Vec::new() };
-        let staged = StagedFile { target: target.to_owned(), staging };
-        if let Err(error) = writing.engine.catalog.stage(&writing.id, &staged).await {
-            // No record names it, so nobody else can.
-            if let Err(abort) = uploads.abort_multipart(&place.path, &upload_id).await {
-                tracing::warn!(url = target, error = %abort, "an upload without bytes is left");
+impl Object {
+    async fn put_part(&mut self, writing: &Arc<Writing>, target: &str, chunk: Bytes) -> Result<()> {
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            none => {
+                let (owned, target) = (Arc::clone(writing), target.to_owned());
+                let (place, bucket) = (self.place.clone(), Arc::clone(&self.bucket));
+                let begun = writing.tasks.spawn(async move { begin_upload(&owned, target, &place, &bucket).await });
+                none.insert(Upload { id: joined(begun).await?, parts: Vec::new(), in_flight: VecDeque::new() })
             }
-            return Err(error);
+        };
+        if upload.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
+            upload.await_oldest(&self.place).await?;
         }
-        fail_point::hit(fail_point::AFTER_STAGE);
-        let (url, path) = (target.to_owned(), place.path.clone());
-        Ok(Self { uploads, url, path, upload_id, parts: Vec::new(), in_flight: VecDeque::new() })
-    }
-
-    async fn put(&mut self, writing: &Writing, chunk: Bytes) -> Result<()> {
-        if self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
-            self.await_oldest().await?;
-        }
-        let number = self.parts.len() + self.in_flight.len();
-        let (uploads, path, upload_id) = (Arc::clone(&self.uploads), self.path.clone(), self.upload_id.clone());
-        self.in_flight.push_back(writing.tasks.spawn(async move {
-            let part = uploads.put_part(&path, &upload_id, number, PutPayload::from_bytes(chunk)).await;
+        let number = upload.parts.len() + upload.in_flight.len();
+        let (bucket, path, id) = (Arc::clone(&self.bucket), self.place.path.clone(), upload.id.clone());
+        upload.in_flight.push_back(writing.tasks.spawn(async move {
+            let part = bucket.uploads.put_part(&path, &id, number, PutPayload::from_bytes(chunk)).await;
             fail_point::hit(fail_point::MID_FILE);
             part
         }));
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Staging> {
-        while !self.in_flight.is_empty() {
-            self.await_oldest().await?;
+    /// Puts what is left and makes the object, at its hidden place.
+    async fn finish(mut self, writing: &Arc<Writing>, target: &str, rest: Bytes) -> Result<()> {
+        if self.upload.is_some() && !rest.is_empty() {
+            self.put_part(writing, target, rest.clone()).await?;
         }
-        Ok(Staging::Upload { upload_id: self.upload_id, parts: self.parts })
+        let Self { place, bucket, upload } = self;
+        let url = place.url();
+        let made = match upload {
+            None => writing.tasks.spawn(async move {
+                let made = place.store.put(&place.path, PutPayload::from_bytes(rest)).await;
+                fail_point::hit(fail_point::MID_FILE);
+                made
+            }),
+            Some(mut upload) => {
+                while !upload.in_flight.is_empty() {
+                    upload.await_oldest(&place).await?;
+                }
+                let Upload { id, parts, .. } = upload;
+                writing.tasks.spawn(async move { bucket.patient.complete_multipart(&place.path, &id, parts).await })
+            }
+        };
+        let made = made.await.map_err(|error| Error::internal("an upload did not end").with_source(error))?;
+        made.map(|_| ()).map_err(|error| files::store_error(error, &url))
     }
+}
 
-    async fn await_oldest(&mut self) -> Result<()> {
+/// Begins an upload and notes it in the catalog; returns its id.
+async fn begin_upload(writing: &Writing, target: String, place: &Place, bucket: &Bucket) -> Result<String> {
+    let url = place.url();
+    let id = bucket.uploads.create_multipart(&place.path).await;
+    let id = id.map_err(|error| files::store_error(error, &url))?;
+    let staged = StagedFile { target, staging: Staging::Upload { url, upload_id: id.clone() } };
+    if let Err(error) = writing.engine.catalog.stage(&writing.id, &staged).await {
+        // No record names it, so nobody else can.
+        if let Err(abort) = bucket.uploads.abort_multipart(&place.path, &id).await {
+            tracing::warn!(url = place.url(), error = %abort, "an upload without bytes is left");
+        }
+        return Err(error);
+    }
+    fail_point::hit(fail_point::AFTER_BEGIN_UPLOAD);
+    Ok(id)
+}
+
+impl Upload {
+    async fn await_oldest(&mut self, place: &Place) -> Result<()> {
         if let Some(part) = self.in_flight.pop_front() {
             let part = part.await.map_err(|error| Error::internal("an upload did not end").with_source(error))?;
-            self.parts.push(part.map_err(|error| files::store_error(error, &self.url))?.content_id);
+            self.parts.push(part.map_err(|error| files::store_error(error, &place.url()))?);
         }
         Ok(())
     }

@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn files_survive_the_way_between_the_stages() {
-        let upload = Staging::Upload { upload_id: "u/1".into(), parts: vec!["\"a\"".into(), "b".into()] };
+        let object = Staging::Moved { url: "s3://b/t/_tereza/w/f".into() };
         let moved = Staging::Moved { url: "file:///t/_tereza/w/f".into() };
         let files =
-            [(upload, Some(vec!["é".into(), "a=b".into()])), (moved, None)].map(|(staging, partition)| WrittenFile {
+            [(object, Some(vec!["é".into(), "a=b".into()])), (moved, None)].map(|(staging, partition)| WrittenFile {
                 file: StagedFile { target: "s3://b/t/f".into(), staging },
                 rows: 7,
                 bytes: u64::MAX,

@@ -143,6 +143,8 @@ pub struct S3Connection {
     pub connect_timeout_ms: u64,
     /// For one try of one request, with its body.
     pub request_timeout_ms: u64,
+    /// For one try of a request that the server answers when it has copied or joined a file.
+    pub copy_timeout_ms: u64,
 }
 
 /// How statements run.
@@ -268,6 +270,7 @@ impl Default for S3Connection {
             retry_timeout_ms: 10_000,
             connect_timeout_ms: 4_000,
             request_timeout_ms: 15_000,
+            copy_timeout_ms: 5 * 60 * 1_000,
         }
     }
 }

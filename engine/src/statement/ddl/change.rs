@@ -5,7 +5,7 @@ use tereza_catalog::store::{Commit, Write};
 use tereza_runtime::{Error, ErrorKind, Result, ids};
 
 use crate::session::Session;
-use crate::write::roll_forward;
+use crate::write::finish_pending;
 
 /// Makes one change of a table in one transaction, if it still has `version`: `fill` says what. Files that it removes
 /// are gone for readers from then on.
@@ -57,7 +57,7 @@ pub(in crate::statement) async fn change(
         }
     }
     // The change has happened. What is left may be repeated by anyone, so a failure of it is not the statement's.
-    if let Err(error) = finish(session, &commit).await {
+    if let Err(error) = settle(session, std::slice::from_ref(&commit)).await {
         tracing::warn!(commit = commit.id, %error, "a commit is not rolled forward yet");
     }
     Ok(())
@@ -65,13 +65,5 @@ pub(in crate::statement) async fn change(
 
 /// Finishes the commits of a table that are not rolled forward yet, so that its folder holds what the table holds.
 pub(in crate::statement) async fn settle(session: &Session, pending: &[Commit]) -> Result<()> {
-    for commit in pending {
-        finish(session, commit).await?;
-    }
-    Ok(())
-}
-
-async fn finish(session: &Session, commit: &Commit) -> Result<()> {
-    roll_forward(&session.engine, commit).await?;
-    session.engine.catalog.finish_commit(&commit.id).await
+    finish_pending(&session.engine, pending).await
 }

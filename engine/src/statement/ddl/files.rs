@@ -124,7 +124,7 @@ pub(super) async fn partition_folders(place: &Place, keys: &[Column]) -> Result<
         }
     }
     // A file system keeps empty folders, an object store has none: the same table is found the same in both.
-    if place.uploads.is_none() {
+    if place.bucket.is_none() {
         folders = stream::iter(folders)
             .map(|folder| async move {
                 let path = child(&place.path, &folder.name);
@@ -204,7 +204,7 @@ mod tests {
         for file in files {
             store.put(&Path::parse(file).expect("a path"), "x".into()).await.expect("put");
         }
-        Place { root: "memory:///".into(), store, uploads: None, path: Path::from("t") }
+        Place { root: "memory:///".into(), store, bucket: None, path: Path::from("t") }
     }
 
     fn keys(names: &[&str]) -> Vec<Column> {
