@@ -1,10 +1,10 @@
 //! Files by path: `SELECT … FROM 's3://bucket/path/*.parquet'`.
 //!
 //! DataFusion's listing table reads them; what is added here is the format by the first file's extension (ORC too), `s3a://`
-//! for `s3://`, and errors that name the path.
+//! for `s3://`, patterns in the names of folders, and errors that name the path.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -14,14 +14,20 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use futures::StreamExt;
+use object_store::{ObjectMeta, ObjectStore};
 use tereza_catalog::model::Storage;
 use tereza_runtime::{Error, Result};
 
 use super::OwnSession;
 use crate::engine::Engine;
-use crate::error::from_datafusion;
+use crate::error::{from_datafusion, from_object_store};
 use crate::formats::Format;
 use crate::stores::refuse_credentials;
+
+/// What makes a path a pattern.
+const PATTERN_CHARS: [char; 3] = ['*', '?', '['];
+/// Files that a pattern in folders may match: each is asked for by its name.
+const FILES_MAX: usize = 10_000;
 
 /// The table of files that `name` names, or `None` if it is not a path.
 ///
@@ -38,17 +44,15 @@ pub(crate) async fn file_table(
     refuse_credentials(name)?;
     let named = |error: DataFusionError| from_datafusion(error).context(format!("'{name}'"));
     let state = session.state()?;
-    let url = parse(as_s3(name).as_ref()).map_err(named)?;
     // Fails early, and with the names of endpoint and bucket, if the store is not to be reached.
-    let store = engine.runtime.object_store(&url).map_err(named)?;
-    let mut files = url.list_all_files(&state, store.as_ref(), "").await.map_err(named)?;
-    let first = loop {
-        let file = files.next().await.ok_or_else(|| no_file(name))?.map_err(named)?;
-        if file.size > 0 && !is_hidden(file.location.filename()) {
-            break file;
-        }
+    let urls = match Pattern::of_folders(as_s3(name).as_ref()) {
+        Some(pattern) => pattern.files(engine).await.map_err(|error| error.context(format!("'{name}'")))?,
+        None => vec![parse(as_s3(name).as_ref()).map_err(named)?],
     };
-    drop(files);
+    let first = match first_file(engine, &state, &urls).await.map_err(named)? {
+        Some(file) => file,
+        None => return Err(no_file(name)),
+    };
     let (extension, compression) =
         ListingTableConfig::infer_file_extension_and_compression_type(first.location.as_ref()).map_err(named)?;
     let reader =
@@ -58,7 +62,7 @@ pub(crate) async fn file_table(
         None => extension,
     };
     let options = ListingOptions::new(reader).with_file_extension(suffix);
-    let config = ListingTableConfig::new(url).with_listing_options(options);
+    let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
     let config = config.infer_partitions_from_path(&state).await.map_err(named)?;
     let config = config.infer_schema(&state).await.map_err(named)?;
     let table = ListingTable::try_new(config)
@@ -67,9 +71,74 @@ pub(crate) async fn file_table(
     Ok(Some(Arc::new(table)))
 }
 
+/// The first file with bytes in it that is not hidden.
+async fn first_file(
+    engine: &Engine,
+    state: &SessionState,
+    urls: &[ListingTableUrl],
+) -> Result<Option<ObjectMeta>, DataFusionError> {
+    for url in urls {
+        let store = engine.runtime.object_store(url)?;
+        let mut files = url.list_all_files(state, store.as_ref(), "").await?;
+        while let Some(file) = files.next().await.transpose()? {
+            if file.size > 0 && !is_hidden(file.location.filename()) {
+                return Ok(Some(file));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A path with `*`, `?`, `[…]` in the name of a folder, or with `**`, which DataFusion does not look for.
+struct Pattern {
+    /// The folder before the first pattern.
+    root: String,
+    /// What matches the path of a file below it.
+    matcher: glob::Pattern,
+}
+
+impl Pattern {
+    /// The pattern that `name` is; `None` if only its last part has one.
+    fn of_folders(name: &str) -> Option<Self> {
+        let first = name.find(PATTERN_CHARS)?;
+        let (root, rest) = name.split_at(name[..first].rfind('/').map_or(0, |slash| slash + 1));
+        let all = if rest.ends_with('/') { "*" } else { "" };
+        let rest = format!("{rest}{all}");
+        if !rest.contains('/') && !rest.contains("**") {
+            return None;
+        }
+        let root = if root.is_empty() { "./" } else { root };
+        Some(Self { root: root.to_owned(), matcher: glob::Pattern::new(&rest).ok()? })
+    }
+
+    /// The files that match, by name.
+    async fn files(&self, engine: &Engine) -> Result<Vec<ListingTableUrl>> {
+        let place = engine.stores.place(&self.root)?;
+        let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+        // A path of this machine is taken as it is, a URL of a file would be decoded.
+        let root = place.local_path().map_or(place.root.as_str(), |_| "/");
+        let mut found = BTreeSet::new();
+        let mut files = place.store.list(Some(&place.path));
+        while let Some(file) = files.next().await.transpose().map_err(|error| from_object_store(&error))? {
+            let Some(parts) = file.location.prefix_match(&place.path) else { continue };
+            let parts: Vec<_> = parts.collect();
+            let path: String = parts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("/");
+            if parts.iter().any(|part| is_hidden(Some(part.as_ref()))) || !self.matcher.matches_with(&path, options) {
+                continue;
+            }
+            found.insert(format!("{root}{}", file.location));
+            if found.len() > FILES_MAX {
+                return Err(Error::resource_exhausted(format!("more than {FILES_MAX} files match"))
+                    .with_hint("make a table with partitions of them"));
+            }
+        }
+        found.iter().map(ListingTableUrl::parse).collect::<Result<_, _>>().map_err(from_datafusion)
+    }
+}
+
 /// DataFusion looks for `*`, `?` and `[` in paths of this machine only; here they mean the same in every store.
 fn parse(name: &str) -> Result<ListingTableUrl, DataFusionError> {
-    let glob = name.find(['*', '?', '[']).filter(|_| name.contains("://"));
+    let glob = name.find(PATTERN_CHARS).filter(|_| name.contains("://"));
     let Some((folder, pattern)) = glob.and_then(|glob| name[..glob].rfind('/')).map(|slash| name.split_at(slash + 1))
     else {
         return ListingTableUrl::parse(name);
