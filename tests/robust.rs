@@ -140,6 +140,47 @@ fn a_query_over_the_memory_bound_is_refused_with_what_to_set() {
     assert!(server.process().child().try_wait().expect("status").is_none(), "the server is alive");
 }
 
+#[test]
+fn tables_in_memory_count_towards_the_memory_bound() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let server = Server::start(&folder.path().join("data"), &["--set", "engine.memory_limit_bytes=40MB"]);
+    tokio::runtime::Runtime::new().expect("runtime").block_on(async {
+        let mut session = flight::Session::open(&server.flight_sql).await;
+        let greedy = "create temporary table big as select * from tpch.sf1.orders";
+        let error = session.run(greedy).await.expect_err("it cannot fit").to_string();
+        assert!(error.contains("memory_limit_bytes"), "{error}");
+        // What did not fit holds nothing, and what is held counts: each INSERT is all there or not at all.
+        session.run("create temporary table keys (k bigint)").await.expect("a small table");
+        let mut kept = 0;
+        let error = loop {
+            match session
+                .run("insert into keys select o_orderkey from tpch.sf1.orders where o_orderkey < 1000000")
+                .await
+            {
+                Ok(_) => kept += 1,
+                Err(error) => break error.to_string(),
+            }
+            assert!(kept < 100, "nothing stops it");
+        };
+        assert!(error.contains("memory_limit_bytes"), "{error}");
+        assert!(kept > 2, "{kept} inserts fit");
+        let count = "select count(*), sum(case when k = 1 then 1 else 0 end) from keys";
+        let (_, rows) = session.run(count).await.expect("the rows are there");
+        let value = |column| arrow::util::display::array_value_to_string(rows[0].column(column), 0).expect("value");
+        assert_eq!((value(0), value(1)), ((249_999 * kept).to_string(), kept.to_string()));
+        session.run("delete from keys").await.expect("rows go");
+        session
+            .run("insert into keys select o_orderkey from tpch.sf1.orders where o_orderkey < 1000000")
+            .await
+            .expect("room");
+        session.run("drop table keys").await.expect("a table goes");
+        session
+            .run("create temporary table again as select o_orderkey from tpch.sf1.orders")
+            .await
+            .expect("room again");
+    });
+}
+
 /// A file system of a few megabytes, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 

@@ -1,6 +1,7 @@
 //! The catalog `memory`: a session's own tables, of any Arrow type, which end with it.
 //!
-//! DataFusion's memory providers do the work; they are wrapped only so that a file's path is a table's name here too.
+//! DataFusion's memory providers do the work; they are wrapped so that a file's path is a table's name here too, and so that
+//! the rows of tables count towards the memory budget.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 
 use super::files::file_table;
+use super::session_table::counted;
 use super::{MEMORY_SCHEMA, OwnSession};
 use crate::engine::Engine;
 use crate::error::to_datafusion;
@@ -85,7 +87,7 @@ impl SchemaProvider for MemorySchema {
         name: String,
         table: Arc<dyn TableProvider>,
     ) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        self.inner.register_table(name, table)
+        self.inner.register_table(name, counted(table, &self.engine.runtime.memory_pool)?)
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {

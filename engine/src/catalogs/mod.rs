@@ -6,6 +6,7 @@
 
 mod files;
 mod memory;
+mod session_table;
 mod user;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use parking_lot::RwLock;
 use tereza_runtime::{Error, Result};
 
 use self::memory::MemoryCatalog;
+pub(crate) use self::session_table::SessionTable;
 use self::user::UserCatalog;
 use crate::engine::Engine;
 use crate::session::{DEFAULT_SCHEMA, USER_CATALOG};

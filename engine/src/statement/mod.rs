@@ -23,14 +23,15 @@ mod show;
 mod split;
 mod view;
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::TableReference;
+use datafusion::common::{Result as DataFusionResult, TableReference, exec_err, plan_err};
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement, WriteOp};
+use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, Statement as PlanStatement, WriteOp};
 use datafusion::sql::parser::{CopyToSource, Statement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -40,6 +41,7 @@ pub(crate) use session::set_option;
 pub(crate) use split::{split, words};
 pub(crate) use view::plan_view;
 
+use crate::catalogs::SessionTable;
 use crate::error::from_datafusion;
 use crate::query::StatementKind;
 use crate::session::Session;
@@ -191,7 +193,7 @@ impl Planner<'_> {
                     DdlStatement::CreateMemoryTable(create)
                         if !matches!(*create.input, LogicalPlan::EmptyRelation(_)) =>
                     {
-                        self.create_in_memory(create.name.clone(), LogicalPlan::Ddl(ddl))
+                        self.create_in_memory(create.clone())
                     }
                     _ => self.datafusion_command(LogicalPlan::Ddl(ddl)),
                 }
@@ -214,13 +216,9 @@ impl Planner<'_> {
     }
 
     /// CREATE TABLE AS in the session's own catalog: an update like any other, of as many rows as the table has then.
-    fn create_in_memory(&self, name: TableReference, plan: LogicalPlan) -> Planned {
+    fn create_in_memory(&self, create: CreateMemoryTable) -> Planned {
         let session = Arc::clone(self.session);
-        Planned::update(async move {
-            session.context.execute_logical_plan(plan).await.map_err(errors::of_command)?;
-            let table = session.context.table(name).await.map_err(from_datafusion)?;
-            table.count().await.map(|rows| rows as u64).map_err(from_datafusion)
-        })
+        Planned::update(async move { create_in_memory(&session, create).await.map_err(errors::of_command) })
     }
 
     /// DataFusion's DDL reaches only what the session keeps.
@@ -269,6 +267,32 @@ impl Planner<'_> {
             table: resolved.table.to_string(),
         }
     }
+}
+
+async fn create_in_memory(session: &Session, create: CreateMemoryTable) -> DataFusionResult<u64> {
+    let CreateMemoryTable { name, input, if_not_exists, or_replace, constraints, column_defaults, .. } = create;
+    let context = &session.context;
+    let exists = context.table_exist(name.clone())?;
+    match (exists, if_not_exists, or_replace) {
+        (true, true, false) => return Ok(0),
+        (true, true, true) => return plan_err!("'IF NOT EXISTS' cannot coexist with 'REPLACE'"),
+        (true, false, false) => return exec_err!("Table '{name}' already exists"),
+        _ => {}
+    }
+    let mut names = HashSet::new();
+    if let Some(twice) = input.schema().fields().iter().find(|field| !names.insert(field.name())) {
+        return plan_err!("two columns of the query are named '{}'", twice.name());
+    }
+    let state = context.state();
+    // Optimizing may change whether a column has NULLs.
+    let input = state.optimize(&input)?;
+    let plan = state.create_physical_plan(&input).await?;
+    let (table, rows) = SessionTable::collect(Arc::clone(input.schema().inner()), plan, state.task_ctx()).await?;
+    if or_replace {
+        context.deregister_table(name.clone())?;
+    }
+    context.register_table(name, Arc::new(table.with(constraints, column_defaults)))?;
+    Ok(rows)
 }
 
 fn rewrite_all(statement: &mut Statement, floats_are_decimals: bool) -> Result<()> {
