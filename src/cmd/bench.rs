@@ -298,14 +298,14 @@ impl Bench {
             engines.running.iter().map(|peer| QueryResult::unanswered(&peer.name)).collect();
         let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); results.len()];
         for run in 0..=self.args.runs as usize {
-            for turn in 0..results.len() {
-                // Another engine begins each round, so that none is always the one after the same other.
-                let at = (run + turn) % results.len();
+            for at in order(results.len(), run) {
                 let result = &mut results[at];
                 if result.detail.is_some() {
                     continue;
                 }
-                match engines.running[at].query(&query.text, limit).await {
+                let asked = engines.running[at].query(&query.text, limit).await;
+                engines.running[at].settle().await;
+                match asked {
                     Ok(timed) => {
                         let ms = timed.seconds * 1000.0;
                         if run == 0 {
@@ -392,6 +392,15 @@ impl PeerName {
     }
 }
 
+/// The order in which `engines` take their turns in a round: in as many rounds as there are engines, an even number of
+/// them, each comes after each other one once (E. J. Williams, 1949).
+fn order(engines: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..engines).map(move |turn| {
+        let zigzag = if turn % 2 == 1 { turn.div_ceil(2) } else { engines - turn / 2 };
+        (zigzag + round) % engines
+    })
+}
+
 /// `{table: files}` of a folder with a folder for each table.
 fn tables(folder: &Path) -> Result<Value> {
     let unreadable =
@@ -420,4 +429,25 @@ fn field(path: &str, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_engine_always_follows_the_same_other() {
+        let mut after = BTreeSet::new();
+        for round in 0..6 {
+            let turns: Vec<usize> = order(6, round).collect();
+            assert_eq!(turns.iter().collect::<BTreeSet<_>>().len(), 6, "{turns:?}");
+            for pair in turns.windows(2) {
+                assert!(after.insert((pair[0], pair[1])), "{pair:?} twice");
+            }
+        }
+        assert_eq!(order(1, 3).collect::<Vec<_>>(), [0]);
+        assert_eq!(order(3, 1).collect::<BTreeSet<_>>().len(), 3);
+    }
 }

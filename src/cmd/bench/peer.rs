@@ -21,6 +21,10 @@ const LINE_BYTES_MAX: u64 = 256 << 20;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 /// For a process to end by itself when its standard input ends.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// An engine that computes less than a tick in this time has settled.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
+/// For an engine to settle.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How to start an engine and what to open in it.
 #[derive(Debug)]
@@ -135,6 +139,25 @@ impl Peer {
         }
     }
 
+    /// Waits until it has stopped computing: some engines compile and collect garbage after an answer, and would slow down
+    /// whoever is asked next.
+    pub(super) async fn settle(&self) {
+        let Some(pid) = self.process.as_ref().and_then(|process| process.child.id()) else { return };
+        let settled = async {
+            let mut before = cpu_ticks(pid);
+            loop {
+                tokio::time::sleep(SETTLE_INTERVAL).await;
+                let now = cpu_ticks(pid);
+                if now == before {
+                    return;
+                }
+                before = now;
+            }
+        };
+        // One that is always busy is measured so.
+        let _ = timeout(SETTLE_TIMEOUT, settled).await;
+    }
+
     /// Ends it at once, and waits until it is gone and its locks with it.
     async fn kill(&mut self) {
         if let Some(mut process) = self.process.take()
@@ -171,16 +194,50 @@ impl Process {
     }
 }
 
-/// The sum of the peaks of a process and its descendants, from Linux' `/proc`; 0 where there is none.
-fn peak_rss_bytes(pid: u32) -> u64 {
-    let own = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let peak_kib = own
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
-        .unwrap_or(0);
+/// A process and its descendants, from Linux' `/proc`.
+fn family(pid: u32) -> Vec<u32> {
     let children = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().flat_map(|thread| {
         let text = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
     });
-    peak_kib * 1024 + children.map(peak_rss_bytes).sum::<u64>()
+    std::iter::once(pid).chain(children.flat_map(family)).collect()
+}
+
+/// The sum of the peaks of a process and its descendants; 0 where there is no `/proc`.
+fn peak_rss_bytes(pid: u32) -> u64 {
+    let peak_kib = |pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        line.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0)
+    };
+    family(pid).into_iter().map(peak_kib).sum::<u64>() * 1024
+}
+
+/// Time that a process and its descendants have computed, in the kernel's ticks; 0 where there is no `/proc`.
+fn cpu_ticks(pid: u32) -> u64 {
+    let ticks = |pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which may hold anything: state is the 3rd field, user and system time the 14th and 15th.
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+        fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
+    };
+    family(pid).into_iter().map(ticks).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_seen_to_compute() {
+        let own = std::process::id();
+        assert!(family(own).contains(&own));
+        assert!(peak_rss_bytes(own) > 1 << 20);
+        let before = cpu_ticks(own);
+        let mut sum = 0u64;
+        while cpu_ticks(own) == before {
+            sum = std::hint::black_box((0..1_000_000u64).fold(sum, u64::wrapping_add));
+        }
+        assert!(cpu_ticks(own) > before);
+    }
 }
