@@ -139,20 +139,18 @@ impl World {
         }
     }
 
-    /// Files of more than one part are uploads on S3, which are to be found again by their id.
+    /// Files of more than one part are uploads on S3, which only the store knows of.
     fn die_with_large_files(&self) {
-        let rows = "SELECT l_orderkey AS k, l_comment FROM tpch.\"sf0.2\".lineitem";
+        let rows = "SELECT l_orderkey AS k, l_comment FROM tpch.\"sf0.3\".lineitem";
         let all = numbers(&self.sql(&[&format!("SELECT count(*), sum(k) FROM ({rows}) AS l")]));
-        let steps = [fail_point::AFTER_BEGIN_UPLOAD, fail_point::MID_FILE, "mid-file:2", fail_point::AFTER_LAST_CLOSE];
+        let steps = [fail_point::AFTER_BEGIN_UPLOAD, fail_point::MID_FILE, "mid-file:3", fail_point::AFTER_LAST_CLOSE];
         let steps = steps.map(|step| (step, false)).into_iter();
         for (step, is_committed) in
             steps.chain([fail_point::AFTER_COMMIT, fail_point::MID_ROLL_FORWARD].map(|step| (step, true)))
         {
             let case = format!("large files, died at {step}");
             let table = format!("large_{step}").replace(['-', ':'], "_");
-            // One task: another one might begin an upload at this moment, and that is a limit the decision names.
-            let alone = "SET datafusion.execution.target_partitions = 1";
-            let died = self.run(&[alone, &format!("CREATE TABLE {table} AS {rows}")], Some(step));
+            let died = self.run(&[&format!("CREATE TABLE {table} AS {rows}")], Some(step));
             assert_eq!(died.status.signal(), Some(SIGABRT), "{case}: {died:?}");
             let corpse = self.look(&table, &[]);
             if [fail_point::AFTER_BEGIN_UPLOAD, fail_point::MID_FILE].contains(&step) {

@@ -3,6 +3,8 @@
 //! DataFusion asks [`ObjectStores`] for a store whenever a plan names a URL, so a bucket needs no registration: the first
 //! query over `s3://bucket/…` makes its client.
 
+mod uploads;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use tereza_runtime::settings;
 use tereza_runtime::{Error, Result};
 use url::Url;
 
+use self::uploads::Uploads;
 use crate::error::{from_datafusion, from_object_store, to_datafusion};
 
 /// The root of this machine's files.
@@ -72,6 +75,29 @@ pub(crate) struct Bucket {
     pub(crate) uploads: Arc<dyn MultipartStore>,
     /// The same store with a time limit for requests that it answers when it has copied or joined data itself.
     pub(crate) patient: Arc<dyn Objects>,
+    /// None for stores that do not list uploads.
+    listed: Option<Uploads>,
+}
+
+impl Bucket {
+    /// A store that makes no difference between the two and does not list uploads.
+    #[cfg(test)]
+    pub(crate) fn of<T: ObjectStore + MultipartStore>(store: &Arc<T>) -> Arc<Self> {
+        Arc::new(Self {
+            store: Arc::clone(store) as _,
+            uploads: Arc::clone(store) as _,
+            patient: Arc::clone(store) as _,
+            listed: None,
+        })
+    }
+
+    /// Ids of the uploads, neither completed nor aborted, of the object at `path`.
+    pub(crate) async fn uploads_of(&self, path: &Path) -> Result<Vec<String>> {
+        match &self.listed {
+            Some(uploads) => uploads.of(path).await,
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 /// A store of objects that are put whole or in parts.
@@ -130,10 +156,12 @@ impl ObjectStores {
             )));
         }
         let settings = self.settings.bucket(name);
-        let store = Arc::new(connect(name, settings, settings.request_timeout_ms)?);
-        let patient = Arc::new(connect(name, settings, settings.copy_timeout_ms)?);
+        let options = client_options(settings, settings.request_timeout_ms);
+        let listed = Some(Uploads::new(name, settings, &options)?);
+        let store = Arc::new(connect(name, settings, options)?);
+        let patient = Arc::new(connect(name, settings, client_options(settings, settings.copy_timeout_ms))?);
         let uploads = Arc::clone(&store) as Arc<dyn MultipartStore>;
-        let bucket = Arc::new(Bucket { store, uploads, patient });
+        let bucket = Arc::new(Bucket { store, uploads, patient, listed });
         buckets.insert(name.to_string(), Arc::clone(&bucket));
         Ok(bucket)
     }
@@ -215,11 +243,14 @@ fn store_root(url: &Url) -> String {
     }
 }
 
-fn connect(bucket: &str, settings: &settings::S3Connection, request_timeout_ms: u64) -> Result<AmazonS3> {
-    let client = ClientOptions::new()
+fn client_options(settings: &settings::S3Connection, request_timeout_ms: u64) -> ClientOptions {
+    ClientOptions::new()
         .with_allow_http(settings.allow_http)
         .with_connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
-        .with_timeout(Duration::from_millis(request_timeout_ms));
+        .with_timeout(Duration::from_millis(request_timeout_ms))
+}
+
+fn connect(bucket: &str, settings: &settings::S3Connection, client: ClientOptions) -> Result<AmazonS3> {
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: settings.retries_max as usize,

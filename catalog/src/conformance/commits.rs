@@ -5,7 +5,7 @@ use tereza_runtime::{ErrorKind, ids};
 use super::{expect_error, new_database, new_partitioned_table, new_table, parameters, partition, strings, table};
 use crate::Store;
 use crate::model::{Parameters, Table, TableKind};
-use crate::store::{Commit, PartitionFilter, StagedFile, Staging, Write};
+use crate::store::{Commit, PartitionFilter, StagedFile, Write};
 
 /// All tests of this module.
 pub async fn run(store: &dyn Store) {
@@ -58,13 +58,8 @@ pub(super) async fn begin(store: &dyn Store, database: &str, table: &str) -> Com
 }
 
 fn moved(name: &str) -> StagedFile {
-    let staging = Staging::Moved { url: format!("file:///warehouse/_tereza/{name}") };
-    StagedFile { target: format!("file:///warehouse/{name}"), staging }
-}
-
-fn upload(name: &str, upload_id: &str) -> StagedFile {
-    let staging = Staging::Upload { url: format!("s3://bucket/_tereza/{name}"), upload_id: upload_id.into() };
-    StagedFile { target: format!("s3://bucket/{name}"), staging }
+    let staged = format!("file:///warehouse/_tereza/{name}");
+    StagedFile { target: format!("file:///warehouse/{name}"), staged }
 }
 
 async fn pending_of(store: &dyn Store, database: &str, table: &str) -> Vec<Commit> {
@@ -313,17 +308,16 @@ pub async fn staged_files_are_noted(store: &dyn Store) {
     };
     store.begin_write(&write).await.expect("a new write");
     expect_error(store.begin_write(&write).await, ErrorKind::AlreadyExists);
-    store.stage(&id, &upload("big", "upload 1")).await.expect("noted");
-    store.stage(&id, &upload("big", "upload 1")).await.expect("noted again");
-    store.stage(&id, &upload("big", "upload 2")).await.expect("another upload of the same file");
+    let again = StagedFile { staged: "file:///warehouse/_tereza/second-2".into(), ..moved("second") };
+    store.stage(&id, &moved("second")).await.expect("noted");
+    store.stage(&id, &again).await.expect("another place of the same file");
     store.stage(&id, &moved("first")).await.expect("noted again");
     expect_error(store.stage("no such write", &moved("x")).await, ErrorKind::NotFound);
 
     let found = store.abandoned_writes("alive").await.expect("writes").into_iter().find(|write| write.id == id);
     let mut found = found.expect("the write is abandoned");
     found.staged.sort_by_key(|file| format!("{file:?}"));
-    let mut expected =
-        Write { staged: vec![moved("first"), upload("big", "upload 1"), upload("big", "upload 2")], ..write };
+    let mut expected = Write { staged: vec![moved("first"), moved("second"), again], ..write };
     expected.staged.sort_by_key(|file| format!("{file:?}"));
     assert_eq!(found, expected);
     store.end_write(&id).await.expect("ended");

@@ -65,25 +65,8 @@ pub struct PartitionFilter {
 pub struct StagedFile {
     /// URL at which readers will find it.
     pub target: String,
-    /// Where it is now.
-    pub staging: Staging,
-}
-
-/// How a staged file is hidden from readers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Staging {
-    /// A file at another URL, below a `_tereza/` folder; rolling forward renames it, or copies it and deletes it there.
-    Moved {
-        /// Its URL now.
-        url: String,
-    },
-    /// A multipart upload, to be aborted if the write dies, of what becomes an object at another URL. Never in a commit.
-    Upload {
-        /// The URL of the object.
-        url: String,
-        /// The store's upload id.
-        upload_id: String,
-    },
+    /// URL at which it is now, below a `_tereza/` folder.
+    pub staged: String,
 }
 
 /// A write that has begun and not committed.
@@ -244,8 +227,7 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>>;
     /// Begins a write; its id names the files.
     async fn begin_write(&self, write: &Write) -> Result<()>;
-    /// Notes a staged file before its first byte is written; noted again, it replaces the file with the same target and
-    /// place (URL or upload id). `NotFound` if the write has not begun or has ended.
+    /// Notes a staged file before its first byte is written; noted again, nothing happens. `NotFound` if the write has not begun or has ended.
     async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()>;
     /// The commit point. Returns the table's new version. The write is ended by it. Asked for again, as after an answer that
     /// got lost, it changes nothing and returns the same version. `NotFound` if its write has not begun or was ended, as

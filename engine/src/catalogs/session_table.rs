@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, Session, TableProvider};
-use datafusion::common::{Constraints, DataFusionError, Result};
+use datafusion::common::{Constraints, DataFusionError, Result, internal_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
@@ -185,8 +185,11 @@ pub(crate) fn counted(
     let mut partitions = Vec::with_capacity(memory.batches.len());
     let reservation = reservation(pool);
     for partition in &memory.batches {
-        // A table that is being registered is nobody's yet.
-        let batches = partition.try_read().map(|batches| batches.clone()).unwrap_or_default();
+        let batches = match partition.try_read() {
+            Ok(batches) => batches.clone(),
+            // A table that is being registered is nobody's yet.
+            Err(_) => return internal_err!("a table is written before it is registered"),
+        };
         reservation.try_grow(batches.iter().map(get_record_batch_memory_size).sum())?;
         partitions.push(batches);
     }

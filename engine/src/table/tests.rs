@@ -12,7 +12,7 @@ use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 use tereza_catalog::model::{Column, DEFAULT_PARTITION, Parameters, Partition, Storage};
 use tereza_catalog::store::sqlite::SqliteStore;
-use tereza_catalog::store::{Commit, StagedFile, Staging};
+use tereza_catalog::store::{Commit, StagedFile};
 use tereza_runtime::ErrorKind;
 use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::Settings;
@@ -155,10 +155,7 @@ impl Fixture {
     /// A file that is staged out of readers' sight.
     fn staged(&self, name: &str, value: i64) -> StagedFile {
         write_parquet(&self.path(&format!("t/_tereza/w/{name}")), vec![("i", ints(&[value]))]);
-        StagedFile {
-            target: self.url(&format!("t/{name}")),
-            staging: Staging::Moved { url: self.url(&format!("t/_tereza/w/{name}")) },
-        }
+        StagedFile { target: self.url(&format!("t/{name}")), staged: self.url(&format!("t/_tereza/w/{name}")) }
     }
 
     async fn commit(&self, commit: &Commit) {

@@ -296,14 +296,14 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use tereza_catalog::model::Column;
-    use tereza_catalog::store::{StagedFile, Staging};
+    use tereza_catalog::store::StagedFile;
 
     use super::*;
 
     fn file(partition: Option<&[&str]>, rows: u64) -> WrittenFile {
-        let staging = Staging::Moved { url: "file:///t/_tereza/w/f".into() };
+        let staged = "file:///t/_tereza/w/f".into();
         let partition = partition.map(|values| values.iter().map(|value| (*value).to_owned()).collect());
-        WrittenFile { file: StagedFile { target: "file:///t/f".into(), staging }, rows, bytes: 10 * rows, partition }
+        WrittenFile { file: StagedFile { target: "file:///t/f".into(), staged }, rows, bytes: 10 * rows, partition }
     }
 
     #[test]

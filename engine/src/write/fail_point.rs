@@ -13,7 +13,7 @@ pub const VARIABLE: &str = "TEREZA_FAIL_POINT";
 pub const AFTER_BEGIN: &str = "after-begin-write";
 /// A file is in the catalog and its first byte is not written.
 pub const AFTER_STAGE: &str = "after-stage";
-/// The upload of a large object is in the catalog and has no parts.
+/// The upload of a large object has begun and has no parts; nobody but the store knows of it.
 pub const AFTER_BEGIN_UPLOAD: &str = "after-begin-upload";
 /// Bytes of a file are written and it is not finished.
 pub const MID_FILE: &str = "mid-file";

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tereza_catalog::store::{StagedFile, Staging, Write};
-use tereza_runtime::{Error, Result};
+use tereza_catalog::store::{StagedFile, Write};
+use tereza_runtime::Result;
 
 use super::{files, roll_forward};
 use crate::engine::Engine;
@@ -73,30 +73,22 @@ async fn remove(engine: &Engine, write: &Write) -> Result<()> {
 }
 
 async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
-    match file.staging {
-        Staging::Moved { url } => {
-            let place = engine.stores.place(&url)?;
-            if place.bucket.is_some() {
-                return roll_forward::delete(&place).await;
-            }
-            let path = files::local_path(&place)?;
-            files::blocking(move || {
-                files::remove_all(std::slice::from_ref(&path)).map_err(|error| files::io_error(error, &path))?;
-                files::remove_staging_folders([path]);
-                Ok(())
-            })
-            .await
-        }
-        Staging::Upload { url, upload_id } => {
-            let place = engine.stores.place(&url)?;
-            let Some(bucket) = &place.bucket else {
-                return Err(Error::internal(format!("{url} is an upload in a store that has none")));
-            };
-            // The object that it may have become is noted as well, and deleted for that.
-            match bucket.uploads.abort_multipart(&place.path, &upload_id).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(files::store_error(error, &url)),
-            }
+    let place = engine.stores.place(&file.staged)?;
+    let Some(bucket) = &place.bucket else {
+        let path = files::local_path(&place)?;
+        return files::blocking(move || {
+            files::remove_all(std::slice::from_ref(&path)).map_err(|error| files::io_error(error, &path))?;
+            files::remove_staging_folders([path]);
+            Ok(())
+        })
+        .await;
+    };
+    // One that was under way when its process died may be known to the store alone.
+    for upload_id in bucket.uploads_of(&place.path).await? {
+        match bucket.uploads.abort_multipart(&place.path, &upload_id).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(files::store_error(error, &file.staged)),
         }
     }
+    roll_forward::delete(&place).await
 }

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
-use tereza_catalog::store::{Commit, Staging};
+use tereza_catalog::store::Commit;
 use tereza_runtime::{Error, Result};
 
 use super::{fail_point, files};
@@ -61,10 +61,7 @@ async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
     let mut moved_targets = Vec::new();
     let mut copies = Vec::new();
     for file in &commit.add_files {
-        let Staging::Moved { url } = &file.staging else {
-            return Err(Error::internal(format!("commit {} has the unfinished file {}", commit.id, file.target)));
-        };
-        let (from, to) = (engine.stores.place(url)?, engine.stores.place(&file.target)?);
+        let (from, to) = (engine.stores.place(&file.staged)?, engine.stores.place(&file.target)?);
         if to.bucket.is_some() {
             copies.push((from, to));
         } else {
@@ -170,11 +167,7 @@ mod tests {
         ["t/_tereza/w/part-0", "t/part-0"].map(|path| Place {
             root: "memory:///".into(),
             store: Arc::clone(store) as Arc<dyn ObjectStore>,
-            bucket: Some(Arc::new(Bucket {
-                store: Arc::clone(store) as _,
-                uploads: Arc::clone(store) as _,
-                patient: Arc::clone(store) as _,
-            })),
+            bucket: Some(Bucket::of(store)),
             path: Path::from(path),
         })
     }

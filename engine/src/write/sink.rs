@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use object_store::multipart::PartId;
 use object_store::{ObjectStoreExt, PutPayload};
-use tereza_catalog::store::{StagedFile, Staging};
+use tereza_catalog::store::StagedFile;
 use tereza_runtime::{Error, Result};
 use tokio::task::JoinHandle;
 
@@ -51,7 +51,7 @@ impl Sink {
             Some(_) => PathBuf::new(),
             None => files::local_path(&place)?,
         };
-        let staged = StagedFile { target, staging: Staging::Moved { url } };
+        let staged = StagedFile { target, staged: url };
         let (owned, owned_staged) = (Arc::clone(writing), staged.clone());
         let created = writing.tasks.spawn(async move {
             owned.engine.catalog.stage(&owned.id, &owned_staged).await?;
@@ -74,7 +74,7 @@ impl Sink {
         while self.buffer.len() >= chunk_bytes {
             let chunk = self.buffer.split_to(chunk_bytes).freeze();
             match &mut self.medium {
-                Medium::Object(object) => object.put_part(&self.writing, &self.staged.target, chunk).await?,
+                Medium::Object(object) => object.put_part(&self.writing, chunk).await?,
                 Medium::File { path, file } => append(&self.writing, path, file, chunk).await?,
             }
         }
@@ -94,7 +94,7 @@ impl Sink {
     pub(super) async fn finish(mut self) -> Result<StagedFile> {
         let rest = self.buffer.split().freeze();
         match self.medium {
-            Medium::Object(object) => object.finish(&self.writing, &self.staged.target, rest).await?,
+            Medium::Object(object) => object.finish(&self.writing, rest).await?,
             Medium::File { path, file } => {
                 if !rest.is_empty() {
                     append(&self.writing, &path, &file, rest).await?;
@@ -147,13 +147,16 @@ struct Upload {
 }
 
 impl Object {
-    async fn put_part(&mut self, writing: &Arc<Writing>, target: &str, chunk: Bytes) -> Result<()> {
+    async fn put_part(&mut self, writing: &Writing, chunk: Bytes) -> Result<()> {
         let upload = match &mut self.upload {
             Some(upload) => upload,
             none => {
-                let (owned, target) = (Arc::clone(writing), target.to_owned());
                 let (place, bucket) = (self.place.clone(), Arc::clone(&self.bucket));
-                let begun = writing.tasks.spawn(async move { begin_upload(&owned, target, &place, &bucket).await });
+                let begun = writing.tasks.spawn(async move {
+                    let begun = bucket.uploads.create_multipart(&place.path).await;
+                    fail_point::hit(fail_point::AFTER_BEGIN_UPLOAD);
+                    begun.map_err(|error| files::store_error(error, &place.url()))
+                });
                 none.insert(Upload { id: joined(begun).await?, parts: Vec::new(), in_flight: VecDeque::new() })
             }
         };
@@ -171,9 +174,9 @@ impl Object {
     }
 
     /// Puts what is left and makes the object, at its hidden place.
-    async fn finish(mut self, writing: &Arc<Writing>, target: &str, rest: Bytes) -> Result<()> {
+    async fn finish(mut self, writing: &Writing, rest: Bytes) -> Result<()> {
         if self.upload.is_some() && !rest.is_empty() {
-            self.put_part(writing, target, rest.clone()).await?;
+            self.put_part(writing, rest.clone()).await?;
         }
         let Self { place, bucket, upload } = self;
         let url = place.url();
@@ -194,23 +197,6 @@ impl Object {
         let made = made.await.map_err(|error| Error::internal("an upload did not end").with_source(error))?;
         made.map(|_| ()).map_err(|error| files::store_error(error, &url))
     }
-}
-
-/// Begins an upload and notes it in the catalog; returns its id.
-async fn begin_upload(writing: &Writing, target: String, place: &Place, bucket: &Bucket) -> Result<String> {
-    let url = place.url();
-    let id = bucket.uploads.create_multipart(&place.path).await;
-    let id = id.map_err(|error| files::store_error(error, &url))?;
-    let staged = StagedFile { target, staging: Staging::Upload { url, upload_id: id.clone() } };
-    if let Err(error) = writing.engine.catalog.stage(&writing.id, &staged).await {
-        // No record names it, so nobody else can.
-        if let Err(abort) = bucket.uploads.abort_multipart(&place.path, &id).await {
-            tracing::warn!(url = place.url(), error = %abort, "an upload without bytes is left");
-        }
-        return Err(error);
-    }
-    fail_point::hit(fail_point::AFTER_BEGIN_UPLOAD);
-    Ok(id)
 }
 
 impl Upload {

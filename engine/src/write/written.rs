@@ -21,8 +21,7 @@ pub(super) struct WrittenFile {
 pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("target", DataType::Utf8, false),
-        // JSON of `Staging`.
-        Field::new("staging", DataType::Utf8, false),
+        Field::new("staged", DataType::Utf8, false),
         Field::new("rows", DataType::UInt64, false),
         Field::new("bytes", DataType::UInt64, false),
         // JSON of the values, NULL for an unpartitioned table.
@@ -34,13 +33,11 @@ pub(super) fn schema() -> SchemaRef {
 pub(super) fn to_batch(files: &[WrittenFile]) -> Result<RecordBatch> {
     let json_error =
         |error: serde_json::Error| Error::internal("a written file cannot be described in JSON").with_source(error);
-    let staging = files.iter().map(|file| serde_json::to_string(&file.file.staging));
-    let staging: Vec<String> = staging.collect::<Result<_, _>>().map_err(json_error)?;
     let partition = files.iter().map(|file| file.partition.as_ref().map(serde_json::to_string).transpose());
     let partition: Vec<Option<String>> = partition.collect::<Result<_, _>>().map_err(json_error)?;
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(files.iter().map(|file| &file.file.target))),
-        Arc::new(StringArray::from(staging)),
+        Arc::new(StringArray::from_iter_values(files.iter().map(|file| &file.file.staged))),
         Arc::new(UInt64Array::from_iter_values(files.iter().map(|file| file.rows))),
         Arc::new(UInt64Array::from_iter_values(files.iter().map(|file| file.bytes))),
         Arc::new(StringArray::from(partition)),
@@ -55,14 +52,13 @@ pub(super) fn from_batch(batch: &RecordBatch) -> Result<Vec<WrittenFile>> {
     if batch.schema().fields() != schema().fields() {
         return Err(bad());
     }
-    let [target, staging, partition] = [0, 1, 4].map(|at| batch.column(at).as_string::<i32>());
+    let [target, staged, partition] = [0, 1, 4].map(|at| batch.column(at).as_string::<i32>());
     let [rows, bytes] = [2, 3].map(|at| batch.column(at).as_primitive::<UInt64Type>());
     let mut files = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
-        let staging = serde_json::from_str(staging.value(row)).map_err(|error| bad().with_source(error))?;
         let values = partition.is_valid(row).then(|| serde_json::from_str(partition.value(row))).transpose();
         files.push(WrittenFile {
-            file: StagedFile { target: target.value(row).to_owned(), staging },
+            file: StagedFile { target: target.value(row).to_owned(), staged: staged.value(row).to_owned() },
             rows: rows.value(row),
             bytes: bytes.value(row),
             partition: values.map_err(|error| bad().with_source(error))?,
@@ -73,21 +69,16 @@ pub(super) fn from_batch(batch: &RecordBatch) -> Result<Vec<WrittenFile>> {
 
 #[cfg(test)]
 mod tests {
-    use tereza_catalog::store::Staging;
-
     use super::*;
 
     #[test]
     fn files_survive_the_way_between_the_stages() {
-        let object = Staging::Moved { url: "s3://b/t/_tereza/w/f".into() };
-        let moved = Staging::Moved { url: "file:///t/_tereza/w/f".into() };
-        let files =
-            [(object, Some(vec!["é".into(), "a=b".into()])), (moved, None)].map(|(staging, partition)| WrittenFile {
-                file: StagedFile { target: "s3://b/t/f".into(), staging },
-                rows: 7,
-                bytes: u64::MAX,
-                partition,
-            });
+        let files = [Some(vec!["é".into(), "a=b".into()]), None].map(|partition| WrittenFile {
+            file: StagedFile { target: "s3://b/t/f".into(), staged: "s3://b/t/_tereza/w/f".into() },
+            rows: 7,
+            bytes: u64::MAX,
+            partition,
+        });
         assert_eq!(from_batch(&to_batch(&files).unwrap()).unwrap(), files);
     }
 }

@@ -6,7 +6,7 @@ use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::Error;
 
 use super::{Connection, Result, rows};
-use crate::store::{StagedFile, Staging, Write, names};
+use crate::store::{StagedFile, Write, names};
 
 /// The owner of writes whose table was dropped after they committed: nobody, so anybody may clean up after them.
 const NOBODY: &str = "";
@@ -24,19 +24,18 @@ pub(crate) async fn begin(conn: &mut Connection, write: &Write) -> Result<()> {
     insert(conn, write).await
 }
 
-/// Notes a staged file, or what has become of it since it was noted.
+/// Notes a staged file; nothing happens if it was noted before.
 pub(crate) async fn stage(conn: &mut Connection, write_id: &str, file: &StagedFile) -> Result<()> {
     if !exists(conn, write_id).await? {
         return Err(Error::not_found(format!("write '{write_id}' has not begun or has ended")).into());
     }
-    let updated = query("UPDATE TZ_STAGED SET STAGING = ? WHERE WRITE_ID = ? AND PLACE = ? AND TARGET = ?")
-        .bind(to_json(&file.staging)?)
+    let noted: Option<i64> = query_scalar("SELECT 1 FROM TZ_STAGED WHERE WRITE_ID = ? AND PLACE = ? AND TARGET = ?")
         .bind(write_id)
-        .bind(place(&file.staging))
+        .bind(&file.staged)
         .bind(&file.target)
-        .execute(&mut *conn)
+        .fetch_optional(&mut *conn)
         .await?;
-    if updated.rows_affected() == 0 {
+    if noted.is_none() {
         insert_staged(conn, write_id, std::slice::from_ref(file)).await?;
     }
     Ok(())
@@ -60,15 +59,15 @@ pub(crate) async fn abandoned(conn: &mut Connection, alive_owner: &str) -> Resul
     .fetch_all(&mut *conn)
     .await?;
     let ids: Vec<&str> = found.iter().map(|row| row.0.as_str()).collect();
-    let select = "SELECT WRITE_ID, TARGET, STAGING FROM TZ_STAGED WHERE WRITE_ID IN ";
+    let select = "SELECT WRITE_ID, TARGET, PLACE FROM TZ_STAGED WHERE WRITE_ID IN ";
     let files: Vec<(String, String, String)> =
         rows::select_in(conn, select, &ids, " ORDER BY WRITE_ID, TARGET, PLACE").await?;
-    let mut staged: HashMap<String, Vec<StagedFile>> = HashMap::new();
-    for (write, target, staging) in files {
-        staged.entry(write).or_default().push(StagedFile { target, staging: from_json(&staging)? });
+    let mut by_write: HashMap<String, Vec<StagedFile>> = HashMap::new();
+    for (write, target, staged) in files {
+        by_write.entry(write).or_default().push(StagedFile { target, staged });
     }
     let write = |(id, database, table, owner, began_ms): Row| {
-        let staged = staged.remove(&id).unwrap_or_default();
+        let staged = by_write.remove(&id).unwrap_or_default();
         Write { id, database, table, owner, began_ms, staged }
     };
     Ok(found.into_iter().map(write).collect())
@@ -113,27 +112,13 @@ async fn insert(conn: &mut Connection, write: &Write) -> Result<()> {
 }
 
 async fn insert_staged(conn: &mut Connection, write_id: &str, files: &[StagedFile]) -> Result<()> {
-    let mut staged = Vec::with_capacity(files.len());
     for file in files {
         names::check_chars("the URL of a staged file", &file.target, names::TEXT_CHARS)?;
-        names::check_chars("the place of a staged file", place(&file.staging), names::TEXT_CHARS)?;
-        staged.push((file, to_json(&file.staging)?));
+        names::check_chars("the place of a staged file", &file.staged, names::TEXT_CHARS)?;
     }
-    let into = "INSERT INTO TZ_STAGED (WRITE_ID, PLACE, TARGET, STAGING) ";
-    rows::insert(conn, into, 4, &staged, |values, (file, staging)| {
-        values
-            .push_bind(write_id)
-            .push_bind(place(&file.staging))
-            .push_bind(file.target.as_str())
-            .push_bind(staging.as_str());
+    let into = "INSERT INTO TZ_STAGED (WRITE_ID, PLACE, TARGET) ";
+    rows::insert(conn, into, 3, files, |values, file| {
+        values.push_bind(write_id).push_bind(file.staged.as_str()).push_bind(file.target.as_str());
     })
     .await
-}
-
-/// What tells staged files for the same target apart.
-fn place(staging: &Staging) -> &str {
-    match staging {
-        Staging::Moved { url } => url,
-        Staging::Upload { upload_id, .. } => upload_id,
-    }
 }
