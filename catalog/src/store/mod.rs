@@ -227,7 +227,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>>;
     /// Begins a write; its id names the files.
     async fn begin_write(&self, write: &Write) -> Result<()>;
-    /// Notes a staged file before its first byte is written; noted again, nothing happens. `NotFound` if the write has not begun or has ended.
+    /// Notes a staged file before its first byte is written; noted again, nothing happens. `NotFound` if the write has not
+    /// begun or has ended.
     async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()>;
     /// The commit point. Returns the table's new version. The write is ended by it. Asked for again, as after an answer that
     /// got lost, it changes nothing and returns the same version. `NotFound` if its write has not begun or was ended, as

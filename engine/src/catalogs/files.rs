@@ -44,11 +44,11 @@ pub(crate) async fn file_table(
     refuse_credentials(name)?;
     let named = |error: DataFusionError| from_datafusion(error).context(format!("'{name}'"));
     let state = session.state()?;
-    // Fails early, and with the names of endpoint and bucket, if the store is not to be reached.
     let urls = match Pattern::of_folders(as_s3(name).as_ref()) {
         Some(pattern) => pattern.files(engine).await.map_err(|error| error.context(format!("'{name}'")))?,
         None => vec![parse(as_s3(name).as_ref()).map_err(named)?],
     };
+    // Fails early, and with the names of endpoint and bucket, if the store is not to be reached.
     let first = match first_file(engine, &state, &urls).await.map_err(named)? {
         Some(file) => file,
         None => return Err(no_file(name)),
