@@ -128,8 +128,8 @@ fn a_query_over_the_memory_bound_is_refused_with_what_to_set() {
     let mut server = Server::start(&folder.path().join("data"), &["--set", "engine.memory_limit_bytes=20MB"]);
     tokio::runtime::Runtime::new().expect("runtime").block_on(async {
         let mut session = flight::Session::open(&server.flight_sql).await;
-        // A hash table of all keys, which cannot be spilled.
-        let greedy = "select count(*) from tpch.sf1.orders a join tpch.sf1.orders b on a.o_comment = b.o_comment";
+        // One value of all rows, which cannot be spilled.
+        let greedy = "select cardinality(array_agg(o_comment)) from tpch.sf1.orders";
         let error = session.run(greedy).await.expect_err("it cannot fit").to_string();
         assert!(error.contains("memory_limit_bytes"), "{error}");
         // What can be spilled, is: the sort of six million numbers takes more than the bound.
@@ -138,6 +138,35 @@ fn a_query_over_the_memory_bound_is_refused_with_what_to_set() {
         assert_eq!(arrow::util::display::array_value_to_string(rows[0].column(0), 0).expect("value"), "600572");
     });
     assert!(server.process().child().try_wait().expect("status").is_none(), "the server is alive");
+}
+
+/// An exchange that spills must not wait for ever: with 8 MB every second of these did.
+#[test]
+fn exchanges_that_spill_come_to_an_end() {
+    let query = "select count(*), sum(c) from (select l_suppkey, count(distinct l_comment) as c
+                 from tpch.\"sf0.1\".lineitem group by l_suppkey)";
+    for (limit, must_fit) in [("8MB", false), ("24MB", true)] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let set = format!("engine.memory_limit_bytes={limit}");
+        let server = Server::start(&folder.path().join("data"), &["--set", &set]);
+        tokio::runtime::Runtime::new().expect("runtime").block_on(async {
+            let mut session = flight::Session::open(&server.flight_sql).await;
+            for _ in 0..6 {
+                match tokio::time::timeout(PATIENCE, session.run(query)).await.expect("it ends") {
+                    Ok((_, rows)) => {
+                        let value = |column| {
+                            arrow::util::display::array_value_to_string(rows[0].column(column), 0).expect("value")
+                        };
+                        assert_eq!((value(0).as_str(), value(1).as_str()), ("1000", "600352"));
+                    }
+                    Err(error) => {
+                        assert!(!must_fit, "{error}");
+                        assert!(error.to_string().contains("memory_limit_bytes"), "{error}");
+                    }
+                }
+            }
+        });
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicI64;
 
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tereza_catalog::Store;
@@ -18,6 +18,7 @@ use tereza_runtime::settings::{self, Settings, without_passwords};
 use tereza_runtime::{Error, Result, ids, memory};
 
 use crate::error::from_datafusion;
+use crate::memory_pool::BudgetPool;
 use crate::session::DEFAULT_SCHEMA;
 use crate::spill::SpillFolder;
 use crate::stores::ObjectStores;
@@ -26,6 +27,14 @@ use crate::write;
 
 /// A refused query names this many of the greatest holders of memory.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
+
+/// What one spilled run takes while it is merged, whatever its batches hold: DataFusion reads runs in pieces of 128 KiB, of
+/// which the file, the decoder, two batches read ahead and the batch being merged each hold one. No pool counts them.
+const RUN_BUFFERS_BYTES: usize = 5 * 128 * 1024;
+/// The buffers of one merge take at most one part in so many of the budget.
+const MERGE_BUFFERS_PART: usize = 32;
+/// Runs merged at once, at least: with fewer, merging takes many passes.
+const MERGE_RUNS_MIN: usize = 4;
 
 /// What all sessions of one process share.
 #[derive(Debug)]
@@ -117,10 +126,12 @@ fn runtime(
     stores: Arc<ObjectStores>,
 ) -> Result<Arc<RuntimeEnv>> {
     let footer_cache_bytes = usize::try_from(settings.footer_cache_bytes).unwrap_or(usize::MAX);
-    let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit_bytes), CONSUMERS_NAMED);
+    let pool = TrackConsumersPool::new(BudgetPool::new(memory_limit_bytes, settings.partitions()), CONSUMERS_NAMED);
+    let merge_runs = memory_limit_bytes / MERGE_BUFFERS_PART / settings.partitions() / RUN_BUFFERS_BYTES;
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_folder.path().to_path_buf()]))
-        .with_max_temp_directory_size(settings.spill_limit_bytes);
+        .with_max_temp_directory_size(settings.spill_limit_bytes)
+        .with_max_spill_merge_fan_in(merge_runs.max(MERGE_RUNS_MIN));
     // Listings are not cached: a file that another engine adds must be seen by the next query. Footers and statistics
     // are, since they are checked against the file's size and time before they are used.
     let caches = CacheManagerConfig::default()

@@ -6,8 +6,9 @@
 //!
 //! Files in reading order, along the life of a query: [`query`] (the contract), `local` (the service in this process),
 //! `session` (one user's DataFusion session), `statement` (text to plan; DDL, SHOW, ANALYZE), `catalogs` (names to tables),
-//! `table` (partitions and files of a table), `write` (rows to files, and the commit), `stores` (URLs to object stores),
-//! `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
+//! `table` (partitions and files of a table), `join_order` (which of a
+//! plan's joins come first), `write` (rows to files, and the commit), `stores` (URLs to object stores),
+//! `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
 //! `system` (what runs now).
 
 pub mod query;
@@ -17,7 +18,9 @@ mod engine;
 mod error;
 mod formats;
 mod generated;
+mod join_order;
 mod local;
+mod memory_pool;
 mod session;
 mod spill;
 mod statement;

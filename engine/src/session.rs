@@ -8,6 +8,7 @@ use datafusion::common::TableReference;
 use datafusion::common::config::Dialect;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_spark::SessionStateBuilderSpark;
 use tereza_runtime::{Error, Result};
@@ -15,6 +16,7 @@ use tereza_runtime::{Error, Result};
 use crate::catalogs::{self, Catalogs};
 use crate::engine::Engine;
 use crate::error::from_datafusion;
+use crate::join_order::JoinOrder;
 use crate::query::{SessionDefaults, SessionId};
 
 /// The catalog of the user's tables, and the session's default.
@@ -22,8 +24,14 @@ pub(crate) const USER_CATALOG: &str = "tereza";
 /// The schema that always exists in it.
 pub(crate) const DEFAULT_SCHEMA: &str = "default";
 
-/// At most one part in so many of the memory budget is set aside by one sort.
+/// At most one part in so many of a partition's part of the memory budget is set aside by one sort.
 const SORT_RESERVATIONS: usize = 8;
+
+/// With a small budget batches are smaller than set, so that each partition can hold so many of rows of this size: operators
+/// that are out of memory still need room for the batch that they are given.
+const BATCHES_PER_PART: usize = 64;
+const ROW_BYTES: usize = 128;
+const BATCH_SIZE_ROWS_MIN: usize = 256;
 
 /// One user's session.
 pub(crate) struct Session {
@@ -135,25 +143,39 @@ impl fmt::Debug for Session {
     }
 }
 
-fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> SessionState {
+/// What a session is configured with when it begins.
+pub(crate) fn initial_config(engine: &Engine) -> SessionConfig {
+    let partitions = engine.settings.partitions();
+    let part_bytes = engine.memory_limit_bytes / partitions;
+    let batch_size_rows = (part_bytes / BATCHES_PER_PART / ROW_BYTES).max(BATCH_SIZE_ROWS_MIN);
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
-        .with_target_partitions(engine.settings.partitions())
-        .with_batch_size(engine.settings.batch_size_rows);
+        .with_target_partitions(partitions)
+        .with_batch_size(batch_size_rows.min(engine.settings.batch_size_rows))
+        // A file for each batch that an exchange spills: with two open files of several batches its reader can wait for
+        // one while what it needs is in the other, for ever (DataFusion's issue 24883, mended after 55.2).
+        .set_usize("datafusion.execution.max_spill_file_size_bytes", 1);
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     // A literal price is a price: as a float it would not equal the column that it was copied from.
     options.sql_parser.parse_float_as_decimal = true;
     // What every sort sets aside for merging its spilled runs: DataFusion's 10 MB for each partition would be all of a small
     // budget, and a sort that could spill would be refused.
-    let share = engine.memory_limit_bytes / (SORT_RESERVATIONS * engine.settings.partitions());
+    let share = part_bytes / SORT_RESERVATIONS;
     options.execution.sort_spill_reservation_bytes = share.min(options.execution.sort_spill_reservation_bytes);
+    config
+}
+
+fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> SessionState {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(JoinOrder));
     SessionStateBuilder::new()
         .with_session_id(id.0.clone())
-        .with_config(config)
+        .with_config(initial_config(engine))
         .with_runtime_env(Arc::clone(&engine.runtime))
         .with_default_features()
+        .with_physical_optimizer_rules(rules)
         .with_catalog_list(catalogs)
         .build()
 }

@@ -22,6 +22,9 @@ use crate::system::Entry;
 /// The operators' counters are read no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Rows of a batch where all joins sort and spill: many spilled runs are merged at once, with some batches of each.
+const SPILLING_BATCH_SIZE_ROWS: usize = 2_048;
+
 /// Statements planned at once. Each takes one of the runtime's threads for blocking work and waits there for others of them,
 /// which read files and folders: were all of them planning, none would go on.
 const PLANNING_MAX: usize = 64;
@@ -222,7 +225,10 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
                 && is_hash_join_too_large(error)
             {
                 tracing::info!(%error, "planned again with joins that spill");
-                state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+                let mut config = state.config().clone();
+                config.options_mut().optimizer.prefer_hash_join = false;
+                let batch_size_rows = config.batch_size().min(SPILLING_BATCH_SIZE_ROWS);
+                *state.config_mut() = config.with_batch_size(batch_size_rows);
                 let context = state.task_ctx();
                 let planning = async move { state.create_physical_plan(&logical).await.map_err(from_datafusion) };
                 *plan = on_own_thread(planning).await?;

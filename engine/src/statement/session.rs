@@ -19,7 +19,7 @@ use super::{ddl, errors};
 use crate::catalogs::first_schema;
 use crate::error::from_datafusion;
 use crate::query::QueryId;
-use crate::session::Session;
+use crate::session::{Session, initial_config};
 
 /// The setting of DataFusion's that a session may lower for itself; the others below this prefix are the process's.
 const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
@@ -195,14 +195,10 @@ pub(super) async fn reset(session: &Session, key: &str) -> Result<()> {
         return Err(refused(session, key, error));
     }
     // Where the server has a setting of its own, that is what a session began with.
-    let settings = &session.engine.settings;
-    match key {
-        "datafusion.execution.batch_size" => set_datafusion(session, key, &settings.batch_size_rows.to_string()).await,
-        "datafusion.execution.target_partitions" => {
-            set_datafusion(session, key, &settings.partitions().to_string()).await
-        }
-        "datafusion.sql_parser.collect_spans" => set_datafusion(session, key, "true").await,
-        _ => Ok(()),
+    let initial = initial_config(&session.engine).options().entries();
+    match initial.into_iter().find(|entry| entry.key == key).and_then(|entry| entry.value) {
+        Some(value) => set_datafusion(session, key, &value).await,
+        None => Ok(()),
     }
 }
 

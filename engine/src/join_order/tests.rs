@@ -1,0 +1,167 @@
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::*;
+
+/// Items of orders of customers of countries of regions, and parts: `o` 1,000 and `i` 10,000 rows.
+const TABLES: &str = "
+create table r as select value as r_id, 'r' || value as r_name from range(5);
+create table n as select value as n_id, value % 5 as n_r, 'n' || value as n_name from range(25);
+create table c as select value as c_id, value % 25 as c_n from range(100);
+create table s as select value as s_id, value % 25 as s_n from range(50);
+create table ps as select value % 200 as ps_p, value * 13 % 10007 % 47 as ps_s, value as ps_cost from range(800);
+create table o as select value as o_id, value * 7919 % 10007 % 100 as o_c, nullif(value % 11, 3) as o_x from range(1000);
+create table i as select value * 7919 % 10007 % 1000 as i_o, ps_p as i_p, ps_s as i_s, value % 7 as i_x
+  from range(10000) join ps on value * 6421 % 10009 % 800 = ps_cost;
+create table p as select value as p_id, value % 10 as p_kind from range(200)";
+
+async fn context(rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> SessionContext {
+    let config = SessionConfig::new().with_target_partitions(2);
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules)
+        .build();
+    let context = SessionContext::new_with_state(state);
+    for table in TABLES.split(';') {
+        context.sql(table).await.unwrap().collect().await.unwrap();
+    }
+    context
+}
+
+async fn with_rule() -> SessionContext {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(JoinOrder));
+    context(rules).await
+}
+
+async fn without_rule() -> SessionContext {
+    context(PhysicalOptimizer::new().rules).await
+}
+
+/// The plan that the rule makes of a statement's, before other rules see it.
+async fn ordered(sql: &str) -> (String, String) {
+    let state = without_rule().await.state();
+    let state = SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(Vec::new()).build();
+    let plan = SessionContext::new_with_state(state).sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    let after = JoinOrder.optimize(Arc::clone(&plan), &ConfigOptions::default()).unwrap();
+    assert_eq!(plan.schema(), after.schema());
+    let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
+    (text(&plan), text(&after))
+}
+
+fn joins(plan: &str) -> Vec<&str> {
+    plan.lines().filter(|line| line.contains("HashJoinExec")).collect()
+}
+
+#[tokio::test]
+async fn a_filter_that_is_named_last_comes_first() {
+    let (before, after) = ordered(
+        "select sum(i_x) from c, o, i, n, r
+         where c_id = o_c and o_id = i_o and c_n = n_id and n_r = r_id and r_name = 'r3'",
+    )
+    .await;
+    assert!(joins(&before)[0].contains("r_id"), "{before}");
+    let on: Vec<_> = joins(&after).iter().map(|join| join.split(", on=").nth(1).unwrap().to_string()).collect();
+    assert!(on[0].contains("i_o"), "{after}");
+    assert!(on[3].contains("n_r"), "{after}");
+    // Nothing that is not needed is carried along.
+    assert!(!on[1].split("projection=").nth(1).unwrap().contains("r_id"), "{after}");
+}
+
+#[tokio::test]
+async fn what_gains_nothing_stays() {
+    for sql in [
+        "select count(*) from o, i where o_id = i_o",
+        "select count(*) from r, n, c, o where r_id = n_r and n_id = c_n and c_id = o_c and r_name = 'r1'",
+        "select count(*) from o left join i on o_id = i_o left join c on c_id = o_c",
+    ] {
+        let (before, after) = ordered(sql).await;
+        assert_eq!(before, after, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_those_of_the_order_in_the_text() {
+    let (with, without) = (with_rule().await, without_rule().await);
+    let mut changed = 0;
+    for sql in [
+        // One class of equal columns over three tables.
+        "select n_name, sum(i_x), count(*) from c, o, i, s, n, r
+         where c_id = o_c and o_id = i_o and i_s = s_id and c_n = s_n and s_n = n_id and n_r = r_id and r_name = 'r2'
+         group by n_name order by n_name",
+        // Conditions that are no equalities, over tables that come together in different places.
+        "select n1.n_name, n2.n_name, count(*), sum(i_x + o_id) from s, i, o, c, n n1, n n2
+         where s_id = i_s and o_id = i_o and c_id = o_c and s_n = n1.n_id and c_n = n2.n_id
+           and (n1.n_name = 'n3' and n2.n_name = 'n7' or n1.n_name = 'n7' and n2.n_name = 'n14' or o_x > s_id + n2.n_r)
+           and i_x < o_x
+         group by 1, 2 order by 1, 2",
+        // A key of two columns.
+        "select p_kind, sum(i_x * ps_cost), count(*) from p, s, i, ps, o, n
+         where s_id = i_s and ps_s = i_s and ps_p = i_p and p_id = i_p and o_id = i_o and s_n = n_id and p_kind < 3
+         group by p_kind order by p_kind",
+        // Keys that are NULL find nothing; a table twice; expressions over the joined columns.
+        "select a.o_id + b.o_id as ids, a.o_x, r_name from o a, o b, c, n, r
+         where a.o_x = b.o_x and a.o_c = c_id and c_n = n_id and n_r = r_id and r_id = 4 and b.o_id < 20
+         order by 1, 2, 3 limit 50",
+        // Joins below other operators, and all columns.
+        "select * from (select distinct i_o, i_s from i, p where i_p = p_id and p_kind = 1) d, o, c, n
+         where i_o = o_id and o_c = c_id and c_n = n_id and n_name = 'n5' order by 1, 2 limit 100",
+        "select n_name, (select count(*) from i, s, p where i_s = s_id and s_n = n_id and i_p = p_id and p_kind = 2) k
+         from n, r where n_r = r_id and r_name = 'r0' order by 1",
+        "select count(*) from i join (o left join c on o_c = c_id) on i_o = o_id join s on i_s = s_id join n on s_n = n_id
+         where n_name = 'n9'",
+    ] {
+        let (new, old) = (with.sql(sql).await.unwrap(), without.sql(sql).await.unwrap());
+        let text = |plan: Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
+        let plan = text(new.clone().create_physical_plan().await.unwrap());
+        changed += usize::from(plan != text(old.clone().create_physical_plan().await.unwrap()));
+        let (new, old) = (new.collect().await.unwrap(), old.collect().await.unwrap());
+        assert!(old.iter().any(|batch| batch.num_rows() > 0), "{sql}");
+        let text = |batches| pretty_format_batches(batches).unwrap().to_string();
+        assert_eq!(text(&new), text(&old), "{sql}\n{plan}");
+    }
+    assert!(changed >= 5, "the rule changed {changed} plans");
+}
+
+#[tokio::test]
+async fn joins_that_nothing_connects_and_many_inputs_stay() {
+    let many = (0..12).map(|i| format!("n n{i}")).collect::<Vec<_>>().join(", ");
+    let equal = (1..12).map(|i| format!("n{}.n_id = n{i}.n_id", i - 1)).collect::<Vec<_>>().join(" and ");
+    let (before, after) = ordered(&format!("select count(*) from {many} where {equal}")).await;
+    assert_eq!(before, after);
+    let (_, after) = ordered("select count(*) from n, r, s where n_r = r_id").await;
+    assert!(after.contains("CrossJoinExec"), "{after}");
+}
+
+#[test]
+fn a_set_is_split_in_all_ways() {
+    assert_eq!(splits(0b1011).collect::<Vec<_>>(), [0b1010, 0b1001, 0b1000, 0b0011, 0b0010, 0b0001]);
+    assert_eq!(splits(0b1).count(), 0);
+}
+
+#[test]
+fn distinct_values_are_counted_or_bounded_by_the_range() {
+    let mut column = ColumnStatistics::new_unknown();
+    assert_eq!(distinct_values(&column), None);
+    column.min_value = Precision::Exact(ScalarValue::Int32(Some(-3)));
+    column.max_value = Precision::Inexact(ScalarValue::Int32(Some(6)));
+    assert_eq!(distinct_values(&column), Some(10.0));
+    column.distinct_count = Precision::Inexact(4);
+    assert_eq!(distinct_values(&column), Some(4.0));
+    let text = ColumnStatistics {
+        min_value: Precision::Exact(ScalarValue::from("a")),
+        max_value: Precision::Exact(ScalarValue::from("z")),
+        ..ColumnStatistics::new_unknown()
+    };
+    assert_eq!(distinct_values(&text), None);
+    let whole = ColumnStatistics {
+        min_value: Precision::Exact(ScalarValue::Int64(Some(i64::MIN))),
+        max_value: Precision::Exact(ScalarValue::Int64(Some(i64::MAX))),
+        ..ColumnStatistics::new_unknown()
+    };
+    assert_eq!(distinct_values(&whole), None);
+}
