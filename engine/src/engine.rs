@@ -18,7 +18,7 @@ use tereza_runtime::settings::{self, Settings, without_passwords};
 use tereza_runtime::{Error, Result, ids, memory};
 
 use crate::error::from_datafusion;
-use crate::memory_pool::BudgetPool;
+use crate::memory_pool::{BudgetPool, Held};
 use crate::session::DEFAULT_SCHEMA;
 use crate::spill::SpillFolder;
 use crate::stores::ObjectStores;
@@ -126,7 +126,8 @@ fn runtime(
     stores: Arc<ObjectStores>,
 ) -> Result<Arc<RuntimeEnv>> {
     let footer_cache_bytes = usize::try_from(settings.footer_cache_bytes).unwrap_or(usize::MAX);
-    let pool = TrackConsumersPool::new(BudgetPool::new(memory_limit_bytes, settings.partitions()), CONSUMERS_NAMED);
+    let pool = BudgetPool::new(memory_limit_bytes, settings.partitions(), Held::of_process());
+    let pool = TrackConsumersPool::new(pool, CONSUMERS_NAMED);
     let merge_runs = memory_limit_bytes / MERGE_BUFFERS_PART / settings.partitions() / RUN_BUFFERS_BYTES;
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_folder.path().to_path_buf()]))

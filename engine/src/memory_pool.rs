@@ -3,6 +3,9 @@
 //! DataFusion's fair pool gives each consumer that can spill the same part of the budget from the moment it is registered,
 //! also those that hold next to nothing: a plan with eight exchanges and ten sorts leaves each sort a fortieth, and it
 //! spills runs so small that merging them takes more memory than it saves. Here only those count that hold something.
+//!
+//! What operators report is not all they hold: pages being decoded, batches on their way, the copy that a hash join makes of
+//! its batches when it has them all. So the pool also looks at what the process really holds.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,10 +15,19 @@ use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
 };
 use parking_lot::Mutex;
+use tereza_runtime::memory;
 
 /// What can spill leaves one part in so many of the budget to what cannot: a hash join that comes late must not be refused
 /// for a sort that could have spilled.
 const UNSPILLABLE_PART: usize = 8;
+/// What hash joins hold, with the copies that they make of it, may be so many percent of the budget for a moment.
+const COPIES_PERCENT: usize = 140;
+/// The name of a hash join's input; one of several partitions has a number after it.
+const HASH_JOIN_INPUT: &str = "HashJoinInput";
+/// Of what the process may use, so many percent may really be held when an operator asks for more.
+const HELD_PERCENT: u64 = 85;
+/// What is really held is looked at again when so much was given.
+const LOOK_AGAIN_BYTES: usize = 8 << 20;
 /// Who holds less than one part in so many of the budget does not count when it is shared out.
 const SMALL_PART: usize = 64;
 
@@ -26,10 +38,27 @@ const SMALL_PART: usize = 64;
 /// * One that can spill and holds much gets, beyond that, no more than an equal part of what those that cannot spill have left. The parts
 ///   are as many as there are spilling consumers that hold much, and one more for each partition, so that the next operator
 ///   of a plan finds room. Who holds more than its part, since others came, is refused the next time it asks, and spills.
+/// * A hash join's input leaves room for the copies that it and those of the other partitions make of themselves.
+/// * When the process really holds too much, neither gets more: the one spills, the other is planned again to spill.
 pub(crate) struct BudgetPool {
     limit_bytes: usize,
     partitions: usize,
+    held: Option<Held>,
     shares: Mutex<Shares>,
+}
+
+/// What the process really holds, and how much that may be.
+pub(crate) struct Held {
+    pub(crate) most_bytes: u64,
+    pub(crate) now_bytes: fn() -> Option<u64>,
+}
+
+impl Held {
+    /// Of this process, whose memory and control group bound it.
+    pub(crate) fn of_process() -> Option<Self> {
+        let most_bytes = memory::limit()?.bytes / 100 * HELD_PERCENT;
+        Some(Self { most_bytes, now_bytes: memory::anonymous_bytes })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,12 +69,26 @@ struct Shares {
     spilling: HashMap<usize, usize>,
     /// How many of them hold much.
     large: usize,
+    /// Whether the process held too much when it was last looked at, and what was given since.
+    is_too_much: bool,
+    unseen_bytes: usize,
 }
 
 impl BudgetPool {
     /// A pool of `limit_bytes` for plans of so many partitions.
-    pub(crate) fn new(limit_bytes: usize, partitions: usize) -> Self {
-        Self { limit_bytes, partitions, shares: Mutex::default() }
+    pub(crate) fn new(limit_bytes: usize, partitions: usize, held: Option<Held>) -> Self {
+        Self { limit_bytes, partitions, held, shares: Mutex::default() }
+    }
+
+    /// Looks at what the process holds, now and then.
+    fn look(&self, shares: &mut Shares, additional: usize) {
+        shares.unseen_bytes += additional;
+        if let Some(held) = &self.held
+            && (shares.is_too_much || shares.unseen_bytes > LOOK_AGAIN_BYTES)
+        {
+            shares.unseen_bytes = 0;
+            shares.is_too_much = (held.now_bytes)().is_some_and(|now| now > held.most_bytes);
+        }
     }
 
     fn small(&self) -> usize {
@@ -74,17 +117,29 @@ impl BudgetPool {
     }
 
     /// The bytes that a consumer may get now.
-    fn available(&self, shares: &Shares, consumer: &MemoryConsumer) -> usize {
-        let free = self.limit_bytes.saturating_sub(shares.unspillable_bytes + shares.spillable_bytes);
+    fn available(&self, shares: &Shares, consumer: &MemoryConsumer, held: usize) -> usize {
+        let reserved = shares.unspillable_bytes + shares.spillable_bytes;
+        let free = self.limit_bytes.saturating_sub(reserved);
+        if let Some(partition) = consumer.name().strip_prefix(HASH_JOIN_INPUT) {
+            if shares.is_too_much && held > 0 {
+                return 0;
+            }
+            // Inputs of all partitions are of about one size, and are complete at about the same time.
+            let copies = if partition.is_empty() { 1 } else { self.partitions };
+            let with_copies = (self.limit_bytes / 100 * COPIES_PERCENT).saturating_sub(reserved + copies * held);
+            return free.min(with_copies / (1 + copies));
+        }
         if !consumer.can_spill() {
             return free;
         }
         let spillable = self.limit_bytes - self.limit_bytes / UNSPILLABLE_PART;
-        let held = shares.spilling.get(&consumer.id()).copied().unwrap_or_default();
         let others = shares.large - usize::from(self.is_large(held));
         let share = spillable.saturating_sub(shares.unspillable_bytes) / (others + 1 + self.partitions);
         let unspoken = spillable.saturating_sub(shares.unspillable_bytes + shares.spillable_bytes);
         let little = free.min(self.small().saturating_sub(held));
+        if shares.is_too_much {
+            return little;
+        }
         little.max(unspoken.min(share.saturating_sub(held)))
     }
 }
@@ -109,7 +164,12 @@ impl MemoryPool for BudgetPool {
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let consumer = reservation.consumer();
         let mut shares = self.shares.lock();
-        let available = self.available(&shares, consumer);
+        self.look(&mut shares, additional);
+        let held = match consumer.can_spill() {
+            true => shares.spilling.get(&consumer.id()).copied().unwrap_or_default(),
+            false => reservation.size(),
+        };
+        let available = self.available(&shares, consumer, held);
         if additional > available {
             return Err(DataFusionError::ResourcesExhausted(format!(
                 "{} asked for {} more, has {}, and {} of the {} are left to it",
@@ -156,7 +216,7 @@ mod tests {
     const PARTITIONS: usize = 2;
 
     fn pool() -> Arc<dyn MemoryPool> {
-        Arc::new(BudgetPool::new(LIMIT, PARTITIONS))
+        Arc::new(BudgetPool::new(LIMIT, PARTITIONS, None))
     }
 
     fn consumer(pool: &Arc<dyn MemoryPool>, can_spill: bool) -> MemoryReservation {
@@ -227,5 +287,33 @@ mod tests {
         assert_eq!(most(&sort), 125);
         join.grow(10_000);
         assert_eq!(most(&sort), 0);
+    }
+
+    #[test]
+    fn a_hash_join_leaves_room_for_its_copies() {
+        let pool = pool();
+        let whole = MemoryConsumer::new("HashJoinInput").register(&pool);
+        // Twice as much is 140 % of the budget.
+        assert_eq!(most(&whole), LIMIT * 7 / 10);
+        let first = MemoryConsumer::new("HashJoinInput[0]").register(&pool);
+        first.try_grow(2_800).unwrap();
+        let second = MemoryConsumer::new("HashJoinInput[1]").register(&pool);
+        assert_eq!(most(&second), 2_800);
+    }
+
+    #[test]
+    fn a_process_that_holds_too_much_spills() {
+        let held = Held { most_bytes: 100, now_bytes: || Some(101) };
+        let pool: Arc<dyn MemoryPool> = Arc::new(BudgetPool::new(100 * LOOK_AGAIN_BYTES, PARTITIONS, Some(held)));
+        let sort = consumer(&pool, true);
+        sort.try_grow(LOOK_AGAIN_BYTES).unwrap();
+        assert!(sort.try_grow(LOOK_AGAIN_BYTES).is_err());
+        // A little is left to work in.
+        sort.free();
+        sort.try_grow(100).unwrap();
+        let join = MemoryConsumer::new("HashJoinInput[0]").register(&pool);
+        join.try_grow(100).unwrap();
+        assert!(join.try_grow(100).is_err());
+        consumer(&pool, false).try_grow(LOOK_AGAIN_BYTES).unwrap();
     }
 }

@@ -36,6 +36,12 @@ pub fn resident_bytes() -> Option<u64> {
     kilobytes(Path::new("/proc/self/status"), "VmRSS:")
 }
 
+/// Memory of this process that is resident and no file's, in bytes: what a limit cannot take back; `None` if the system does
+/// not tell.
+pub fn anonymous_bytes() -> Option<u64> {
+    kilobytes(Path::new("/proc/self/status"), "RssAnon:")
+}
+
 /// The most memory of this process that was ever resident, in bytes; `None` if the system does not tell.
 pub fn peak_resident_bytes() -> Option<u64> {
     kilobytes(Path::new("/proc/self/status"), "VmHWM:")
@@ -165,5 +171,7 @@ mod tests {
     fn this_process_uses_memory() {
         let (resident, peak) = (resident_bytes().unwrap(), peak_resident_bytes().unwrap());
         assert!(resident > 100 << 10 && peak > 100 << 10, "{resident} {peak}");
+        let anonymous = anonymous_bytes().unwrap();
+        assert!((1..=resident).contains(&anonymous), "{anonymous}");
     }
 }
