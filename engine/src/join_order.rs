@@ -44,8 +44,8 @@ const GAIN: f64 = 0.9;
 pub(crate) struct JoinOrder;
 
 impl PhysicalOptimizerRule for JoinOrder {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        reorder(plan)
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if config.optimizer.join_reordering { reorder(plan) } else { Ok(plan) }
     }
 
     fn name(&self) -> &str {

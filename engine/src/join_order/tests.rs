@@ -49,6 +49,9 @@ async fn ordered(sql: &str) -> (String, String) {
     let plan = SessionContext::new_with_state(state).sql(sql).await.unwrap().create_physical_plan().await.unwrap();
     let after = JoinOrder.optimize(Arc::clone(&plan), &ConfigOptions::default()).unwrap();
     assert_eq!(plan.schema(), after.schema());
+    let mut off = ConfigOptions::default();
+    off.optimizer.join_reordering = false;
+    assert!(Arc::ptr_eq(&JoinOrder.optimize(Arc::clone(&plan), &off).unwrap(), &plan));
     let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
     (text(&plan), text(&after))
 }
