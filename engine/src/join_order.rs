@@ -23,7 +23,7 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
-use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder};
+use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder, PartitionMode};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
@@ -127,6 +127,8 @@ struct Joins {
     /// Columns that are equal in every row of the whole, in groups.
     equal: Vec<Vec<InputColumn>>,
     filters: Vec<Filter>,
+    /// How partitions are to be joined.
+    mode: Option<PartitionMode>,
 }
 
 /// A condition on columns of several inputs.
@@ -155,6 +157,7 @@ impl Joins {
     /// Adds a tree of joins; returns its shape, and what its output columns are.
     fn take_apart(&mut self, plan: &Arc<dyn ExecutionPlan>) -> (Tree, Vec<InputColumn>) {
         if let Some(join) = as_inner_join(plan) {
+            self.mode.get_or_insert(*join.partition_mode());
             let (left_tree, left) = self.take_apart(join.left());
             let (right_tree, right) = self.take_apart(join.right());
             for (l, r) in join.on() {
@@ -213,7 +216,7 @@ impl Joins {
         columns: &[InputColumn],
         made: Vec<ProjectionExpr>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        if !(3..=INPUTS_MAX).contains(&self.inputs.len()) {
+        if !(3..=INPUTS_MAX).contains(&self.inputs.len()) || !self.can_be_split() {
             return Ok(None);
         }
         let Some(estimates) = self.estimates()? else { return Ok(None) };
@@ -238,6 +241,13 @@ impl Joins {
             ProjectionExpr { expr, alias }
         });
         Ok(Some(Arc::new(ProjectionExec::try_new(moved.collect::<Vec<_>>(), joined)?)))
+    }
+
+    /// Whether every condition falls to one join of any order: it is on columns of several inputs, and no input has two
+    /// columns that are to be equal.
+    fn can_be_split(&self) -> bool {
+        let is_split = |group: &Vec<InputColumn>| group.windows(2).all(|pair| pair[0].input != pair[1].input);
+        self.equal.iter().all(is_split) && self.filters.iter().all(|filter| filter.inputs().count_ones() > 1)
     }
 
     fn estimates(&self) -> Result<Option<Vec<Estimate>>> {
@@ -300,6 +310,7 @@ impl Joins {
         let join = HashJoinExecBuilder::new(left, right, on, JoinType::Inner)
             .with_filter(filter)
             .with_projection(Some(kept))
+            .with_partition_mode(self.mode.unwrap_or(PartitionMode::Auto))
             .build_exec()?;
         Ok((join, columns))
     }

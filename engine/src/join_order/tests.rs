@@ -106,6 +106,11 @@ async fn answers_are_those_of_the_order_in_the_text() {
         "select p_kind, sum(i_x * ps_cost), count(*) from p, s, i, ps, o, n
          where s_id = i_s and ps_s = i_s and ps_p = i_p and p_id = i_p and o_id = i_o and s_n = n_id and p_kind < 3
          group by p_kind order by p_kind",
+        // One column that two of another table are to equal, and conditions of one table and of none.
+        "select count(*), sum(i_x) from i, o, c, n, r
+         where i_o = o_id and i_x = o_id and o_c = c_id and c_n = n_id and n_r = r_id and r_name = 'r1'",
+        "select count(*) from i join o on i_o = o_id and i_x < 3 join c on o_c = c_id and random() >= 0
+         join n on c_n = n_id and random() + n_id < 5 join r on n_r = r_id and r_name = 'r1'",
         // Keys that are NULL find nothing; a table twice; expressions over the joined columns.
         "select a.o_id + b.o_id as ids, a.o_x, r_name from o a, o b, c, n, r
          where a.o_x = b.o_x and a.o_c = c_id and c_n = n_id and n_r = r_id and r_id = 4 and b.o_id < 20
