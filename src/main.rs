@@ -6,7 +6,7 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tereza_runtime::{Error, Result};
+use tereza_runtime::{Error, Result, open_files};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cmd::{Command, ExitStatus};
@@ -29,6 +29,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    open_files::raise_limit();
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(cli.command.run());
         // Not waited for: a thread that reads from a file or a terminal must not keep an ended process.

@@ -169,6 +169,28 @@ fn exchanges_that_spill_come_to_an_end() {
     }
 }
 
+/// Spilling keeps many files open: the soft limit of a shell is not what bounds it, and the hard one is named.
+#[test]
+fn the_limit_of_open_files_is_raised_or_named() {
+    let spills = "select count(*), sum(c) from (select l_suppkey, count(distinct l_comment) as c
+                  from tpch.\"sf0.1\".lineitem group by l_suppkey)";
+    let limited = |limit: &str| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let command = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+        Command::new("sh")
+            .args(["-c", &command, env!("CARGO_BIN_EXE_tereza")])
+            .args(["sql", "--format", "csv", "--set", "engine.memory_limit_bytes=16MB", "-c", spills, "--data"])
+            .arg(folder.path().join("data"))
+            .output()
+            .expect("sh starts")
+    };
+    let soft = limited("-Sn 40");
+    assert_eq!(String::from_utf8_lossy(&soft.stdout).lines().last(), Some("1000,600352"), "{}", stderr(&soft));
+    let hard = limited("-n 40");
+    assert_eq!(hard.status.code(), Some(1));
+    assert_says(&stderr(&hard), &["open files", "ulimit"]);
+}
+
 #[test]
 fn tables_in_memory_count_towards_the_memory_bound() {
     let folder = tempfile::tempdir().expect("temporary folder");

@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use datafusion::common::{Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
-use tereza_runtime::{Error, ErrorKind, Location};
+use tereza_runtime::{Error, ErrorKind, Location, open_files};
 
 /// The public error for one of DataFusion: kind, message without its layers of context, and the place in the statement.
 pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
@@ -33,7 +33,7 @@ pub(crate) fn to_datafusion(error: Error) -> DataFusionError {
 /// The public error for one of an object store; the caller adds what it reached for.
 pub(crate) fn from_object_store(error: &object_store::Error) -> Error {
     if let Some(io) = find_source::<io::Error>(error)
-        && io.kind() == io::ErrorKind::StorageFull
+        && from_io(io).kind() == ErrorKind::ResourceExhausted
     {
         return from_io(io);
     }
@@ -53,6 +53,10 @@ pub(crate) fn from_object_store(error: &object_store::Error) -> Error {
 
 /// The public error for one of the operating system.
 pub(crate) fn from_io(error: &io::Error) -> Error {
+    if open_files::are_too_many(error) {
+        return Error::resource_exhausted(lower_first(&error.to_string()))
+            .with_hint("raise the limit of open files of the process (ulimit -n)");
+    }
     let kind = match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::Denied,

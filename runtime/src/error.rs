@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::open_files;
+
 /// Shorthand for a result whose error is the public [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -169,6 +171,7 @@ impl Error {
     pub fn io(doing: impl fmt::Display, error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match error.kind() {
+            _ if open_files::are_too_many(&error) => ErrorKind::ResourceExhausted,
             Io::NotFound => ErrorKind::NotFound,
             Io::AlreadyExists => ErrorKind::AlreadyExists,
             Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,

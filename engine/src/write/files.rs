@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_names_the_folder() {
-        let error = io_error(io::Error::from_raw_os_error(libc::ENOSPC), Path::new("/w/t/_tereza/1/part-0"));
+        let error = io_error(io::ErrorKind::StorageFull.into(), Path::new("/w/t/_tereza/1/part-0"));
         assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
         assert!(error.message().contains("/w/t/_tereza/1:"), "{error}");
     }
