@@ -26,7 +26,7 @@ const COPIES_PERCENT: usize = 140;
 const HASH_JOIN_INPUT: &str = "HashJoinInput";
 /// Of what the process may use, so many percent may really be held when an operator asks for more.
 const HELD_PERCENT: u64 = 85;
-/// What is really held is looked at again when so much was given.
+/// What is really held is looked at again when so much was asked for and given back.
 const LOOK_AGAIN_BYTES: usize = 8 << 20;
 /// Who holds less than one part in so many of the budget does not count when it is shared out.
 const SMALL_PART: usize = 64;
@@ -34,12 +34,15 @@ const SMALL_PART: usize = 64;
 /// A budget that consumers draw from.
 ///
 /// * One that cannot spill gets what it asks for as long as the whole is not more than the budget.
-/// * One that can spill and holds little gets so too: those that spill last still need some room to work in.
-/// * One that can spill and holds much gets, beyond that, no more than an equal part of what those that cannot spill have left. The parts
-///   are as many as there are spilling consumers that hold much, and one more for each partition, so that the next operator
-///   of a plan finds room. Who holds more than its part, since others came, is refused the next time it asks, and spills.
+/// * One that can spill gets a little so too, with each of its reservations: those that spill last still need some room to
+///   work in.
+/// * One that can spill and holds much gets, beyond that, no more than an equal part of what those that cannot spill have
+///   left. The parts are as many as there are spilling consumers that hold much, and one more for each partition, so that
+///   the next operator of a plan finds room. Who holds more than its part, since others came, is refused the next time it
+///   asks, and spills.
 /// * A hash join's input leaves room for the copies that it and those of the other partitions make of themselves.
-/// * When the process really holds too much, neither gets more: the one spills, the other is planned again to spill.
+/// * When the process really holds too much, a hash join gets no more and what can spill no more than a little: the one is
+///   planned again with joins that spill, where its statement can be, the other spills.
 pub(crate) struct BudgetPool {
     limit_bytes: usize,
     partitions: usize,
@@ -69,7 +72,7 @@ struct Shares {
     spilling: HashMap<usize, usize>,
     /// How many of them hold much.
     large: usize,
-    /// Whether the process held too much when it was last looked at, and what was given since.
+    /// Whether the process held too much when it was last looked at, and what was asked for and given back since.
     is_too_much: bool,
     unseen_bytes: usize,
 }
@@ -80,11 +83,10 @@ impl BudgetPool {
         Self { limit_bytes, partitions, held, shares: Mutex::default() }
     }
 
-    /// Looks at what the process holds, now and then.
-    fn look(&self, shares: &mut Shares, additional: usize) {
-        shares.unseen_bytes += additional;
+    /// Looks at what the process holds, if that was long ago.
+    fn look(&self, shares: &mut Shares) {
         if let Some(held) = &self.held
-            && (shares.is_too_much || shares.unseen_bytes > LOOK_AGAIN_BYTES)
+            && shares.unseen_bytes > LOOK_AGAIN_BYTES
         {
             shares.unseen_bytes = 0;
             shares.is_too_much = (held.now_bytes)().is_some_and(|now| now > held.most_bytes);
@@ -116,8 +118,9 @@ impl BudgetPool {
         }
     }
 
-    /// The bytes that a consumer may get now.
-    fn available(&self, shares: &Shares, consumer: &MemoryConsumer, held: usize) -> usize {
+    /// The bytes that a reservation may get now.
+    fn available(&self, shares: &Shares, reservation: &MemoryReservation) -> usize {
+        let (consumer, held) = (reservation.consumer(), reservation.size());
         let reserved = shares.unspillable_bytes + shares.spillable_bytes;
         let free = self.limit_bytes.saturating_sub(reserved);
         if let Some(partition) = consumer.name().strip_prefix(HASH_JOIN_INPUT) {
@@ -133,10 +136,13 @@ impl BudgetPool {
             return free;
         }
         let spillable = self.limit_bytes - self.limit_bytes / UNSPILLABLE_PART;
+        // An operator may have several reservations, of which one gets its little also when the others hold much: what merges
+        // an aggregate's spilled runs must not take the room of the table that the runs are merged into.
+        let little = free.min(self.small().saturating_sub(held));
+        let held = shares.spilling.get(&consumer.id()).copied().unwrap_or_default();
         let others = shares.large - usize::from(self.is_large(held));
         let share = spillable.saturating_sub(shares.unspillable_bytes) / (others + 1 + self.partitions);
         let unspoken = spillable.saturating_sub(shares.unspillable_bytes + shares.spillable_bytes);
-        let little = free.min(self.small().saturating_sub(held));
         if shares.is_too_much {
             return little;
         }
@@ -158,18 +164,17 @@ impl MemoryPool for BudgetPool {
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.count(&mut self.shares.lock(), reservation.consumer(), |held| held - shrink);
+        let mut shares = self.shares.lock();
+        shares.unseen_bytes += shrink;
+        self.count(&mut shares, reservation.consumer(), |held| held - shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let consumer = reservation.consumer();
         let mut shares = self.shares.lock();
-        self.look(&mut shares, additional);
-        let held = match consumer.can_spill() {
-            true => shares.spilling.get(&consumer.id()).copied().unwrap_or_default(),
-            false => reservation.size(),
-        };
-        let available = self.available(&shares, consumer, held);
+        shares.unseen_bytes += additional;
+        self.look(&mut shares);
+        let available = self.available(&shares, reservation);
         if additional > available {
             return Err(DataFusionError::ResourcesExhausted(format!(
                 "{} asked for {} more, has {}, and {} of the {} are left to it",
@@ -256,6 +261,16 @@ mod tests {
             exchange.try_grow(10).unwrap();
         }
         assert_eq!(most(&sort), 7_000 / 3);
+    }
+
+    #[test]
+    fn each_reservation_of_an_operator_gets_a_little() {
+        let pool = pool();
+        let merge = consumer(&pool, true);
+        assert_eq!(most(&merge), 7_000 / 3);
+        merge.try_grow(7_000 / 3).unwrap();
+        let table = merge.new_empty();
+        assert_eq!(most(&table), 125);
     }
 
     #[test]
