@@ -17,7 +17,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{ColumnStatistics, JoinSide, JoinType, NullEquality, Result, ScalarValue, Statistics};
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, LikeExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, LambdaVariable, LikeExpr, Literal};
 use datafusion::physical_expr::split_conjunction;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -146,8 +146,8 @@ impl Filter {
     }
 }
 
-/// A tree of joins over inputs; the left side is hashed.
-#[derive(Debug, Clone)]
+/// A tree of joins over inputs. Which side of a join is hashed, DataFusion chooses later.
+#[derive(Debug)]
 enum Tree {
     Input(usize),
     Join(Box<(Tree, Tree)>),
@@ -219,7 +219,7 @@ impl Joins {
         if !(3..=INPUTS_MAX).contains(&self.inputs.len()) || !self.can_be_split() {
             return Ok(None);
         }
-        let Some(estimates) = self.estimates()? else { return Ok(None) };
+        let Some(estimates) = self.estimates() else { return Ok(None) };
         let sets = Sets::new(self, estimates);
         let Some(best) = sets.best_tree() else { return Ok(None) };
         let is_better = match (sets.cost(&best), sets.cost(tree)) {
@@ -244,22 +244,25 @@ impl Joins {
     }
 
     /// Whether every condition falls to one join of any order: it is on columns of several inputs, and no input has two
-    /// columns that are to be equal.
+    /// columns that are to be equal. A lambda's variables are numbered behind the columns of its condition, which change.
     fn can_be_split(&self) -> bool {
         let is_split = |group: &Vec<InputColumn>| group.windows(2).all(|pair| pair[0].input != pair[1].input);
-        self.equal.iter().all(is_split) && self.filters.iter().all(|filter| filter.inputs().count_ones() > 1)
+        let has_lambda = |filter: &Filter| filter.expression.exists(|node| Ok(node.is::<LambdaVariable>()));
+        let can_move = |filter: &Filter| filter.inputs().count_ones() > 1 && !has_lambda(filter).unwrap_or(true);
+        self.equal.iter().all(is_split) && self.filters.iter().all(can_move)
     }
 
-    fn estimates(&self) -> Result<Option<Vec<Estimate>>> {
+    /// What is expected of each input; `None` if it is not known of one.
+    fn estimates(&self) -> Option<Vec<Estimate>> {
         let statistics = StatisticsContext::new();
         let estimate = |input: &Arc<dyn ExecutionPlan>| {
-            let expected = statistics.compute(input.as_ref(), &StatisticsArgs::new())?;
-            let Some(mut estimate) = Estimate::of(&expected) else { return Ok(None) };
+            let expected = statistics.compute(input.as_ref(), &StatisticsArgs::new()).ok()?;
+            let mut estimate = Estimate::of(&expected)?;
             if let Some(filter) = input.downcast_ref::<FilterExec>() {
-                let unfiltered = statistics.compute(filter.input().as_ref(), &StatisticsArgs::new())?;
+                let unfiltered = statistics.compute(filter.input().as_ref(), &StatisticsArgs::new()).ok()?;
                 estimate.keep(filter.predicate(), &unfiltered);
             }
-            Ok(Some(estimate))
+            Some(estimate)
         };
         self.inputs.iter().map(estimate).collect()
     }
@@ -380,7 +383,7 @@ fn join_filter<'a>(
 #[derive(Debug)]
 struct Estimate {
     rows: f64,
-    /// Distinct values of each column, where they are known, before filters.
+    /// Distinct values of each column, where they are known.
     distinct: Vec<Option<f64>>,
 }
 
@@ -390,7 +393,7 @@ impl Estimate {
         Some(Self { rows, distinct: statistics.column_statistics.iter().map(distinct_values).collect() })
     }
 
-    /// Takes what a filter keeps of its input into account if it looks at texts: of those DataFusion takes every condition
+    /// Takes what a filter keeps of its input into account if it looks at texts: with those DataFusion takes the whole filter
     /// to keep a fifth.
     fn keep(&mut self, predicate: &Arc<dyn PhysicalExpr>, unfiltered: &Statistics) {
         let conditions = split_conjunction(predicate);
@@ -417,6 +420,8 @@ fn selectivity(condition: &Arc<dyn PhysicalExpr>, statistics: &Statistics) -> f6
         return match binary.op() {
             Operator::Eq if binary.left().is::<Literal>() => one_value(binary.right(), statistics),
             Operator::Eq => one_value(binary.left(), statistics),
+            Operator::NotEq => 1.0 - one_value(binary.left(), statistics),
+            Operator::And => selectivity(binary.left(), statistics) * selectivity(binary.right(), statistics),
             Operator::Or => {
                 let sides = selectivity(binary.left(), statistics) + selectivity(binary.right(), statistics);
                 sides.min(1.0)
@@ -452,8 +457,10 @@ fn distinct_values(column: &ColumnStatistics) -> Option<f64> {
         let ScalarValue::Int64(Some(value)) = value else { return None };
         Some(value)
     };
-    let is_whole = column.min_value.get_value()?.data_type().is_integer();
-    let range = if is_whole { whole(&column.max_value)?.checked_sub(whole(&column.min_value)?)? } else { return None };
+    if !column.min_value.get_value()?.data_type().is_integer() {
+        return None;
+    }
+    let range = whole(&column.max_value)?.checked_sub(whole(&column.min_value)?)?;
     Some((range as f64 + 1.0).max(1.0))
 }
 
@@ -558,9 +565,14 @@ impl<'a> Sets<'a> {
 
     /// What joining two sets costs beyond making them, in rows looked up: the smaller is hashed, and rows come out.
     fn join_cost(&self, left: Inputs, right: Inputs) -> Option<f64> {
-        self.joined_rows(left, right)?;
         let (built, probed) = (self.rows[left]?, self.rows[right]?);
-        (built <= probed).then_some(BUILD_COST * built + probed + self.rows[left | right]?)
+        let is_joined = built <= probed
+            && self
+                .joins
+                .equal
+                .iter()
+                .any(|group| Joins::of_group(group, left).is_some() && Joins::of_group(group, right).is_some());
+        is_joined.then_some(BUILD_COST * built + probed + self.rows[left | right]?)
     }
 
     /// What a tree costs, whichever sides it hashes: DataFusion swaps them later.
