@@ -151,7 +151,8 @@ pub struct S3Connection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Engine {
-    /// Memory that statements may use together; 0 means `memory_fraction` of what the process may use.
+    /// Memory that statements may use together; 0 means `memory_fraction` of what the process may use. Whatever is set,
+    /// operators spill or are refused when the process really holds more than 85 % of what it may use.
     pub memory_limit_bytes: u64,
     /// Part of the memory of the process (its cgroup's limit, else the machine's) that statements may use.
     pub memory_fraction: f64,
@@ -161,7 +162,7 @@ pub struct Engine {
     pub spill_limit_bytes: u64,
     /// Degree of parallelism of a statement; 0 means the number of cores.
     pub target_partitions: usize,
-    /// Rows of a batch.
+    /// Rows of a batch, at most: a small memory budget makes batches smaller.
     pub batch_size_rows: usize,
     /// Sessions open at once.
     pub sessions_max: usize,
