@@ -1,5 +1,6 @@
 //! The one binary: reads the command line, runs the command, and ends with its status.
 
+mod allocator;
 mod cmd;
 mod output;
 
@@ -10,10 +11,6 @@ use tereza_runtime::{Error, Result, open_files};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cmd::{Command, ExitStatus};
-
-/// Operators allocate and free many short-lived buffers on many threads, which the system's allocator serialises.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Planning recurses as deep as a statement's chains of operators are long, which the engine bounds; this is several times
 /// what the longest needs. Memory is taken only as far as a stack has grown.
@@ -30,6 +27,7 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     open_files::raise_limit();
+    allocator::keep_freed_memory();
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(cli.command.run());
         // Not waited for: a thread that reads from a file or a terminal must not keep an ended process.
