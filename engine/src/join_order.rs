@@ -566,13 +566,9 @@ impl<'a> Sets<'a> {
     /// What joining two sets costs beyond making them, in rows looked up: the smaller is hashed, and rows come out.
     fn join_cost(&self, left: Inputs, right: Inputs) -> Option<f64> {
         let (built, probed) = (self.rows[left]?, self.rows[right]?);
-        let is_joined = built <= probed
-            && self
-                .joins
-                .equal
-                .iter()
-                .any(|group| Joins::of_group(group, left).is_some() && Joins::of_group(group, right).is_some());
-        is_joined.then_some(BUILD_COST * built + probed + self.rows[left | right]?)
+        let is_in_both = |group: &Vec<_>| [left, right].iter().all(|side| Joins::of_group(group, *side).is_some());
+        let can_join = built <= probed && self.joins.equal.iter().any(is_in_both);
+        can_join.then_some(BUILD_COST * built + probed + self.rows[left | right]?)
     }
 
     /// What a tree costs, whichever sides it hashes: DataFusion swaps them later.

@@ -8,15 +8,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Raises the limit of open files to the most that the system allows this process.
 ///
 /// The usual soft limit of 1,024 is for programs that wait with select(2), which this one has not; a statement that spills
-/// has hundreds of files open. Where the system refuses, the limit stays, and who meets it is told.
+/// has hundreds of files open.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if raised != limit
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        tracing::debug!(%error, "the limit of open files stays");
-    }
+    // Where the system refuses, the limit stays, and the statement that meets it says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Whether an error of the operating system says that too many files are open, in this process or in all.
