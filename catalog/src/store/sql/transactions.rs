@@ -122,8 +122,12 @@ pub(crate) async fn snapshot(
     filter: &PartitionFilter,
 ) -> Result<Snapshot> {
     let (head, table) = tables::load(conn, database, table).await?;
-    let parent = Parent::load(conn, &head).await?;
-    let partitions = partitions::list(conn, &parent, filter, None).await?;
+    let partitions = if table.table.partition_keys.is_empty() {
+        Vec::new()
+    } else {
+        let parent = Parent::load(conn, &head).await?;
+        partitions::list(conn, &parent, filter, None).await?
+    };
     let pending = commits::pending_of(conn, head.id).await?;
     Ok(Snapshot { table, partitions, pending })
 }
