@@ -83,7 +83,7 @@ impl BudgetPool {
         Self { limit_bytes, partitions, held, shares: Mutex::default() }
     }
 
-    /// Looks at what the process holds, if that was long ago.
+    /// Looks at what the process holds, if much was asked for and given back since.
     fn look(&self, shares: &mut Shares) {
         if let Some(held) = &self.held
             && shares.unseen_bytes > LOOK_AGAIN_BYTES
@@ -139,14 +139,14 @@ impl BudgetPool {
         // An operator may have several reservations, of which one gets its little also when the others hold much: what merges
         // an aggregate's spilled runs must not take the room of the table that the runs are merged into.
         let little = free.min(self.small().saturating_sub(held));
-        let held = shares.spilling.get(&consumer.id()).copied().unwrap_or_default();
-        let others = shares.large - usize::from(self.is_large(held));
+        let held_in_all = shares.spilling.get(&consumer.id()).copied().unwrap_or_default();
+        let others = shares.large - usize::from(self.is_large(held_in_all));
         let share = spillable.saturating_sub(shares.unspillable_bytes) / (others + 1 + self.partitions);
         let unspoken = spillable.saturating_sub(shares.unspillable_bytes + shares.spillable_bytes);
         if shares.is_too_much {
             return little;
         }
-        little.max(unspoken.min(share.saturating_sub(held)))
+        little.max(unspoken.min(share.saturating_sub(held_in_all)))
     }
 }
 
