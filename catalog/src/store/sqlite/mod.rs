@@ -4,9 +4,12 @@
 //! no writer disturbs (write-ahead log). What is acknowledged survives a loss of power (`synchronous = FULL`). Several
 //! processes may open one file: SQLite's locks order their transactions, and none is ever seen by half.
 //!
+//! What was read of a table holds until anybody commits to the file (`cache`), this process or another.
+//!
 //! Ids are taken inside the transaction that uses them. With one writer at a time that is as good as the separate
 //! transaction that metastores on MySQL use, and it leaves no gaps.
 
+mod cache;
 mod error;
 mod open;
 mod schema;
@@ -20,6 +23,7 @@ use sqlx::{SqlitePool, Transaction};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, Result};
 
+use self::cache::{Cache, Known};
 use super::sql::{self, Db, commits, databases, jobs, storage, tables, transactions, writes};
 use super::{Commit, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
 use crate::model::{ColumnStatistics, Database, Job, Partition, Table, TableKind};
@@ -34,6 +38,8 @@ pub struct SqliteStore {
     writer: SqlitePool,
     /// The connections that read; in memory, the writer.
     readers: SqlitePool,
+    /// What was read before; none in memory.
+    cache: Option<Arc<Cache>>,
     clock: Clock,
     /// The file, for errors.
     file: Arc<str>,
@@ -42,6 +48,9 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Ends all connections, after those in use are given back, and leaves one tidy file.
     pub async fn close(&self) {
+        if let Some(cache) = &self.cache {
+            cache.close().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -72,6 +81,24 @@ impl SqliteStore {
                 })
             }
         }
+    }
+
+    /// A table with what readers ask for, out of the cache if nothing was committed to the file since.
+    async fn known(&self, database: &str, table: &str) -> Result<Arc<Known>> {
+        let Some(cache) = &self.cache else { return self.read(database, table).await };
+        let stamp = cache.stamp().await.map_err(|error| self.database_error(error))?;
+        if let Some(known) = cache.get(stamp, database, table) {
+            return Ok(known);
+        }
+        let known = self.read(database, table).await?;
+        cache.put(stamp, database, table, &known);
+        Ok(known)
+    }
+
+    async fn read(&self, database: &str, table: &str) -> Result<Arc<Known>> {
+        let mut tx = self.begin_read().await?;
+        let known = transactions::known(&mut tx, database, table).await;
+        self.end(tx, known).await.map(|(table, pending, statistics)| Arc::new(Known { table, pending, statistics }))
     }
 
     fn database_error(&self, error: sqlx::Error) -> Error {
@@ -118,9 +145,7 @@ impl Store for SqliteStore {
     }
 
     async fn table(&self, database: &str, name: &str) -> Result<VersionedTable> {
-        let mut tx = self.begin_read().await?;
-        let table = tables::load(&mut tx, database, name).await.map(|(_, table)| table);
-        self.end(tx, table).await
+        self.known(database, name).await.map(|known| known.table.clone())
     }
 
     async fn create_table(&self, table: &Table) -> Result<()> {
@@ -205,6 +230,9 @@ impl Store for SqliteStore {
         table: &str,
         partition: Option<&[String]>,
     ) -> Result<Vec<ColumnStatistics>> {
+        if partition.is_none() {
+            return self.known(database, table).await.map(|known| known.statistics.clone());
+        }
         let mut tx = self.begin_read().await?;
         let statistics = transactions::column_statistics(&mut tx, database, table, partition).await;
         self.end(tx, statistics).await
@@ -224,6 +252,10 @@ impl Store for SqliteStore {
     }
 
     async fn snapshot(&self, database: &str, table: &str, filter: &PartitionFilter) -> Result<Snapshot> {
+        let known = self.known(database, table).await?;
+        if known.table.table.partition_keys.is_empty() {
+            return Ok(Snapshot { table: known.table.clone(), partitions: Vec::new(), pending: known.pending.clone() });
+        }
         let mut tx = self.begin_read().await?;
         let snapshot = transactions::snapshot(&mut tx, database, table, filter).await;
         self.end(tx, snapshot).await
@@ -236,9 +268,7 @@ impl Store for SqliteStore {
     }
 
     async fn table_version(&self, database: &str, table: &str) -> Result<i64> {
-        let mut tx = self.begin_read().await?;
-        let version = tables::find(&mut tx, database, table).await.map(|head| head.version);
-        self.end(tx, version).await
+        self.known(database, table).await.map(|known| known.table.version)
     }
 
     async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>> {

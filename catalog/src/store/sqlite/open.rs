@@ -1,6 +1,7 @@
 //! Opening: connections with their settings, then the schema.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -9,6 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, Result};
 
+use super::cache::Cache;
 use super::{SqliteStore, error, schema};
 
 /// Connections that read at once.
@@ -56,8 +58,9 @@ impl SqliteStore {
             }
             tokio::time::sleep(OPEN_PAUSE).await;
         };
-        let readers = pool(READERS).connect_lazy_with(options);
-        Self { writer, readers, clock, file: file.into() }.with_schema().await
+        let readers = pool(READERS).connect_lazy_with(options.clone());
+        let cache = Some(Arc::new(Cache::new(pool(1).connect_lazy_with(options))));
+        Self { writer, readers, cache, clock, file: file.into() }.with_schema().await
     }
 
     /// Makes a catalog in memory, which ends with the last clone: for tests and sessions without a data folder.
@@ -67,7 +70,7 @@ impl SqliteStore {
             pool(1).connect_with(options().in_memory(true)).await.map_err(|error| error::explain(file, error))?;
         // A database in memory belongs to its connection, so this one reads too.
         let readers = writer.clone();
-        Self { writer, readers, clock, file: file.into() }.with_schema().await
+        Self { writer, readers, cache: None, clock, file: file.into() }.with_schema().await
     }
 
     async fn with_schema(self) -> Result<Self> {

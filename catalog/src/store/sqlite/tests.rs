@@ -122,6 +122,58 @@ async fn several_processes_may_share_a_file() {
 }
 
 #[tokio::test]
+async fn what_was_read_before_is_read_anew_after_any_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("catalog.db");
+    let (here, there) = (open(&path).await, open(&path).await);
+    here.create_table(&table("default", "t")).await.expect("a new table");
+    let all = PartitionFilter::default();
+    for n in 0..5 {
+        // Both have it in their caches, then one changes it, by turns.
+        let before = here.table("default", "t").await.expect("the table");
+        assert_eq!(there.table("default", "T").await.expect("the table"), before);
+        let (writer, reader) = if n % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        let mut changed = before.table.clone();
+        changed.parameters.insert("n".into(), n.to_string());
+        writer.alter_table("default", "t", Some(before.version), &changed).await.expect("altered");
+        for store in [writer, reader] {
+            let after = store.table("default", "t").await.expect("the table");
+            assert_eq!(after.table.parameters.get("n"), Some(&n.to_string()));
+            assert_eq!(after.version, before.version + 1);
+            assert_eq!(store.table_version("default", "t").await.expect("its version"), after.version);
+            assert_eq!(store.snapshot("default", "t", &all).await.expect("a snapshot").table, after);
+        }
+    }
+    // A program that knows nothing of versions, as the `sqlite3` shell.
+    change_file(&path, "UPDATE TABLE_PARAMS SET PARAM_VALUE = 'by hand' WHERE PARAM_KEY = 'n'").await;
+    let found = here.table("default", "t").await.expect("the table");
+    assert_eq!(found.table.parameters.get("n").map(String::as_str), Some("by hand"));
+    there.drop_table("default", "t").await.expect("dropped");
+    assert_eq!(here.table("default", "t").await.expect_err("it is gone").kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_table_is_read_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("catalog.db")).await;
+    store.create_table(&table("default", "t")).await.expect("a new table");
+    let first = store.table("default", "t").await.expect("the table");
+    // With all readers taken, nothing is read any more.
+    let mut taken = Vec::new();
+    while let Some(reader) = store.readers.try_acquire() {
+        taken.push(reader);
+    }
+    while taken.len() < store.readers.options().get_max_connections() as usize {
+        taken.push(store.readers.acquire().await.expect("a reader"));
+    }
+    assert_eq!(store.table("default", "t").await.expect("the table"), first);
+    assert_eq!(store.table_version("default", "t").await.expect("its version"), first.version);
+    assert_eq!(store.column_statistics("default", "t", None).await.expect("statistics"), []);
+    let all = PartitionFilter::default();
+    assert_eq!(store.snapshot("default", "t", &all).await.expect("a snapshot").table, first);
+}
+
+#[tokio::test]
 async fn a_file_of_something_else_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("other.db");
@@ -461,7 +513,7 @@ async fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(path, Clock::system()).await.expect("the catalog opens")
 }
 
-/// Runs statements on a file that no store has open.
+/// Runs statements on a file by a connection of its own.
 async fn change_file(path: &Path, sql: &'static str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let mut conn = sqlx::ConnectOptions::connect(&options).await.expect("the file opens");
