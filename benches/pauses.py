@@ -12,9 +12,10 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import tempfile
 import time
+
+from compare import Runner
 
 
 def main():
@@ -28,35 +29,23 @@ def main():
     args = parser.parse_args()
     texts = dict(json.loads(args.queries.read_text()))
     with tempfile.TemporaryDirectory() as data:
-        peer = subprocess.Popen(
-            [args.tereza, "bench", "peer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=data
-        )
-
-        def ask(request):
-            peer.stdin.write(json.dumps(request) + "\n")
-            peer.stdin.flush()
-            answer = json.loads(peer.stdout.readline())
-            if "error" in answer:
-                raise SystemExit(answer["error"])
-            return answer
+        runner = Runner([str(pathlib.Path(args.tereza).absolute()), "bench", "peer"], args.tables, data)
+        pid = runner.process.pid
 
         def first_touched():
             # Field 10 of proc_pid_stat(5); the name in field 2 may hold spaces.
-            return int(pathlib.Path(f"/proc/{peer.pid}/stat").read_text().rpartition(")")[2].split()[7])
+            return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
         def resident_mib():
-            status = pathlib.Path(f"/proc/{peer.pid}/status").read_text()
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
             return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
-        folder = args.tables.resolve()
-        tables = {table.name: f"{table}/*.parquet" for table in folder.iterdir() if table.is_dir()}
-        ask({"open": {"tables": tables, "cores": 2, "memory_limit_bytes": None, "data": data}})
         for number in map(int, args.only.split(",")):
-            ask({"query": texts[number]})
+            runner.milliseconds(texts[number])
             before, times = first_touched(), []
             for _ in range(args.runs):
                 time.sleep(args.pause)
-                times.append(1000 * ask({"query": texts[number]})["seconds"])
+                times.append(runner.milliseconds(texts[number]))
             print(
                 f"q{number}: median {statistics.median(times):.1f} ms, {first_touched() - before} pages,",
                 " ".join(f"{took:.0f}" for took in times),
@@ -64,8 +53,7 @@ def main():
         print(f"held: {resident_mib()} MiB,", end=" ", flush=True)
         time.sleep(14)
         print(f"after a rest: {resident_mib()} MiB")
-        peer.stdin.close()
-        peer.wait()
+        runner.close()
 
 
 main()

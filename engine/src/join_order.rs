@@ -13,11 +13,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{ColumnStatistics, JoinSide, JoinType, NullEquality, Result, ScalarValue, Statistics};
+use datafusion::common::{JoinSide, JoinType, NullEquality, Result, Statistics};
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, LambdaVariable, LikeExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, LambdaVariable, LikeExpr, Literal};
 use datafusion::physical_expr::split_conjunction;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -28,12 +27,10 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
+use crate::selectivity::{FILTER_SELECTIVITY, distinct_values, selectivity};
+
 /// With more inputs than this, the 3^n ways to split their sets take longer than they save; the text's order stays.
 const INPUTS_MAX: usize = 10;
-/// The part of rows that a condition between two inputs keeps which is not an equality.
-const FILTER_SELECTIVITY: f64 = 1.0 / 3.0;
-/// The part of rows that have one certain value, where it is not known how many values there are.
-const VALUE_SELECTIVITY: f64 = 0.1;
 /// Hashing a row costs so many times what looking one up does.
 const BUILD_COST: f64 = 2.0;
 /// A new order must be expected to cost less than this part of the text's order: estimates err.
@@ -412,56 +409,6 @@ impl Estimate {
 fn is_text(expression: &Arc<dyn PhysicalExpr>) -> bool {
     let literal = expression.downcast_ref::<Literal>();
     literal.is_some_and(|literal| matches!(literal.value().data_type(), DataType::Utf8 | DataType::Utf8View))
-}
-
-/// The part of rows that a condition keeps.
-fn selectivity(condition: &Arc<dyn PhysicalExpr>, statistics: &Statistics) -> f64 {
-    if let Some(binary) = condition.downcast_ref::<BinaryExpr>() {
-        return match binary.op() {
-            Operator::Eq if binary.left().is::<Literal>() => one_value(binary.right(), statistics),
-            Operator::Eq => one_value(binary.left(), statistics),
-            Operator::NotEq => 1.0 - one_value(binary.left(), statistics),
-            Operator::And => selectivity(binary.left(), statistics) * selectivity(binary.right(), statistics),
-            Operator::Or => {
-                let sides = selectivity(binary.left(), statistics) + selectivity(binary.right(), statistics);
-                sides.min(1.0)
-            }
-            _ => FILTER_SELECTIVITY,
-        };
-    }
-    if let Some(list) = condition.downcast_ref::<InListExpr>() {
-        let listed = (list.len() as f64 * one_value(list.expr(), statistics)).min(1.0);
-        return if list.negated() { 1.0 - listed } else { listed };
-    }
-    match condition.downcast_ref::<LikeExpr>() {
-        Some(like) if like.negated() => 1.0 - VALUE_SELECTIVITY,
-        Some(_) => VALUE_SELECTIVITY,
-        None => FILTER_SELECTIVITY,
-    }
-}
-
-/// The part of rows in which an expression has one certain value.
-fn one_value(expression: &Arc<dyn PhysicalExpr>, statistics: &Statistics) -> f64 {
-    let column = expression.downcast_ref::<Column>();
-    let statistics = column.and_then(|column| statistics.column_statistics.get(column.index()));
-    statistics.and_then(distinct_values).map_or(VALUE_SELECTIVITY, f64::recip)
-}
-
-/// As many as are counted, or else as there are numbers between the least and the greatest.
-fn distinct_values(column: &ColumnStatistics) -> Option<f64> {
-    if let Some(distinct) = column.distinct_count.get_value() {
-        return Some((*distinct as f64).max(1.0));
-    }
-    let whole = |value: &Precision<ScalarValue>| {
-        let value = value.get_value()?.cast_to(&DataType::Int64).ok()?;
-        let ScalarValue::Int64(Some(value)) = value else { return None };
-        Some(value)
-    };
-    if !column.min_value.get_value()?.data_type().is_integer() {
-        return None;
-    }
-    let range = whole(&column.max_value)?.checked_sub(whole(&column.min_value)?)?;
-    Some((range as f64 + 1.0).max(1.0))
 }
 
 /// Sets of inputs that joins connect, and what is expected of each.

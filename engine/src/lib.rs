@@ -14,15 +14,19 @@
 pub mod query;
 
 mod catalogs;
+mod dynamic_filter;
 mod engine;
 mod error;
+mod filter_order;
 mod formats;
 mod generated;
 mod join_order;
 mod local;
 mod memory_pool;
+mod selectivity;
 mod session;
 mod spill;
+mod spillable_joins;
 mod statement;
 mod stores;
 mod system;

@@ -8,16 +8,20 @@ use datafusion::common::TableReference;
 use datafusion::common::config::Dialect;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_spark::SessionStateBuilderSpark;
 use tereza_runtime::{Error, Result};
 
 use crate::catalogs::{self, Catalogs};
+use crate::dynamic_filter::with_dynamic_filters;
 use crate::engine::Engine;
 use crate::error::from_datafusion;
+use crate::filter_order::FilterOrder;
 use crate::join_order::JoinOrder;
 use crate::query::{SessionDefaults, SessionId};
+use crate::spillable_joins::SpillableJoins;
 
 /// The catalog of the user's tables, and the session's default.
 pub(crate) const USER_CATALOG: &str = "tereza";
@@ -32,6 +36,8 @@ const SORT_RESERVATIONS: usize = 8;
 const BATCHES_PER_PART: usize = 64;
 const ROW_BYTES: usize = 128;
 const BATCH_SIZE_ROWS_MIN: usize = 256;
+/// Rows of a batch where joins sort and spill: many spilled runs are merged at once, with some batches of each.
+const SPILLING_BATCH_SIZE_ROWS: usize = 2_048;
 
 /// One user's session.
 pub(crate) struct Session {
@@ -168,14 +174,33 @@ pub(crate) fn initial_config(engine: &Engine) -> SessionConfig {
 }
 
 fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> SessionState {
-    let mut rules = PhysicalOptimizer::new().rules;
-    rules.insert(0, Arc::new(JoinOrder));
     SessionStateBuilder::new()
         .with_session_id(id.0.clone())
         .with_config(initial_config(engine))
         .with_runtime_env(Arc::clone(&engine.runtime))
         .with_default_features()
-        .with_physical_optimizer_rules(rules)
+        .with_physical_optimizer_rules(rules(None))
         .with_catalog_list(catalogs)
+        .build()
+}
+
+/// DataFusion's rules and those of the engine.
+fn rules(spillable_joins: Option<SpillableJoins>) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(JoinOrder)];
+    if let Some(spillable_joins) = spillable_joins {
+        rules.push(Arc::new(spillable_joins));
+    }
+    rules.extend(with_dynamic_filters(PhysicalOptimizer::new().rules));
+    rules.push(Arc::new(FilterOrder));
+    rules
+}
+
+/// `state` to plan a statement with whose hash tables did not fit: joins of two sides that are both larger than
+/// `hashed_bytes_max` spill.
+pub(crate) fn with_spillable_joins(state: &SessionState, hashed_bytes_max: usize) -> SessionState {
+    let batch_size_rows = state.config().batch_size().min(SPILLING_BATCH_SIZE_ROWS);
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(state.config().clone().with_batch_size(batch_size_rows))
+        .with_physical_optimizer_rules(rules(Some(SpillableJoins { hashed_bytes_max })))
         .build()
 }

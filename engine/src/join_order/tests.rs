@@ -166,26 +166,3 @@ fn a_set_is_split_in_all_ways() {
     assert_eq!(splits(0b1011).collect::<Vec<_>>(), [0b1010, 0b1001, 0b1000, 0b0011, 0b0010, 0b0001]);
     assert_eq!(splits(0b1).count(), 0);
 }
-
-#[test]
-fn distinct_values_are_counted_or_bounded_by_the_range() {
-    let mut column = ColumnStatistics::new_unknown();
-    assert_eq!(distinct_values(&column), None);
-    column.min_value = Precision::Exact(ScalarValue::Int32(Some(-3)));
-    column.max_value = Precision::Inexact(ScalarValue::Int32(Some(6)));
-    assert_eq!(distinct_values(&column), Some(10.0));
-    column.distinct_count = Precision::Inexact(4);
-    assert_eq!(distinct_values(&column), Some(4.0));
-    let text = ColumnStatistics {
-        min_value: Precision::Exact(ScalarValue::from("a")),
-        max_value: Precision::Exact(ScalarValue::from("z")),
-        ..ColumnStatistics::new_unknown()
-    };
-    assert_eq!(distinct_values(&text), None);
-    let whole = ColumnStatistics {
-        min_value: Precision::Exact(ScalarValue::Int64(Some(i64::MIN))),
-        max_value: Precision::Exact(ScalarValue::Int64(Some(i64::MAX))),
-        ..ColumnStatistics::new_unknown()
-    };
-    assert_eq!(distinct_values(&whole), None);
-}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
@@ -16,14 +17,16 @@ use tokio_util::sync::CancellationToken;
 use super::InUse;
 use crate::error::from_datafusion;
 use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
+use crate::session::with_spillable_joins;
 use crate::statement::{self, Work};
 use crate::system::Entry;
 
 /// The operators' counters are read no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Rows of a batch where all joins sort and spill: many spilled runs are merged at once, with some batches of each.
-const SPILLING_BATCH_SIZE_ROWS: usize = 2_048;
+/// Where hash tables did not fit, those that are expected to take at most one part in so many of the budget are tried
+/// again; after that none is.
+const HASHED_PART: usize = 32;
 
 /// Statements planned at once. Each takes one of the runtime's threads for blocking work and waits there for others of them,
 /// which read files and folders: were all of them planning, none would go on.
@@ -220,20 +223,24 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
     match stage {
         Stage::Plan { plan, again, stream, read_at, .. } => {
             let mut batch = stream.next().await.transpose().map_err(from_datafusion);
-            let first = again.take();
-            if let (Err(error), Some((logical, mut state))) = (&batch, first)
-                && is_hash_join_too_large(error)
-            {
-                tracing::info!(%error, "planned again with joins that spill");
-                let mut config = state.config().clone();
-                config.options_mut().optimizer.prefer_hash_join = false;
-                let batch_size_rows = config.batch_size().min(SPILLING_BATCH_SIZE_ROWS);
-                *state.config_mut() = config.with_batch_size(batch_size_rows);
-                let context = state.task_ctx();
-                let planning = async move { state.create_physical_plan(&logical).await.map_err(from_datafusion) };
-                *plan = on_own_thread(planning).await?;
-                *stream = execute_stream(Arc::clone(plan), context).map_err(from_datafusion)?;
-                batch = stream.next().await.transpose().map_err(from_datafusion);
+            if let Some((logical, state)) = again.take() {
+                let budget_bytes = match state.runtime_env().memory_pool.memory_limit() {
+                    MemoryLimit::Finite(bytes) => bytes,
+                    _ => 0,
+                };
+                for hashed_bytes_max in [budget_bytes / HASHED_PART, 0] {
+                    let Err(error) = &batch else { break };
+                    if !is_hash_join_too_large(error) {
+                        break;
+                    }
+                    tracing::info!(%error, hashed_bytes_max, "planned again with joins that spill");
+                    let state = with_spillable_joins(&state, hashed_bytes_max);
+                    let (logical, context) = (logical.clone(), state.task_ctx());
+                    let planning = async move { state.create_physical_plan(&logical).await.map_err(from_datafusion) };
+                    *plan = on_own_thread(planning).await?;
+                    *stream = execute_stream(Arc::clone(plan), context).map_err(from_datafusion)?;
+                    batch = stream.next().await.transpose().map_err(from_datafusion);
+                }
             }
             let batch = batch?;
             if batch.is_none() || read_at.elapsed() >= PROGRESS_INTERVAL {

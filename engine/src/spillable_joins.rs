@@ -1,0 +1,150 @@
+//! Joins that spill, where a hash table is not expected to fit.
+//!
+//! DataFusion's hash join holds its build side whole; its sort-merge join spills, and is slower, the more so for small
+//! sides. A statement whose hash tables did not fit is planned again with this rule: joins of which one side is expected
+//! to be small stay hashed, all others sort.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+
+/// Bytes that a value of a type without a fixed width is taken to have, with what refers to it.
+const VALUE_BYTES: usize = 32;
+/// Bytes of a row in a hash table, besides its values.
+const ENTRY_BYTES: usize = 24;
+
+/// The rule; it runs before DataFusion chooses the sides of joins.
+#[derive(Debug)]
+pub(crate) struct SpillableJoins {
+    /// Hash tables up to this size stay.
+    pub(crate) hashed_bytes_max: usize,
+}
+
+impl PhysicalOptimizerRule for SpillableJoins {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let statistics = StatisticsContext::new();
+        let is_small = |plan: &Arc<dyn ExecutionPlan>| {
+            let expected = statistics.compute(plan.as_ref(), &StatisticsArgs::new()).ok();
+            let rows = expected.and_then(|expected| expected.num_rows.get_value().copied());
+            rows.is_some_and(|rows| rows.saturating_mul(row_bytes(&plan.schema())) <= self.hashed_bytes_max)
+        };
+        let sorted = plan.transform_up(|node| {
+            let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
+            // A sort-merge join does not know `NOT IN`.
+            if join.null_aware || join.fetch().is_some() || is_small(join.left()) || is_small(join.right()) {
+                return Ok(Transformed::no(node));
+            }
+            sort_merge_join(join).map(Transformed::yes)
+        })?;
+        Ok(sorted.data)
+    }
+
+    fn name(&self) -> &str {
+        "spillable_joins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn row_bytes(schema: &Schema) -> usize {
+    let bytes = |data_type: &DataType| data_type.primitive_width().unwrap_or(VALUE_BYTES);
+    ENTRY_BYTES + schema.fields().iter().map(|field| bytes(field.data_type())).sum::<usize>()
+}
+
+/// The same join, sorting.
+fn sort_merge_join(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let sorting: Arc<dyn ExecutionPlan> = Arc::new(SortMergeJoinExec::try_new(
+        Arc::clone(join.left()),
+        Arc::clone(join.right()),
+        join.on().to_vec(),
+        join.filter().map(with_nulls),
+        *join.join_type(),
+        vec![SortOptions::default(); join.on().len()],
+        join.null_equality(),
+    )?);
+    let Some(projection) = &join.projection else { return Ok(sorting) };
+    let schema = sorting.schema();
+    let columns = projection.iter().map(|index| {
+        let name = schema.field(*index).name();
+        ProjectionExpr { expr: Arc::new(Column::new(name, *index)), alias: name.clone() }
+    });
+    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), sorting)?))
+}
+
+/// The filter on columns that may be NULL. A sort-merge join hands the NULLs of an outer side to it, also those of columns
+/// that the filter's schema says have none.
+fn with_nulls(filter: &JoinFilter) -> JoinFilter {
+    let fields = filter.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    JoinFilter::new(Arc::clone(filter.expression()), filter.column_indices().to_vec(), Arc::new(schema))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::execution::SessionStateBuilder;
+    use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+    use datafusion::physical_plan::{collect, displayable};
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    async fn context(rule: Option<SpillableJoins>) -> SessionContext {
+        let mut rules = PhysicalOptimizer::new().rules;
+        if let Some(rule) = rule {
+            rules.insert(0, Arc::new(rule));
+        }
+        let state = SessionStateBuilder::new()
+            .with_config(SessionConfig::new().with_target_partitions(2))
+            .with_default_features()
+            .with_physical_optimizer_rules(rules)
+            .build();
+        let context = SessionContext::new_with_state(state);
+        for table in [
+            "create table small as select value as s_id, 's' || value as s_name from range(50)",
+            "create table large as select value as l_id, value % 50 as l_s, nullif(value % 7, 3) as l_x from range(20000)",
+            "create table other as select value * 3 as o_id, value % 7 as o_x from range(20000)",
+        ] {
+            context.sql(table).await.unwrap().collect().await.unwrap();
+        }
+        context
+    }
+
+    #[tokio::test]
+    async fn only_joins_with_two_large_sides_sort_and_all_answer_the_same() {
+        let joins = [
+            "select count(*), sum(l_x) from large join other on l_id = o_id join small on l_s = s_id where s_name <> 's7'",
+            "select count(*), sum(l_x), sum(o_x) from large left join other on l_id = o_id and l_x < o_x",
+            "select count(*), sum(l_x), sum(o_x) from large right join other on l_id = o_id",
+            "select count(*), sum(l_x), sum(o_x) from large full join other on l_id = o_id",
+            "select count(*) from large where exists (select 1 from other where l_id = o_id and l_x <> o_x)",
+            "select count(*) from large where not exists (select 1 from other where l_id = o_id and l_x <> o_x)",
+            "select count(*) from large where l_x not in (select o_x from other where o_x > 2)",
+        ];
+        let hashed = context(None).await;
+        let mixed = context(Some(SpillableJoins { hashed_bytes_max: 10_000 })).await;
+        for sql in joins {
+            let plan = mixed.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+            let text = displayable(plan.as_ref()).indent(false).to_string();
+            assert_eq!(text.contains("SortMergeJoinExec"), !sql.contains("not in"), "{text}");
+            assert_eq!(text.contains("HashJoinExec"), sql.contains("not in") || sql.contains("small"), "{text}");
+            let answer = collect(plan, mixed.task_ctx()).await.unwrap();
+            let expected = hashed.sql(sql).await.unwrap().collect().await.unwrap();
+            let table = |batches: &[_]| pretty_format_batches(batches).unwrap().to_string();
+            assert_eq!(table(&answer), table(&expected), "{text}");
+        }
+    }
+}
