@@ -1,9 +1,11 @@
 """How fast a large result comes over Flight SQL, next to bare Arrow Flight with the same rows.
 
-    benches/peers/.venv/duckdb/bin/python benches/flight_result.py target/release/tereza [--rows N] [--runs N] [--json FILE]
+    cargo build --release --locked --workspace --examples
+    benches/peers/.venv/duckdb/bin/python benches/flight_result.py target/release [--rows N] [--runs N] [--json FILE]
 
-One client (pyarrow's) reads the result of a statement from Tereza, and the same batches, made beforehand, from pyarrow's own
-Flight server in a process of its own, in turns. Tereza computes the rows meanwhile. The ratio is that of the medians.
+One client (pyarrow's) reads the result of a statement from Tereza, and the same batches, made beforehand, from two servers
+with nothing around them, each in a process of its own: the crate `arrow-flight` (`gateway/examples/bare_flight.rs`) and
+pyarrow. They take turns. Tereza computes the rows meanwhile. The ratios are those of the medians.
 """
 
 import argparse
@@ -65,7 +67,7 @@ def peak_rss_bytes(pid):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("tereza")
+    parser.add_argument("built", help="the folder with `tereza` and `examples/bare_flight`")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json")
@@ -77,18 +79,23 @@ def main():
         sys.stdin.read()
         return
 
+    tereza = os.path.join(arguments.built, "tereza")
+    bare = {
+        "arrow_flight": [os.path.join(arguments.built, "examples", "bare_flight"), str(arguments.rows)],
+        "pyarrow": [sys.executable, __file__, arguments.built, "--rows", str(arguments.rows), "--serve-bare"],
+    }
     processes = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            bare = subprocess.Popen(
-                [sys.executable, __file__, arguments.tereza, "--rows", str(arguments.rows), "--serve-bare"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            processes.append(bare)
-            up = subprocess.Popen([arguments.tereza, "up", "--data", folder, "--set", "listen.flight_sql=0",
+            up = subprocess.Popen([tereza, "up", "--data", folder, "--set", "listen.flight_sql=0",
                                    "--set", "listen.console=0"],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             processes.append(up)
-            bare_client = flight.connect(f"grpc://127.0.0.1:{int(bare.stdout.readline())}")
+            bare_clients = {}
+            for name, command in bare.items():
+                server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                processes.append(server)
+                bare_clients[name] = flight.connect(f"grpc://127.0.0.1:{int(server.stdout.readline())}")
             endpoints = os.path.join(folder, "endpoints.json")
             deadline = time.monotonic() + 30
             while not os.path.exists(endpoints):
@@ -104,12 +111,17 @@ def main():
                 info = client.get_flight_info(descriptor)
                 return sum(read(client.do_get(endpoint.ticket)) for endpoint in info.endpoints)
 
-            seconds = {"tereza": [], "bare": []}
+            asks = {"tereza": from_tereza}
+            for name, bare_client in bare_clients.items():
+                asks[name] = lambda bare_client=bare_client: read(bare_client.do_get(flight.Ticket(b"")))
+            names = list(asks)
+            seconds = {name: [] for name in names}
             for run in range(arguments.runs + 1):
-                turns = [("tereza", from_tereza), ("bare", lambda: read(bare_client.do_get(flight.Ticket(b""))))]
-                for name, ask in turns if run % 2 else reversed(turns):
+                # Each comes first, and after each other, as often as the others.
+                turns = names[run % 3:] + names[:run % 3]
+                for name in turns if run % 2 else reversed(turns):
                     began = time.monotonic()
-                    rows = ask()
+                    rows = asks[name]()
                     took = time.monotonic() - began
                     if rows != arguments.rows:
                         sys.exit(f"{name} sent {rows} rows")
@@ -125,7 +137,7 @@ def main():
                 "pyarrow": pa.__version__,
                 "runs_s": seconds,
                 "medians_s": medians,
-                "tereza_takes": round(medians["tereza"] / medians["bare"], 3),
+                "tereza_takes": {name: round(medians["tereza"] / medians[name], 3) for name in bare},
                 "tereza_peak_rss_bytes": peak_rss_bytes(up.pid),
             }
         finally:
