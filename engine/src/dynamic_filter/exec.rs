@@ -33,7 +33,7 @@ const KEPT_MAX: f64 = 0.5;
 
 /// Drops rows of its input that joins above it will find no partner for; and rows pass that they do not know yet.
 ///
-/// It only ever saves time: without it, or with fewer filters, the result is the same.
+/// It changes how long a statement takes, never its result: with fewer filters, or none, that is the same.
 #[derive(Debug)]
 pub(super) struct DynamicFilterExec {
     input: Arc<dyn ExecutionPlan>,
