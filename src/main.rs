@@ -3,6 +3,7 @@
 mod allocator;
 mod cmd;
 mod output;
+mod processor;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,18 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    let missing = processor::missing_features();
+    if missing.is_empty() {
+        return run();
+    }
+    eprintln!("error: this build needs a processor with {}", missing.join(", "));
+    eprintln!("hint: build it for others: RUSTFLAGS=\"-C target-cpu=x86-64\" make");
+    ExitCode::FAILURE
+}
+
+/// Not a part of `main`: nothing of it is to run on a processor that cannot.
+#[inline(never)]
+fn run() -> ExitCode {
     let cli = Cli::parse();
     open_files::raise_limit();
     allocator::keep_freed_memory();

@@ -136,53 +136,28 @@ fn comparison(condition: &Arc<dyn PhysicalExpr>) -> Option<(Operator, ScalarValu
 
 #[cfg(test)]
 mod tests {
-    use arrow::util::pretty::pretty_format_batches;
-    use datafusion::execution::SessionStateBuilder;
-    use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-    use datafusion::physical_plan::displayable;
-    use datafusion::prelude::{SessionConfig, SessionContext};
-
     use super::*;
-
-    /// `t` in a Parquet file, whose footer has the least and greatest values.
-    async fn context(
-        folder: &std::path::Path,
-        rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
-    ) -> SessionContext {
-        let state = SessionStateBuilder::new()
-            .with_config(SessionConfig::new().with_target_partitions(1))
-            .with_default_features()
-            .with_physical_optimizer_rules(rules)
-            .build();
-        let context = SessionContext::new_with_state(state);
-        let file = folder.join("t.parquet");
-        let file = file.display();
-        if !folder.join("t.parquet").exists() {
-            let made = format!(
-                "copy (select value as id, nullif(value % 11, 3) as x, date '1992-01-01' + cast(value % 2000 as int) as day,
-                   cast(value % 100 as decimal(15, 2)) as price, 'kind ' || (value % 7) as kind, value % 7 - 1 as divisor
-                   from range(20000)) to '{file}'"
-            );
-            context.sql(&made).await.unwrap().collect().await.unwrap();
-        }
-        context.register_parquet("t", folder.join("t.parquet").to_str().unwrap(), Default::default()).await.unwrap();
-        context
-    }
+    use crate::test_session::{config, plain_rules, plan, run, session, shown};
 
     /// The filters of a statement, the lowest first; its answer is the same without the rule.
     async fn filters(condition: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        let mut rules = PhysicalOptimizer::new().rules;
-        let plain = context(folder.path(), rules.clone()).await;
+        let file = folder.path().join("t.parquet").display().to_string();
+        // In a Parquet file, whose footer has the least and greatest values.
+        let setup = format!(
+            "copy (select value as id, nullif(value % 11, 3) as x, date '1992-01-01' + cast(value % 2000 as int) as day,
+               cast(value % 100 as decimal(15, 2)) as price, 'kind ' || (value % 7) as kind, value % 7 - 1 as divisor
+               from range(20000)) to '{file}';
+             create external table t stored as parquet location '{file}'"
+        );
+        let mut rules = plain_rules();
+        let plain = session(config().with_target_partitions(1), rules.clone(), &setup).await;
         rules.push(Arc::new(FilterOrder));
-        let ordered = context(folder.path(), rules).await;
+        let ordered = session(config().with_target_partitions(1), rules, &setup).await;
         let sql = format!("select id, x, kind from t where {condition} order by id");
-        let plan = ordered.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
-        let table = |batches: &[_]| pretty_format_batches(batches).unwrap().to_string();
-        let answer = ordered.sql(&sql).await.unwrap().collect().await.unwrap();
-        let expected = plain.sql(&sql).await.unwrap().collect().await.unwrap();
-        assert_eq!(table(&answer), table(&expected), "{condition}");
-        let text = displayable(plan.as_ref()).indent(false).to_string();
+        let (filtered, expected) = (plan(&ordered, &sql).await, plan(&plain, &sql).await);
+        let text = shown(&filtered);
+        assert_eq!(run(&ordered, filtered).await, run(&plain, expected).await, "{condition}");
         let filters = text.lines().filter_map(|line| line.trim().strip_prefix("FilterExec: "));
         filters.rev().map(|filter| filter.split(", projection").next().unwrap_or(filter).to_owned()).collect()
     }

@@ -25,12 +25,15 @@ mod local;
 mod memory_pool;
 mod selectivity;
 mod session;
+mod shared_plan;
 mod spill;
 mod spillable_joins;
 mod statement;
 mod stores;
 mod system;
 mod table;
+#[cfg(test)]
+mod test_session;
 mod types;
 mod write;
 

@@ -21,6 +21,7 @@ use crate::error::from_datafusion;
 use crate::filter_order::FilterOrder;
 use crate::join_order::JoinOrder;
 use crate::query::{SessionDefaults, SessionId};
+use crate::shared_plan::{SharingPlanner, ShowShared};
 use crate::spillable_joins::SpillableJoins;
 
 /// The catalog of the user's tables, and the session's default.
@@ -180,6 +181,7 @@ fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> Sessi
         .with_runtime_env(Arc::clone(&engine.runtime))
         .with_default_features()
         .with_physical_optimizer_rules(rules(None))
+        .with_query_planner(Arc::new(SharingPlanner))
         .with_catalog_list(catalogs)
         .build()
 }
@@ -192,6 +194,7 @@ fn rules(spillable_joins: Option<SpillableJoins>) -> Vec<Arc<dyn PhysicalOptimiz
     }
     rules.extend(with_dynamic_filters(PhysicalOptimizer::new().rules));
     rules.push(Arc::new(FilterOrder));
+    rules.push(Arc::new(ShowShared));
     rules
 }
 

@@ -94,34 +94,13 @@ fn with_nulls(filter: &JoinFilter) -> JoinFilter {
 
 #[cfg(test)]
 mod tests {
-    use arrow::util::pretty::pretty_format_batches;
-    use datafusion::execution::SessionStateBuilder;
-    use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-    use datafusion::physical_plan::{collect, displayable};
-    use datafusion::prelude::{SessionConfig, SessionContext};
-
     use super::*;
+    use crate::test_session::{answer, config, plain_rules, plan, run, session, shown};
 
-    async fn context(rule: Option<SpillableJoins>) -> SessionContext {
-        let mut rules = PhysicalOptimizer::new().rules;
-        if let Some(rule) = rule {
-            rules.insert(0, Arc::new(rule));
-        }
-        let state = SessionStateBuilder::new()
-            .with_config(SessionConfig::new().with_target_partitions(2))
-            .with_default_features()
-            .with_physical_optimizer_rules(rules)
-            .build();
-        let context = SessionContext::new_with_state(state);
-        for table in [
-            "create table small as select value as s_id, 's' || value as s_name from range(50)",
-            "create table large as select value as l_id, value % 50 as l_s, nullif(value % 7, 3) as l_x from range(20000)",
-            "create table other as select value * 3 as o_id, value % 7 as o_x from range(20000)",
-        ] {
-            context.sql(table).await.unwrap().collect().await.unwrap();
-        }
-        context
-    }
+    const TABLES: &str = "
+create table small as select value as s_id, 's' || value as s_name from range(50);
+create table large as select value as l_id, value % 50 as l_s, nullif(value % 7, 3) as l_x from range(20000);
+create table other as select value * 3 as o_id, value % 7 as o_x from range(20000)";
 
     #[tokio::test]
     async fn only_joins_with_two_large_sides_sort_and_all_answer_the_same() {
@@ -134,17 +113,16 @@ mod tests {
             "select count(*) from large where not exists (select 1 from other where l_id = o_id and l_x <> o_x)",
             "select count(*) from large where l_x not in (select o_x from other where o_x > 2)",
         ];
-        let hashed = context(None).await;
-        let mixed = context(Some(SpillableJoins { hashed_bytes_max: 10_000 })).await;
+        let hashed = session(config(), plain_rules(), TABLES).await;
+        let mut rules = plain_rules();
+        rules.insert(0, Arc::new(SpillableJoins { hashed_bytes_max: 10_000 }));
+        let mixed = session(config(), rules, TABLES).await;
         for sql in joins {
-            let plan = mixed.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
-            let text = displayable(plan.as_ref()).indent(false).to_string();
+            let plan = plan(&mixed, sql).await;
+            let text = shown(&plan);
             assert_eq!(text.contains("SortMergeJoinExec"), !sql.contains("not in"), "{text}");
             assert_eq!(text.contains("HashJoinExec"), sql.contains("not in") || sql.contains("small"), "{text}");
-            let answer = collect(plan, mixed.task_ctx()).await.unwrap();
-            let expected = hashed.sql(sql).await.unwrap().collect().await.unwrap();
-            let table = |batches: &[_]| pretty_format_batches(batches).unwrap().to_string();
-            assert_eq!(table(&answer), table(&expected), "{text}");
+            assert_eq!(run(&mixed, plan).await, answer(&hashed, sql).await, "{text}");
         }
     }
 }

@@ -1,10 +1,7 @@
-use arrow::util::pretty::pretty_format_batches;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::{collect, displayable};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 
 use super::*;
+use crate::test_session::{Rules, answer, config, plain_rules, plan, session, shown};
 
 /// Items of orders, of which few are marked: the items of an order are spread over all of them.
 const TABLES: &str = "
@@ -12,28 +9,19 @@ create table orders as select value as o_id, case when value % 500 = 7 then 'mar
   value % 2 as o_half from range(20000);
 create table items as select value * 7919 % 20000 as i_o, nullif(value % 13, 5) as i_x from range(400000)";
 
-async fn context(rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> SessionContext {
-    let mut config = SessionConfig::new().with_target_partitions(2);
+async fn context(rules: Rules) -> SessionContext {
+    let mut config = config();
     // All joins exchange both sides, so that what is dropped early is spared something.
     config.options_mut().optimizer.hash_join_single_partition_threshold = 0;
     config.options_mut().optimizer.hash_join_single_partition_threshold_rows = 0;
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_default_features()
-        .with_physical_optimizer_rules(rules)
-        .build();
-    let context = SessionContext::new_with_state(state);
-    for table in TABLES.split(';') {
-        context.sql(table).await.unwrap().collect().await.unwrap();
-    }
-    context
+    session(config, rules, TABLES).await
 }
 
 /// The answer with the operator, how its plan looks after it ran, and how many rows were dropped; and the answer without.
 async fn run(sql: &str) -> (String, String, usize, String) {
-    let context = context(with_dynamic_filters(PhysicalOptimizer::new().rules)).await;
-    let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
-    let batches = collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
+    let context = context(with_dynamic_filters(plain_rules())).await;
+    let plan = plan(&context, sql).await;
+    let answer = crate::test_session::run(&context, Arc::clone(&plan)).await;
     let mut dropped = 0;
     plan.apply(|node| {
         if node.is::<DynamicFilterExec>() {
@@ -42,11 +30,8 @@ async fn run(sql: &str) -> (String, String, usize, String) {
         Ok(TreeNodeRecursion::Continue)
     })
     .unwrap();
-    let text = displayable(plan.as_ref()).indent(false).to_string();
-    let without = self::context(PhysicalOptimizer::new().rules).await;
-    let expected = without.sql(sql).await.unwrap().collect().await.unwrap();
-    let table = |batches: &[_]| pretty_format_batches(batches).unwrap().to_string();
-    (table(&batches), text, dropped, table(&expected))
+    let without = self::context(plain_rules()).await;
+    (answer, shown(&plan), dropped, self::answer(&without, sql).await)
 }
 
 #[tokio::test]
@@ -72,7 +57,7 @@ async fn a_filter_that_keeps_most_rows_is_given_up() {
 
 #[tokio::test]
 async fn what_comes_next_is_not_done_twice() {
-    let context = context(with_dynamic_filters(PhysicalOptimizer::new().rules)).await;
+    let context = context(with_dynamic_filters(plain_rules())).await;
     for sql in [
         // The join looks all rows of the scan up.
         "select count(*) from orders join items on o_id = i_o where o_mark = 'marked'",
@@ -80,8 +65,7 @@ async fn what_comes_next_is_not_done_twice() {
         "select i_o, i_x from items where i_x > 3 order by i_x limit 5",
         "select min(i_x), max(i_o) from items",
     ] {
-        let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
-        let text = displayable(plan.as_ref()).indent(false).to_string();
+        let text = shown(&plan(&context, sql).await);
         assert!(!text.contains("DynamicFilterExec"), "{text}");
     }
 }

@@ -1,10 +1,8 @@
-use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::displayable;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 
 use super::*;
+use crate::test_session::{answer, config, plain_rules, plan, run, session, shown};
 
 /// Items of orders of customers of countries of regions, and parts: `o` 1,000 and `i` 10,000 rows.
 const TABLES: &str = "
@@ -18,42 +16,27 @@ create table i as select value * 7919 % 10007 % 1000 as i_o, ps_p as i_p, ps_s a
   from range(10000) join ps on value * 6421 % 10009 % 800 = ps_cost;
 create table p as select value as p_id, value % 10 as p_kind from range(200)";
 
-async fn context(rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> SessionContext {
-    let config = SessionConfig::new().with_target_partitions(2);
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_default_features()
-        .with_physical_optimizer_rules(rules)
-        .build();
-    let context = SessionContext::new_with_state(state);
-    for table in TABLES.split(';') {
-        context.sql(table).await.unwrap().collect().await.unwrap();
-    }
-    context
-}
-
 async fn with_rule() -> SessionContext {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules = plain_rules();
     rules.insert(0, Arc::new(JoinOrder));
-    context(rules).await
+    session(config(), rules, TABLES).await
 }
 
 async fn without_rule() -> SessionContext {
-    context(PhysicalOptimizer::new().rules).await
+    session(config(), plain_rules(), TABLES).await
 }
 
 /// The plan that the rule makes of a statement's, before other rules see it.
 async fn ordered(sql: &str) -> (String, String) {
     let state = without_rule().await.state();
     let state = SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(Vec::new()).build();
-    let plan = SessionContext::new_with_state(state).sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = plan(&SessionContext::new_with_state(state), sql).await;
     let after = JoinOrder.optimize(Arc::clone(&plan), &ConfigOptions::default()).unwrap();
     assert_eq!(plan.schema(), after.schema());
     let mut off = ConfigOptions::default();
     off.optimizer.join_reordering = false;
     assert!(Arc::ptr_eq(&JoinOrder.optimize(Arc::clone(&plan), &off).unwrap(), &plan));
-    let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
-    (text(&plan), text(&after))
+    (shown(&plan), shown(&after))
 }
 
 fn joins(plan: &str) -> Vec<&str> {
@@ -123,14 +106,12 @@ async fn answers_are_those_of_the_order_in_the_text() {
         "select count(*) from i join (o left join c on o_c = c_id) on i_o = o_id join s on i_s = s_id join n on s_n = n_id
          where n_name = 'n9'",
     ] {
-        let (new, old) = (with.sql(sql).await.unwrap(), without.sql(sql).await.unwrap());
-        let text = |plan: Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
-        let plan = text(new.clone().create_physical_plan().await.unwrap());
-        changed += usize::from(plan != text(old.clone().create_physical_plan().await.unwrap()));
-        let (new, old) = (new.collect().await.unwrap(), old.collect().await.unwrap());
-        assert!(old.iter().any(|batch| batch.num_rows() > 0), "{sql}");
-        let text = |batches| pretty_format_batches(batches).unwrap().to_string();
-        assert_eq!(text(&new), text(&old), "{sql}\n{plan}");
+        let (new, old) = (plan(&with, sql).await, plan(&without, sql).await);
+        let text = shown(&new);
+        changed += usize::from(text != shown(&old));
+        let expected = run(&without, old).await;
+        assert!(expected.lines().count() > 4, "{sql}\n{expected}");
+        assert_eq!(run(&with, new).await, expected, "{sql}\n{text}");
     }
     assert!(changed >= 5, "the rule changed {changed} plans");
 }
@@ -145,8 +126,7 @@ async fn conditions_with_lambdas_stay_where_they_are() {
         // In the best order both conditions fall to the last join, with the columns of one before those of the other.
         let sql = "select count(*) from a, i, c where o_id = i_o and o_c = c_id and c_n = 3
                    and o_x < i_x and array_any_match(o_xs, v -> v > i_x + c_n)";
-        let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
-        answers.push(pretty_format_batches(&rows).unwrap().to_string());
+        answers.push(answer(&context, sql).await);
     }
     assert_eq!(answers[0], answers[1]);
 }

@@ -18,6 +18,7 @@ use super::InUse;
 use crate::error::from_datafusion;
 use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
 use crate::session::with_spillable_joins;
+use crate::shared_plan::SharedExec;
 use crate::statement::{self, Work};
 use crate::system::Entry;
 
@@ -262,8 +263,11 @@ fn is_hash_join_too_large(error: &Error) -> bool {
     error.kind() == ErrorKind::ResourceExhausted && error.message().contains("HashJoinInput")
 }
 
-/// Rows and bytes that the leaves of a plan have read so far.
+/// Rows and bytes that the leaves of a plan have read so far; what is shared counts where it is shown.
 fn scanned(plan: &dyn ExecutionPlan) -> (u64, u64) {
+    if plan.is::<SharedExec>() && plan.children().is_empty() {
+        return (0, 0);
+    }
     if plan.children().is_empty() {
         let Some(metrics) = plan.metrics() else { return (0, 0) };
         let bytes = metrics.sum_by_name("bytes_scanned").map_or(0, |value| value.as_usize());

@@ -2,9 +2,11 @@
 //!
 //! A scan is made of the catalog and the object store as they are at that moment: `prune` decides which partitions are
 //! read, `listing` finds the files of exactly the commits that the catalog has, `scan` turns them into a plan (with
-//! `columns` finding a file's columns by name, and `named` adding the file to errors). Writes go to [`crate::write`].
+//! `columns` finding a file's columns by name, `distincts` estimating how many values they have, and `named` adding the file
+//! to errors). Writes go to [`crate::write`].
 
 mod columns;
+mod distincts;
 mod listing;
 mod named;
 mod prune;

@@ -8,6 +8,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Statistics, TableReference, project_schema};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchemaBuilder;
 use datafusion::error::Result;
@@ -23,6 +24,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use tereza_catalog::model::{ColumnStatistics, Table};
 
 use super::columns::{AnyCase, spelled_as_in};
+use super::distincts::estimate_distincts;
 use super::listing::{Folder, Listing};
 use super::named::{name_files, named};
 use crate::error::to_datafusion;
@@ -198,7 +200,13 @@ impl Request<'_> {
             let in_file = format.infer_schema(self.state, store, std::slice::from_ref(file)).await?;
             let columns = spelled_as_in(&in_file, &self.columns);
             let statistics = format.infer_stats(self.state, store, Arc::clone(&columns), file).await?;
-            without_ranges_of_other_types(statistics, &in_file, &columns)
+            let mut statistics = without_ranges_of_other_types(statistics, &in_file, &columns);
+            // The footer was read for the above, so the cache has it.
+            let footers = self.state.runtime_env().cache_manager.get_file_metadata_cache();
+            let reader = DFParquetMetadata::new(store, file).with_file_metadata_cache(Some(footers));
+            let footer = reader.fetch_metadata().await?;
+            estimate_distincts(&footer, &columns, &mut statistics.column_statistics);
+            statistics
         } else {
             format.infer_stats(self.state, store, Arc::clone(&self.columns), file).await?
         };
@@ -225,7 +233,7 @@ impl Request<'_> {
         for known in &self.column_statistics {
             let Ok(place) = self.columns.index_of(&known.column) else { continue };
             let Some(column) = statistics.column_statistics.get_mut(place) else { continue };
-            if column.distinct_count == Precision::Absent
+            if !matches!(column.distinct_count, Precision::Exact(_))
                 && let Some(distincts) = known.num_distincts.and_then(|distincts| usize::try_from(distincts).ok())
             {
                 column.distinct_count = Precision::Inexact(distincts);
