@@ -44,6 +44,6 @@ mod tests {
     fn each_feature_is_named_that_is_missing() {
         assert!(missing_features().is_empty());
         assert_eq!(missing(u32::MAX, u32::MAX, u32::MAX), Vec::<&str>::new());
-        assert_eq!(missing(u32::MAX & !(1 << 12), u32::MAX & !(1 << 5), 0), ["FMA", "AVX2", "LZCNT"]);
+        assert_eq!(missing(!(1 << 12), !(1 << 5), 0), ["FMA", "AVX2", "LZCNT"]);
     }
 }

@@ -78,22 +78,27 @@ impl UserDefinedLogicalNodeCore for SharedNode {
     }
 }
 
-/// A subplan with the places that it stands in.
+/// A subplan and how many places it stands in.
 struct Candidate {
     plan: LogicalPlan,
     sources: Vec<Arc<dyn TableSource>>,
+    /// Those that are counted so far.
     places: usize,
     /// Among the shared subplans, once it is one.
     index: Option<usize>,
 }
 
 impl Candidate {
+    fn new(plan: LogicalPlan, index: Option<usize>) -> Self {
+        Self { sources: sources(&plan), plan, places: 0, index }
+    }
+
     fn is(&self, plan: &LogicalPlan) -> bool {
         self.plan == *plan && same_sources(&self.sources, &sources(plan))
     }
 }
 
-/// The statement with equal subplans taken out, and those: one may have places of those behind it in itself.
+/// The statement with equal subplans taken out, and those: they may have places of one another in themselves.
 fn share(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<LogicalPlan>)> {
     let mut whole = plan.clone();
     let mut shared: Vec<LogicalPlan> = Vec::new();
@@ -101,12 +106,14 @@ fn share(plan: &LogicalPlan) -> Result<(LogicalPlan, Vec<LogicalPlan>)> {
         return Ok((whole, shared));
     }
     loop {
-        // What is taken out counts once, however many places it has.
-        let mut candidates = Vec::new();
-        for plan in std::iter::once(&whole).chain(&shared) {
-            count(plan, &mut candidates);
+        let taken = shared.iter().enumerate().map(|(index, plan)| Candidate::new(plan.clone(), Some(index)));
+        let mut candidates: Vec<Candidate> = taken.collect();
+        count(&whole, &mut candidates)?;
+        for plan in &shared {
+            count(plan, &mut candidates)?;
         }
-        candidates.retain(|candidate: &Candidate| candidate.places > 1);
+        // What is taken out already has a place that is not counted.
+        candidates.retain(|candidate| candidate.places > usize::from(candidate.index.is_none()));
         if candidates.is_empty() {
             return Ok((whole, shared));
         }
@@ -129,28 +136,27 @@ fn has_recursion(plan: &LogicalPlan) -> bool {
     found || visited.is_err()
 }
 
-/// Adds the aggregations of a plan that may be shared.
-fn count(plan: &LogicalPlan, candidates: &mut Vec<Candidate>) {
-    let visited = plan.apply_with_subqueries(|node| {
-        if !matches!(node, LogicalPlan::Aggregate(_)) || !can_be_shared(node)? {
+/// Counts the places of aggregations in a plan, itself not among them, and adds those that are not known yet.
+fn count(plan: &LogicalPlan, candidates: &mut Vec<Candidate>) -> Result<()> {
+    let mut is_root = true;
+    plan.apply_with_subqueries(|node| {
+        let is_itself = std::mem::take(&mut is_root);
+        if is_itself || !matches!(node, LogicalPlan::Aggregate(_)) || !can_be_shared(node)? {
             return Ok(TreeNodeRecursion::Continue);
         }
-        match candidates.iter_mut().find(|candidate| candidate.is(node)) {
-            Some(candidate) => candidate.places += 1,
-            None => {
-                let plan = node.clone();
-                candidates.push(Candidate { sources: sources(&plan), plan, places: 1, index: None });
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    if visited.is_err() {
-        candidates.clear();
-    }
+        let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.is(node)) else {
+            candidates.push(Candidate { places: 1, ..Candidate::new(node.clone(), None) });
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        candidate.places += 1;
+        // What is in one that is taken out already is counted there.
+        Ok(if candidate.index.is_some() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(())
 }
 
-/// `plan` with places of candidates in place of those, the outermost of them; each that is met for the first time is added to
-/// `taken`.
+/// `plan` with places of candidates in place of those, the outermost of them below itself; each that is met for the first time
+/// is added to `taken`.
 fn replace(
     plan: LogicalPlan,
     candidates: &mut [Candidate],
@@ -159,9 +165,9 @@ fn replace(
 ) -> Result<LogicalPlan> {
     let mut is_root = true;
     let replaced = plan.transform_down_with_subqueries(|node| {
-        let is_taken = std::mem::take(&mut is_root) && matches!(node, LogicalPlan::Aggregate(_));
+        let is_itself = std::mem::take(&mut is_root);
         let found = match node {
-            LogicalPlan::Aggregate(_) if !is_taken => candidates.iter_mut().find(|candidate| candidate.is(&node)),
+            LogicalPlan::Aggregate(_) if !is_itself => candidates.iter_mut().find(|candidate| candidate.is(&node)),
             _ => None,
         };
         let Some(candidate) = found else { return Ok(Transformed::no(node)) };
@@ -175,6 +181,21 @@ fn replace(
         Ok(Transformed::new(place, true, TreeNodeRecursion::Jump))
     })?;
     Ok(replaced.data)
+}
+
+/// The shared subplans that a plan has places of.
+fn places(plan: &LogicalPlan) -> Vec<usize> {
+    let mut places = Vec::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(place) = extension.node.as_any().downcast_ref::<SharedNode>()
+        {
+            places.push(place.index);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "reading places off a plan does not fail");
+    places
 }
 
 /// Whether computing a plan again gives the same rows, and needs nothing from around it.

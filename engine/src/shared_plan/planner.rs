@@ -12,7 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::{Shared, SharedExec};
-use super::{SharedNode, share};
+use super::{SharedNode, places, share};
 
 /// DataFusion's planner, after subplans that stand in several places were taken out.
 #[derive(Debug)]
@@ -23,9 +23,12 @@ impl QueryPlanner for SharingPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let (whole, subplans) = share(plan)?;
         let mut planned: Vec<Option<Arc<Shared>>> = vec![None; subplans.len()];
-        // The later are in the earlier.
-        for (index, subplan) in subplans.iter().enumerate().rev() {
-            let plan = planner(&planned).create_physical_plan(subplan, session).await?;
+        // One that has places of others after those.
+        let is_next = |planned: &[Option<_>], index: usize| {
+            planned[index].is_none() && places(&subplans[index]).into_iter().all(|place| planned[place].is_some())
+        };
+        while let Some(index) = (0..subplans.len()).find(|index| is_next(&planned, *index)) {
+            let plan = planner(&planned).create_physical_plan(&subplans[index], session).await?;
             planned[index] = Some(Arc::new(Shared::new(plan)));
         }
         planner(&planned).create_physical_plan(&whole, session).await

@@ -63,8 +63,6 @@ async fn common_table_expressions_are_shared_also_in_one_another() {
         2,
     )
     .await;
-    shared("select distinct x, s from t where x in (select x from (select distinct x, s from t)) order by 1, 2", 2)
-        .await;
 }
 
 #[tokio::test]
