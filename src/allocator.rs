@@ -1,9 +1,11 @@
 //! The allocator of the process, and how long it keeps what was freed.
 
 use std::ffi::{c_int, c_long};
+use std::time::Duration;
 
-use libmimalloc_sys::mi_option_set;
+use libmimalloc_sys::{mi_collect, mi_option_set};
 use tereza_runtime::memory;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Operators allocate and free many short-lived buffers on many threads, which the system's allocator serialises.
 #[global_allocator]
@@ -13,15 +15,64 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: c_int = 15;
 /// Memory that one statement freed is there for the next. When it was given back, the kernel clears each page again, which
 /// takes up to a fifth of the time of a short query (`benches/NOTES.md`).
-const KEPT_MS: c_long = 10_000;
+const KEPT_MS: c_long = 60_000;
+/// `mi_option_allow_thp`, with which memory is given back in whole huge pages only, so that those in use are not torn apart.
+const HUGE_PAGES: c_int = 43;
+const WHOLE_HUGE_PAGES: c_long = 2;
 /// A process that may use less gives memory back at mimalloc's own pace: it needs it itself.
 const KEPT_FROM_BYTES: u64 = 4 << 30;
 
-/// Lets freed memory be reused for longer, where there is enough. To be called before other threads are.
+/// How often a process that keeps freed memory looks whether it is at rest.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A process that ran for less than this between two looks did nothing to speak of.
+const IDLE: Duration = Duration::from_millis(100);
+/// After so many looks in which it did nothing, it is at rest.
+const IDLE_LOOKS: u32 = 3;
+
+/// Lets freed memory be reused for longer, where there is enough; then [`give_back_at_rest`] is to run. To be called before
+/// there are other threads.
 pub(crate) fn keep_freed_memory() {
-    let is_set_by_user = std::env::var_os("MIMALLOC_PURGE_DELAY").is_some();
-    if !is_set_by_user && memory::limit().is_some_and(|limit| limit.bytes >= KEPT_FROM_BYTES) {
-        set(PURGE_DELAY, KEPT_MS);
+    memory::set_give_back(give_back);
+    if memory::limit().is_none_or(|limit| limit.bytes < KEPT_FROM_BYTES) {
+        return;
+    }
+    for (option, variable, value) in
+        [(PURGE_DELAY, "MIMALLOC_PURGE_DELAY", KEPT_MS), (HUGE_PAGES, "MIMALLOC_ALLOW_THP", WHOLE_HUGE_PAGES)]
+    {
+        // What a user sets is not changed.
+        if std::env::var_os(variable).is_none() {
+            set(option, value);
+        }
+    }
+}
+
+/// Gives freed memory back whenever the process comes to rest: mimalloc does so only while it is asked for memory.
+pub(crate) async fn give_back_at_rest() {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rest = Rest::default();
+    loop {
+        looks.tick().await;
+        if rest.begins(memory::processor_time()) {
+            memory::give_back();
+        }
+    }
+}
+
+/// Whether a process is at rest, by the processor time that it used up to each look.
+#[derive(Debug, Default)]
+struct Rest {
+    used: Duration,
+    idle_looks: u32,
+}
+
+impl Rest {
+    /// Whether a rest begins with this look; it does so once.
+    fn begins(&mut self, used: Duration) -> bool {
+        let is_idle = used.saturating_sub(self.used) < IDLE;
+        self.used = used;
+        self.idle_looks = if is_idle { self.idle_looks.saturating_add(1) } else { 0 };
+        self.idle_looks == IDLE_LOOKS
     }
 }
 
@@ -31,17 +82,40 @@ fn set(option: c_int, value: c_long) {
     unsafe { mi_option_set(option, value) }
 }
 
+#[expect(unsafe_code, reason = "mimalloc has no other way to be told")]
+fn give_back() {
+    // SAFETY: may be called at any time by any thread.
+    unsafe { mi_collect(true) }
+}
+
 #[cfg(test)]
 mod tests {
     use libmimalloc_sys::mi_option_get;
 
     use super::*;
 
-    #[test]
     #[expect(unsafe_code, reason = "mimalloc has no other way to be asked")]
-    fn the_option_is_the_one_that_is_meant() {
-        // Its default in this version of mimalloc, which no other option has.
+    fn get(option: c_int) -> c_long {
         // SAFETY: the option exists.
-        assert_eq!(unsafe { mi_option_get(PURGE_DELAY) }, 1000);
+        unsafe { mi_option_get(option) }
+    }
+
+    #[test]
+    fn the_options_are_those_that_are_meant() {
+        // Its default in this version of mimalloc, which no other option has.
+        assert_eq!(get(PURGE_DELAY), 1000);
+        // Its default and its neighbours', which no other three have.
+        assert_eq!([HUGE_PAGES - 1, HUGE_PAGES, HUGE_PAGES + 1].map(get), [16, 1, 0]);
+    }
+
+    #[test]
+    fn a_rest_begins_once_after_some_time_without_work() {
+        let mut rest = Rest::default();
+        let mut looks = |used_ms: &[u64]| -> Vec<bool> {
+            used_ms.iter().map(|&used| rest.begins(Duration::from_millis(used))).collect()
+        };
+        assert_eq!(looks(&[900, 950, 950, 950, 950]), [false, false, false, true, false]);
+        // Work ends it, and there is another.
+        assert_eq!(looks(&[5000, 5000, 5000, 5001, 5001]), [false, false, false, true, false]);
     }
 }

@@ -42,6 +42,7 @@ fn run() -> ExitCode {
     open_files::raise_limit();
     allocator::keep_freed_memory();
     let result = runtime().and_then(|runtime| {
+        runtime.spawn(allocator::give_back_at_rest());
         let result = runtime.block_on(cli.command.run());
         // Not waited for: a thread that reads from a file or a terminal must not keep an ended process.
         runtime.shutdown_background();

@@ -62,6 +62,10 @@ impl Held {
         let most_bytes = memory::limit()?.bytes / 100 * HELD_PERCENT;
         Some(Self { most_bytes, now_bytes: memory::anonymous_bytes })
     }
+
+    fn is_too_much(&self) -> bool {
+        (self.now_bytes)().is_some_and(|now| now > self.most_bytes)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +93,11 @@ impl BudgetPool {
             && shares.unseen_bytes > LOOK_AGAIN_BYTES
         {
             shares.unseen_bytes = 0;
-            shares.is_too_much = (held.now_bytes)().is_some_and(|now| now > held.most_bytes);
+            shares.is_too_much = held.is_too_much() && {
+                // Some of it may be free and only kept for reuse.
+                memory::give_back();
+                held.is_too_much()
+            };
         }
     }
 

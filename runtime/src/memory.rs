@@ -5,12 +5,18 @@
 //! `cgroup-v1/memory.rst`, proc_pid_status(5), proc_meminfo(5).
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::settings;
 use crate::{Error, Result};
 
 /// Version 1 says "no limit" as the largest multiple of a page in 63 bits; nothing real is near it.
 const NO_LIMIT_BYTES: u64 = 1 << 62;
+
+static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
 
 /// The memory that the process may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +51,25 @@ pub fn anonymous_bytes() -> Option<u64> {
 /// The most memory of this process that was ever resident, in bytes; `None` if the system does not tell.
 pub fn peak_resident_bytes() -> Option<u64> {
     kilobytes(Path::new("/proc/self/status"), "VmHWM:")
+}
+
+/// How the process gives freed memory back to the system, set once by whoever chose the allocator.
+pub fn set_give_back(give_back: fn()) {
+    // A second one would be of the same allocator.
+    let _ = GIVE_BACK.set(give_back);
+}
+
+/// Gives memory that was freed and kept for reuse back to the system. Takes milliseconds for each gigabyte.
+pub fn give_back() {
+    if let Some(give_back) = GIVE_BACK.get() {
+        give_back();
+    }
+}
+
+/// The time that all threads of this process ran, together.
+pub fn processor_time() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(used).unwrap_or_default()
 }
 
 fn budget_bytes_below(root: &Path, settings: &settings::Engine) -> Result<u64> {
