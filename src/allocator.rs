@@ -105,7 +105,7 @@ mod tests {
         // Its default in this version of mimalloc, which no other option has.
         assert_eq!(get(PURGE_DELAY), 1000);
         // Its default and its neighbours', which no other three have.
-        assert_eq!([HUGE_PAGES - 1, HUGE_PAGES, HUGE_PAGES + 1].map(get), [16, 1, 0]);
+        assert_eq!([HUGE_PAGES - 1, HUGE_PAGES, HUGE_PAGES + 1].map(get), [32, 1, 0]);
     }
 
     #[test]

@@ -13,8 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cmd::{Command, ExitStatus};
 
-/// Planning recurses as deep as a statement's chains of operators are long, which the engine bounds; this is several times
-/// what the longest needs. Memory is taken only as far as a stack has grown.
+/// Several times what planning the longest chain of operators that the engine takes needs; memory is taken as a stack grows.
 const STACK_BYTES: usize = 64 << 20;
 
 /// SQL over tables on files and object stores, from one process.

@@ -282,6 +282,17 @@ fn a_full_disk_loses_nothing() {
     let said = fails(&data, &set, sort);
     assert_says(&said, &["space"]);
     assert_eq!(sql(&data, "select count(*) from t"), "15000\n");
+    // Sums that fit, and only go to disk to be kept for a second place.
+    let set = ["--set", &spill, "--set", "engine.memory_limit_bytes=200MB"];
+    let sums = "(select l_orderkey as k, l_linenumber as n, max(l_comment) as c from \"tpch\".\"sf0.1\".lineitem group by 1, 2)";
+    let once = sql_output(&data, &set, &format!("select count(*) from {sums} a"));
+    assert_eq!(String::from_utf8_lossy(&once.stdout), "count(*)\n600572\n", "{}", stderr(&once));
+    let said = fails(
+        &data,
+        &set,
+        &format!("select max(a.c), max(b.c) from {sums} a join {sums} b on a.k = b.k and a.n = b.n + 1"),
+    );
+    assert_says(&said, &["space"]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 
 use super::*;
@@ -118,11 +121,35 @@ async fn an_error_reaches_all_places_and_a_plan_runs_again() {
                join (select k, sum(100 / (k - 40)) as n from t group by k) b on a.n = b.n";
     let failing = plan(&sharing, sql).await;
     assert!(shown(&failing).contains("SharedExec"));
-    let error = datafusion::physical_plan::collect(failing, sharing.task_ctx()).await.unwrap_err();
+    let error = collect(failing, sharing.task_ctx()).await.unwrap_err();
     assert!(error.to_string().contains("Divide by zero"), "{error}");
 
     let plan = plan(&sharing, "select count(*) from sums a join sums b on a.total = b.total").await;
     let first = run(&sharing, Arc::clone(&plan)).await;
     let again = datafusion::physical_plan::execution_plan::reset_plan_states(plan).unwrap();
     assert_eq!(run(&sharing, again).await, first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_statement_ends_what_it_shares() {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let wait = async |is_so: &dyn Fn(usize) -> bool| {
+        let soon = async {
+            while !is_so(tasks()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), soon).await.expect("in time");
+    };
+    let sharing =
+        sharing("create view long as select value % 10 as k, count(*) as n from range(10000000000000) group by 1")
+            .await;
+    let plan = plan(&sharing, "select count(*) from long a join long b on a.k = b.k + 1").await;
+    assert!(shown(&plan).contains("SharedExec: #1, computed where it is shown"));
+    let running = tokio::spawn(collect(plan, sharing.task_ctx()));
+    // Besides the statement's own task, those of the partitions of the shared subplan.
+    wait(&|tasks| tasks >= 3).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    wait(&|tasks| tasks == 0).await;
 }
