@@ -54,17 +54,24 @@ pub(crate) struct BudgetPool {
 pub(crate) struct Held {
     pub(crate) most_bytes: u64,
     pub(crate) now_bytes: fn() -> Option<u64>,
+    /// Gives back what is free and only kept for reuse.
+    pub(crate) give_back: fn(),
 }
 
 impl Held {
     /// Of this process, whose memory and control group bound it.
     pub(crate) fn of_process() -> Option<Self> {
         let most_bytes = memory::limit()?.bytes / 100 * HELD_PERCENT;
-        Some(Self { most_bytes, now_bytes: memory::anonymous_bytes })
+        Some(Self { most_bytes, now_bytes: memory::anonymous_bytes, give_back: memory::give_back })
     }
 
+    /// Whether it is too much, also after what is free was given back.
     fn is_too_much(&self) -> bool {
-        (self.now_bytes)().is_some_and(|now| now > self.most_bytes)
+        let is_more = || (self.now_bytes)().is_some_and(|now| now > self.most_bytes);
+        is_more() && {
+            (self.give_back)();
+            is_more()
+        }
     }
 }
 
@@ -93,11 +100,7 @@ impl BudgetPool {
             && shares.unseen_bytes > LOOK_AGAIN_BYTES
         {
             shares.unseen_bytes = 0;
-            shares.is_too_much = held.is_too_much() && {
-                // Some of it may be free and only kept for reuse.
-                memory::give_back();
-                held.is_too_much()
-            };
+            shares.is_too_much = held.is_too_much();
         }
     }
 
@@ -222,6 +225,7 @@ impl fmt::Display for BudgetPool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
@@ -325,8 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_free_is_given_back_before_anyone_is_refused() {
+        static HELD: AtomicU64 = AtomicU64::new(101);
+        let held = Held {
+            most_bytes: 100,
+            now_bytes: || Some(HELD.load(Ordering::SeqCst)),
+            give_back: || HELD.store(100, Ordering::SeqCst),
+        };
+        let pool: Arc<dyn MemoryPool> = Arc::new(BudgetPool::new(100 * LOOK_AGAIN_BYTES, PARTITIONS, Some(held)));
+        let sort = consumer(&pool, true);
+        sort.try_grow(LOOK_AGAIN_BYTES).unwrap();
+        sort.try_grow(LOOK_AGAIN_BYTES).unwrap();
+        assert_eq!(HELD.load(Ordering::SeqCst), 100);
+    }
+
+    #[test]
     fn a_process_that_holds_too_much_spills() {
-        let held = Held { most_bytes: 100, now_bytes: || Some(101) };
+        let held = Held { most_bytes: 100, now_bytes: || Some(101), give_back: || {} };
         let pool: Arc<dyn MemoryPool> = Arc::new(BudgetPool::new(100 * LOOK_AGAIN_BYTES, PARTITIONS, Some(held)));
         let sort = consumer(&pool, true);
         sort.try_grow(LOOK_AGAIN_BYTES).unwrap();

@@ -59,7 +59,7 @@ pub fn set_give_back(give_back: fn()) {
     let _ = GIVE_BACK.set(give_back);
 }
 
-/// Gives memory that was freed and kept for reuse back to the system. Takes milliseconds for each gigabyte.
+/// Gives memory that was freed and kept for reuse back to the system.
 pub fn give_back() {
     if let Some(give_back) = GIVE_BACK.get() {
         give_back();
