@@ -142,7 +142,7 @@ fn slt_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Runs Tereza's own files with `$DIR` as the place for tables outside the warehouse.
-fn own_files(directory: &str, arguments: &[String]) {
+fn own_files(directory: &str, arguments: &[String], setup: &[&str]) {
     let folder = tempfile::tempdir().expect("temporary folder");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let server = Server::start(&folder.path().join("data"), &arguments);
@@ -154,7 +154,7 @@ fn own_files(directory: &str, arguments: &[String]) {
             let name = file.file_stem().expect("name").to_string_lossy().into_owned();
             let script = fs::read_to_string(&file).expect("script").replace("$DIR", &format!("{directory}/{name}"));
             let script = parse_with_name(&script, name.as_str());
-            let (count, failed) = run_file(&server.flight_sql, &name, script, &[], true).await;
+            let (count, failed) = run_file(&server.flight_sql, &name, script, setup, true).await;
             assert!(count.total > 0, "{name} has no record");
             failures.extend(failed);
         }
@@ -166,7 +166,14 @@ fn own_files(directory: &str, arguments: &[String]) {
 #[test]
 fn own_files_on_local_disk() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    own_files(folder.path().to_str().expect("UTF-8"), &[]);
+    own_files(folder.path().to_str().expect("UTF-8"), &[], &[]);
+}
+
+#[test]
+fn own_files_on_executors() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let arguments = ["--executors".to_owned(), "2".to_owned()];
+    own_files(folder.path().to_str().expect("UTF-8"), &arguments, &["SET tereza.mode = 'cluster'"]);
 }
 
 #[test]
@@ -175,7 +182,7 @@ fn own_files_on_minio() {
     let bucket = minio.fresh_bucket();
     let mut arguments = minio.arguments();
     arguments.extend(["--set".into(), format!("warehouse.url=s3://{bucket}/warehouse")]);
-    own_files(&format!("s3://{bucket}"), &arguments);
+    own_files(&format!("s3://{bucket}"), &arguments, &[]);
 }
 
 /// The share of the corpus's queries that must pass.

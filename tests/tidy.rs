@@ -16,7 +16,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tereza-catalog", &["tereza-runtime"]),
     ("tereza-engine", &["tereza-catalog", "tereza-runtime"]),
     ("tereza-gateway", &["tereza-engine", "tereza-runtime"]),
-    ("tereza", &["tereza-catalog", "tereza-engine", "tereza-gateway", "tereza-runtime"]),
+    ("tereza-scheduler", &["tereza-engine", "tereza-runtime"]),
+    ("tereza-executor", &["tereza-engine", "tereza-runtime"]),
+    (
+        "tereza",
+        &["tereza-catalog", "tereza-engine", "tereza-executor", "tereza-gateway", "tereza-runtime", "tereza-scheduler"],
+    ),
 ];
 
 /// What must never be below these crates, directly or through others.

@@ -17,7 +17,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
 
-use crate::support::{self, Minio, Python};
+use crate::support::{self, Cluster, Minio, Python};
 use answer::Answer;
 
 /// Scale of the compared data: small enough for every run, large enough that most queries have rows.
@@ -66,25 +66,39 @@ struct Judged {
 #[tokio::test]
 async fn tpch_from_files() {
     let Some(python) = support::python() else { return };
-    check_queries(&python, "tpch", 22, None).await;
+    check_queries(&python, "tpch", 22, None, &Tereza::new(None)).await;
 }
 
 #[tokio::test]
 async fn tpcds_from_files() {
     let Some(python) = support::python() else { return };
-    check_queries(&python, "tpcds", 99, None).await;
+    check_queries(&python, "tpcds", 99, None, &Tereza::new(None)).await;
 }
 
 #[tokio::test]
 async fn tpch_over_minio() {
     let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
-    check_queries(&python, "tpch", 22, Some(minio)).await;
+    check_queries(&python, "tpch", 22, Some(minio), &Tereza::new(Some(minio))).await;
 }
 
 #[tokio::test]
 async fn tpcds_over_minio() {
     let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
-    check_queries(&python, "tpcds", 99, Some(minio)).await;
+    check_queries(&python, "tpcds", 99, Some(minio), &Tereza::new(Some(minio))).await;
+}
+
+#[tokio::test]
+async fn tpch_on_two_executors_over_minio() {
+    let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
+    let cluster = Cluster::start(Some(minio), 2);
+    check_queries(&python, "tpch", 22, Some(minio), &Tereza::of_cluster(&cluster)).await;
+}
+
+#[tokio::test]
+async fn tpcds_on_two_executors_over_minio() {
+    let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
+    let cluster = Cluster::start(Some(minio), 2);
+    check_queries(&python, "tpcds", 99, Some(minio), &Tereza::of_cluster(&cluster)).await;
 }
 
 /// Row by row, in every column but the free text: DuckDB's generator draws that from another pool than TPC's does.
@@ -141,7 +155,7 @@ async fn generated_tpcds_has_the_row_counts_of_the_specification() {
 }
 
 /// Every query of a benchmark through `tereza sql`, on tables in the catalog of a data folder.
-async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Option<&Minio>) {
+async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Option<&Minio>, tereza: &Tereza) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{benchmark}-sf{SCALE}"));
     support_run(python, &["make", benchmark, SCALE, text(&folder)]);
     let judged: Vec<Judged> = judge(python, &["answers", benchmark, text(&folder)]);
@@ -153,7 +167,6 @@ async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Op
         None => format!("file://{}", text(&folder)),
         Some(minio) => upload(minio, &folder, &tables).await,
     };
-    let tereza = Tereza::new(minio);
     let create = |table: &String| format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{root}/{table}/'");
     let script: Vec<String> = tables.iter().map(create).collect();
     tereza.run(&script.join(";\n"), "csv", Stdio::piped()).await.unwrap();
@@ -167,6 +180,11 @@ async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Op
         wrong.extend(difference.map(|difference| format!("q{number}: {difference}")));
     }
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    if tereza.is_cluster {
+        let counted = "SELECT count(*) FROM system.runtime.queries WHERE lane = 'cluster' AND state = 'finished'";
+        let (_, answer) = tereza.answer(counted).await.unwrap();
+        assert_eq!(answer.rows, [[Some(count.to_string())]], "queries that ran on executors");
+    }
 }
 
 /// Puts the files into a bucket of their own and returns its URL.
@@ -190,10 +208,12 @@ async fn upload(minio: &Minio, folder: &Path, tables: &[String]) -> String {
     format!("s3://{bucket}")
 }
 
-/// `tereza sql` on a data folder of its own.
+/// `tereza sql`, on a data folder of its own or on a server.
 struct Tereza {
-    data: tempfile::TempDir,
+    arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    is_cluster: bool,
+    _data: Option<tempfile::TempDir>,
 }
 
 impl Tereza {
@@ -206,14 +226,23 @@ impl Tereza {
                 ("TEREZA__S3__ALLOW_HTTP", "true".to_owned()),
             ]
         };
-        Self { data: tempfile::tempdir().unwrap(), environment: minio.map(s3).unwrap_or_default() }
+        let data = tempfile::tempdir().unwrap();
+        let arguments = vec!["--data".into(), text(data.path()).into()];
+        let environment = minio.map(s3).unwrap_or_default();
+        Self { arguments, environment, is_cluster: false, _data: Some(data) }
+    }
+
+    /// On executors, all that can run there.
+    fn of_cluster(cluster: &Cluster) -> Self {
+        let arguments = ["--url", &cluster.server.flight_sql, "--mode", "cluster"];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        Self { arguments, environment: Vec::new(), is_cluster: true, _data: None }
     }
 
     /// Runs statements and returns what is written to standard output, if that is a pipe; standard error on failure.
     async fn run(&self, sql: &str, format: &str, output: impl Into<Stdio>) -> Result<Vec<u8>, String> {
-        let arguments = ["sql", "--data", text(self.data.path()), "--format", format, "-c", sql];
         let mut command = support::tereza();
-        command.args(arguments);
+        command.arg("sql").args(&self.arguments).args(["--format", format, "-c", sql]);
         command.envs(self.environment.iter().cloned()).stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         let output = tokio::time::timeout(STATEMENT_TIMEOUT, child.wait_with_output()).await;

@@ -3,8 +3,8 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -17,6 +17,7 @@ use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::{self, Settings, without_passwords};
 use tereza_runtime::{Error, Result, ids, memory};
 
+use crate::cluster::Cluster;
 use crate::error::from_datafusion;
 use crate::memory_pool::{BudgetPool, Held};
 use crate::session::DEFAULT_SCHEMA;
@@ -55,6 +56,7 @@ pub struct Engine {
     /// Milliseconds since 1970 when finished commits were last forgotten.
     pub(crate) journal_tidied_ms: AtomicI64,
     pub(crate) roll_forwards: write::Turns,
+    cluster: OnceLock<Arc<dyn Cluster>>,
     _spill_folder: SpillFolder,
 }
 
@@ -87,6 +89,7 @@ impl Engine {
             started_ms: clock.unix_ms(),
             journal_tidied_ms: AtomicI64::new(clock.unix_ms()),
             roll_forwards: write::Turns::default(),
+            cluster: OnceLock::new(),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
             catalog,
@@ -96,6 +99,18 @@ impl Engine {
         engine.place_default_database().await?;
         write::recover(&engine).await?;
         Ok(engine)
+    }
+
+    /// Lets statements run on the executors of a scheduler too; to be called once, before the first statement.
+    pub fn join_cluster(&self, cluster: Arc<dyn Cluster>) {
+        if self.cluster.set(cluster).is_err() {
+            tracing::error!("the engine has a scheduler already: the second one is not asked");
+        }
+    }
+
+    /// The scheduler, if there is one.
+    pub(crate) fn cluster(&self) -> Option<Arc<dyn Cluster>> {
+        self.cluster.get().cloned()
     }
 
     /// Waits until what dropped statements left is cleaned up. What is cut off here, the next start cleans up.
@@ -119,7 +134,7 @@ impl Engine {
     }
 }
 
-fn runtime(
+pub(crate) fn runtime(
     settings: &settings::Engine,
     spill_folder: &SpillFolder,
     memory_limit_bytes: usize,

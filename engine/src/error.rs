@@ -161,7 +161,7 @@ fn from_parquet(error: &ParquetError) -> Error {
 }
 
 /// Finds a Tereza, DataFusion, Arrow, Parquet, object-store or I/O error in one of unknown type.
-fn from_any(error: &(dyn StdError + 'static)) -> Error {
+pub(crate) fn from_any(error: &(dyn StdError + 'static)) -> Error {
     if let Some(error) = error.downcast_ref::<Error>() {
         return duplicate(error);
     }

@@ -23,6 +23,7 @@ use tereza_runtime::{Error, Result};
 
 use self::orc::OrcReader;
 use self::source::RowFormat;
+pub(crate) use self::source::{ReaderKind, RowSource};
 pub(crate) use self::text::TextOptions;
 use self::text::TextReader;
 

@@ -14,6 +14,8 @@
 pub mod query;
 
 mod catalogs;
+pub mod cluster;
+mod codec;
 mod dynamic_filter;
 mod engine;
 mod error;
@@ -28,6 +30,7 @@ mod session;
 mod shared_plan;
 mod spill;
 mod spillable_joins;
+mod stages;
 mod statement;
 mod stores;
 mod system;
@@ -40,4 +43,5 @@ mod write;
 pub use engine::Engine;
 pub use local::LocalQueryService;
 pub use query::QueryService;
+pub use stages::Stages;
 pub use write::fail_point;

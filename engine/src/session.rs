@@ -15,6 +15,7 @@ use datafusion_spark::SessionStateBuilderSpark;
 use tereza_runtime::{Error, Result};
 
 use crate::catalogs::{self, Catalogs};
+use crate::cluster::TerezaOptions;
 use crate::dynamic_filter::with_dynamic_filters;
 use crate::engine::Engine;
 use crate::error::from_datafusion;
@@ -156,6 +157,7 @@ pub(crate) fn initial_config(engine: &Engine) -> SessionConfig {
     let part_bytes = engine.memory_limit_bytes / partitions;
     let batch_size_rows = (part_bytes / BATCHES_PER_PART / ROW_BYTES).max(BATCH_SIZE_ROWS_MIN);
     let mut config = SessionConfig::new()
+        .with_option_extension(TerezaOptions::default())
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
         .with_target_partitions(partitions)

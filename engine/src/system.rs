@@ -15,6 +15,7 @@ use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Route;
 use crate::query::{Progress, QueryId, SessionId, StatementKind};
 
 pub(crate) use tables::{Node, catalog};
@@ -23,8 +24,6 @@ pub(crate) use tables::{Node, catalog};
 const TEXT_CHARS_MAX: usize = 4096;
 /// Characters of an error's message that are kept.
 const MESSAGE_CHARS_MAX: usize = 1024;
-/// The lane of statements that run in this process.
-const LANE: &str = "local";
 
 /// The statements that run and a bounded history of those that ended.
 ///
@@ -65,6 +64,8 @@ struct Course {
     ended_ms: Option<i64>,
     /// Rows written, for an update; else rows are those returned.
     rows_written: Option<u64>,
+    /// `None` for what is no plan: DDL and the like run in this process.
+    route: Option<Route>,
     error: Option<(ErrorKind, String)>,
 }
 
@@ -182,6 +183,11 @@ impl Entry {
             course.state = State::Running;
             course.started_ms = Some(self.log.clock.unix_ms());
         }
+    }
+
+    /// The lane that the statement takes.
+    pub(crate) fn routed(&self, route: Route) {
+        self.record.course.lock().route = Some(route);
     }
 
     /// So many rows were written by an update.

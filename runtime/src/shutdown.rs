@@ -20,6 +20,9 @@ use tokio_util::task::TaskTracker;
 use crate::settings;
 use crate::{Error, Result};
 
+/// How often a process looks whether the one that started it still runs.
+const PARENT_LOOK: Duration = Duration::from_millis(500);
+
 /// The end of a process, shared by all that take part in it. Cheap to clone.
 #[derive(Clone)]
 pub struct Shutdown(Arc<Inner>);
@@ -58,6 +61,25 @@ impl Signal {
             Self::Interrupt => 128 + SignalKind::interrupt().as_raw_value(),
         }
     }
+}
+
+/// Tells a child process to end; one that has ended already is left alone.
+pub fn terminate(child: u32) {
+    let id = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(id) = id {
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+    }
+}
+
+/// Ends this process, at once, when the one that started it has ended.
+pub fn end_with_parent() {
+    let parent = rustix::process::getppid();
+    tokio::spawn(async move {
+        while rustix::process::getppid() == parent {
+            tokio::time::sleep(PARENT_LOOK).await;
+        }
+        std::process::exit(1);
+    });
 }
 
 impl Shutdown {

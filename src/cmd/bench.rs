@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Engines to run beside Tereza, separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
     vs: Vec<PeerName>,
+    /// Executors that Tereza runs on, each a process; 0 means one process without any
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    executors: usize,
     /// Write everything measured to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -86,6 +89,8 @@ enum PeerName {
     Sail,
     Spark,
     Datafusion,
+    /// Tereza in one process, to compare with one that has executors
+    Local,
 }
 
 /// A query of the suite.
@@ -222,7 +227,7 @@ impl Bench {
             Suite::Tpch | Suite::Peer => {
                 // A process of its own, so that the memory of making is not counted as the queries'.
                 let data = self.cache.join(format!("making-{}", ids::new_id()));
-                let mut maker = self.own(&json!({}), &data, &Value::Null)?;
+                let mut maker = self.own("tereza", &json!({}), &data, &Value::Null, 0)?;
                 let request = json!({ "make": { "scale": self.args.sf, "folder": target } });
                 maker.start().await?;
                 let made = maker.ask(&request, MAKE_TIMEOUT).await;
@@ -235,13 +240,15 @@ impl Bench {
     }
 
     /// Tereza in a process of its own.
-    fn own(&self, tables: &Value, data: &Path, store: &Value) -> Result<Peer> {
+    fn own(&self, name: &str, tables: &Value, data: &Path, store: &Value, executors: usize) -> Result<Peer> {
         let program = std::env::current_exe()
             .map_err(|error| Error::unavailable(format!("this program's own file is not known: {error}")))?;
         let mut open = self.open(tables);
         open["data"] = json!(data);
         open["store"] = store.clone();
-        Ok(Peer::new("tereza", program, vec!["bench".into(), "peer".into()], open, &self.cache.join("tereza.log")))
+        open["executors"] = json!(executors);
+        let log = self.cache.join(format!("{name}.log"));
+        Ok(Peer::new(name, program, vec!["bench".into(), "peer".into()], open, &log))
     }
 
     fn open(&self, tables: &Value) -> Value {
@@ -260,7 +267,7 @@ impl Bench {
             "file" => Value::Null,
             url => json!(format!("{}/{}-sf{}", url.trim_end_matches('/'), self.suite(), self.args.sf)),
         };
-        let mut running = vec![self.own(&tables, own_data, &store)?];
+        let mut running = vec![self.own("tereza", &tables, own_data, &store, self.args.executors)?];
         running[0].start().await.map_err(|error| error.context("tereza cannot open the tables"))?;
 
         let mut missing = Vec::new();
@@ -271,7 +278,11 @@ impl Bench {
                 continue;
             }
             names.push(name);
-            let started = match self.peer(name, &tables) {
+            let peer = match wanted {
+                PeerName::Local => self.own(name, &tables, &own_data.join(name), &store, 0),
+                _ => self.peer(name, &tables),
+            };
+            let started = match peer {
                 Ok(mut peer) => peer.start().await.map(|()| peer),
                 Err(error) => Err(error),
             };
@@ -372,6 +383,7 @@ impl Bench {
             },
             runs: self.args.runs,
             store: self.args.store.clone(),
+            executors: self.args.executors,
             memory_limit_bytes: self.args.memory_limit,
             engines: measured.chain(missing).collect(),
             ratios: report::ratios(&queries),
@@ -388,6 +400,7 @@ impl PeerName {
             Self::Sail => "sail",
             Self::Spark => "spark",
             Self::Datafusion => "datafusion",
+            Self::Local => "local",
         }
     }
 }

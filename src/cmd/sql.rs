@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Schema of names that say none
     #[arg(long)]
     schema: Option<String>,
+    /// Where statements run: auto, local or cluster (on the executors of the server)
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
     /// How results are written, on a terminal and elsewhere
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -80,7 +83,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
             return Ok(status);
         }
     };
-    let defaults = SessionDefaults { catalog: args.catalog.clone(), schema: args.schema.clone(), options: Vec::new() };
+    let options = args.mode.iter().map(|mode| ("tereza.mode".to_owned(), mode.clone())).collect();
+    let defaults = SessionDefaults { catalog: args.catalog.clone(), schema: args.schema.clone(), options };
     let session = match service.open_session(&user(&args), defaults).await {
         Ok(session) => session,
         Err(error) => {

@@ -1,4 +1,5 @@
-//! `tereza up`: every role in one process, from the settings to the end of the drain.
+//! `tereza up` and `tereza scheduler`: the roles of one process, from the settings to the end of the drain; with executors
+//! as processes of their own, if wanted.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -9,8 +10,10 @@ use tereza_runtime::shutdown::Shutdown;
 use tereza_runtime::telemetry::{self, Metrics};
 use tereza_runtime::{DataFolder, Endpoints, Health, Result, Settings, clock, health};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::executors::Executors;
 use super::{ExitStatus, SettingsArgs};
 
 /// The console answers until everything else has ended; its last answers get so long.
@@ -22,14 +25,27 @@ pub(crate) struct Args {
     /// Address that every port is bound on (setting listen.ip)
     #[arg(long, value_name = "IP")]
     listen: Option<IpAddr>,
+    /// Executors to start on this machine, each a process of its own (setting cluster.executors)
+    #[arg(long, value_name = "N")]
+    executors: Option<usize>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
 
+/// Whether a process schedules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// If it starts executors.
+    Up,
+    /// In any case: executors come by themselves.
+    Scheduler,
+}
+
 /// Runs the command until the process is told to end.
-pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
+pub(crate) async fn run(args: Args, role: Role) -> Result<ExitStatus> {
     let started = clock::now();
-    let settings = Settings::load(&args.settings.sources().flag("--listen", "listen.ip", args.listen))?;
+    let sources = args.settings.sources().flag("--listen", "listen.ip", args.listen);
+    let mut settings = Settings::load(&sources.flag("--executors", "cluster.executors", args.executors))?;
     let shutdown = Shutdown::new(&settings.shutdown);
     let _signals = shutdown.watch_signals()?;
     let folder = DataFolder::open(&settings.data.dir)?;
@@ -38,21 +54,21 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
     let has_tls = !settings.gateway.tls_cert.as_os_str().is_empty();
     let flight_sql =
         endpoints.bind("flight_sql", if has_tls { "https" } else { "http" }, settings.listen.flight_sql).await?;
+    let schedules = role == Role::Scheduler || settings.cluster.executors > 0;
+    let scheduler = match schedules {
+        true => Some(endpoints.bind("scheduler", "http", settings.listen.scheduler).await?),
+        false => None,
+    };
     let console = endpoints.bind("console", "http", settings.listen.console).await?;
 
     telemetry::init_logs(&settings.log)?;
-    let metrics = Metrics::install()?;
     if !settings.listen.ip.is_loopback() && settings.gateway.users.is_empty() {
         tracing::warn!(ip = %settings.listen.ip, "everybody who reaches this address is let in: set gateway.users");
     }
+    let console = Console::start(console, &shutdown)?;
+    let executors = Executors::share(&mut settings, &args.settings);
 
-    // The console is first up and last down, so that a probe hears "starting" and "draining" and not silence.
-    let (health, console_stop) = (Health::default(), CancellationToken::new());
-    let console =
-        tokio::spawn(health::serve(console, health.clone(), metrics.clone(), shutdown.token(), console_stop.clone()));
-    shutdown.spawn("runtime", "metrics", metrics.upkeep(shutdown.token()));
-
-    let roles = start_roles(&settings, flight_sql, &health, &shutdown);
+    let roles = start_roles(&settings, Sockets { flight_sql, scheduler }, executors, &console.health, &shutdown);
     let result = match shutdown.token().run_until_cancelled(roles).await {
         Some(Ok(())) => {
             let _published = endpoints.publish(folder.path())?;
@@ -69,18 +85,57 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
         }
         None => shutdown.drained().await,
     };
-
-    console_stop.cancel();
-    let _ = tokio::time::timeout(CONSOLE_END_TIMEOUT, console).await;
+    console.end().await;
     result.map(|()| ExitStatus::Done)
 }
 
+/// The console of a process: first up and last down, so that a probe hears "starting" and "draining" and not silence.
+pub(crate) struct Console {
+    /// What the roles of the process tell of themselves.
+    pub(crate) health: Health,
+    stop: CancellationToken,
+    serving: JoinHandle<Result<()>>,
+}
+
+impl Console {
+    /// Answers from now on.
+    pub(crate) fn start(listener: TcpListener, shutdown: &Shutdown) -> Result<Self> {
+        let (health, stop) = (Health::default(), CancellationToken::new());
+        let metrics = Metrics::install()?;
+        let serving = health::serve(listener, health.clone(), metrics.clone(), shutdown.token(), stop.clone());
+        shutdown.spawn("runtime", "metrics", metrics.upkeep(shutdown.token()));
+        Ok(Self { health, stop, serving: tokio::spawn(serving) })
+    }
+
+    /// Answers no more.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(CONSOLE_END_TIMEOUT, self.serving).await;
+    }
+}
+
+/// What the roles listen on.
+struct Sockets {
+    flight_sql: TcpListener,
+    scheduler: Option<TcpListener>,
+}
+
 /// Starts the roles and returns when all are ready; from then on they are tasks of `shutdown`.
-async fn start_roles(settings: &Settings, flight_sql: TcpListener, health: &Health, shutdown: &Shutdown) -> Result<()> {
+async fn start_roles(
+    settings: &Settings,
+    sockets: Sockets,
+    executors: Executors,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<()> {
     let engine_readiness = health.register("engine");
     let flight_readiness = health.register("flight_sql");
 
     let engine = tereza_engine::Engine::open(settings).await?;
+    if let Some(listener) = sockets.scheduler {
+        let readiness = health.register("scheduler");
+        executors.join(&engine, settings, listener, readiness, shutdown).await?;
+    }
     let service = tereza_engine::LocalQueryService::new(Arc::clone(&engine));
     engine_readiness.ready();
 
@@ -90,7 +145,7 @@ async fn start_roles(settings: &Settings, flight_sql: TcpListener, health: &Heal
         // The engine lives as long as its last user.
         let _engine_readiness = engine_readiness;
         flight_readiness.ready();
-        let served = tereza_gateway::flight::serve(flight_sql, service, gateway, token).await;
+        let served = tereza_gateway::flight::serve(sockets.flight_sql, service, gateway, token).await;
         engine.close().await;
         served
     });
@@ -123,7 +178,8 @@ fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
     }
 }
 
-fn tell_ready(endpoints: &Endpoints, elapsed: Duration) -> io::Result<()> {
+/// Tells on standard output where a process is reached, and that it is ready.
+pub(crate) fn tell_ready(endpoints: &Endpoints, elapsed: Duration) -> io::Result<()> {
     let mut out = io::stdout().lock();
     endpoints.print(&mut out)?;
     writeln!(out, "ready in {} ms", elapsed.as_millis())?;

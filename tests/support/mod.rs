@@ -133,7 +133,10 @@ impl Server {
     pub(crate) fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
         let mut command = tereza();
-        command.arg("up").arg("--data").arg(data).args(["--set", "listen.flight_sql=0", "--set", "listen.console=0"]);
+        command.arg("up").arg("--data").arg(data);
+        for port in ["flight_sql", "console", "scheduler"] {
+            command.args(["--set", &format!("listen.{port}=0")]);
+        }
         command
             .args(arguments)
             .current_dir(directory)
@@ -173,6 +176,48 @@ impl Server {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
+    }
+}
+
+/// A server with executors on this machine.
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    data: PathBuf,
+    executors: usize,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts all and waits until every executor is there.
+    pub(crate) fn start(minio: Option<&Minio>, executors: usize) -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = folder.path().join("data");
+        fs::create_dir(&data).expect("data folder");
+        let mut arguments = minio.map(Minio::arguments).unwrap_or_default();
+        arguments.extend(["--executors".into(), executors.to_string()]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let server = Server::start(&data, &arguments);
+        let cluster = Self { server, data, executors, _folder: folder };
+        cluster.wait_for_executors();
+        cluster
+    }
+
+    /// Waits until every executor is there.
+    pub(crate) fn wait_for_executors(&self) {
+        let line = format!("tereza_executors {}", self.executors);
+        wait_for("all executors", || http_get(&self.server.console, "/metrics")?.contains(&line).then_some(()));
+    }
+
+    /// Where an executor, from 0, keeps what stages pass on.
+    pub(crate) fn shuffle_folder(&self, index: usize) -> PathBuf {
+        self.data.join(format!("executors/{index}/shuffle"))
+    }
+
+    /// The process id of an executor, from 0.
+    pub(crate) fn executor(&self, index: usize) -> Option<u32> {
+        let text = fs::read_to_string(self.data.join(format!("executors/{index}/endpoints.json"))).ok()?;
+        let endpoints: serde_json::Value = serde_json::from_str(&text).ok()?;
+        endpoints.get("pid")?.as_u64()?.try_into().ok()
     }
 }
 

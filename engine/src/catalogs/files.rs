@@ -8,11 +8,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Statistics;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use object_store::{ObjectMeta, ObjectStore};
 use tereza_catalog::model::Storage;
@@ -23,6 +28,7 @@ use crate::engine::Engine;
 use crate::error::{from_datafusion, from_object_store};
 use crate::formats::Format;
 use crate::stores::refuse_credentials;
+use crate::table::name_files;
 
 /// What makes a path a pattern.
 const PATTERN_CHARS: [char; 3] = ['*', '?', '['];
@@ -68,7 +74,45 @@ pub(crate) async fn file_table(
     let table = ListingTable::try_new(config)
         .map_err(named)?
         .with_cache(engine.runtime.cache_manager.get_file_statistic_cache());
-    Ok(Some(Arc::new(table)))
+    Ok(Some(Arc::new(PathTable { inner: table })))
+}
+
+/// Files by their path, with scans that name the file in errors.
+#[derive(Debug)]
+struct PathTable {
+    inner: ListingTable,
+}
+
+#[async_trait]
+impl TableProvider for PathTable {
+    fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.inner.table_type()
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Ok(name_files(self.inner.scan(state, projection, filters, limit).await?))
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
+        self.inner.supports_filters_pushdown(filters)
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        self.inner.statistics()
+    }
 }
 
 /// The first file with bytes in it that is not hidden.

@@ -20,7 +20,7 @@ use orc_rust::projection::ProjectionMask;
 use orc_rust::reader::AsyncChunkReader;
 use orc_rust::schema::TimestampPrecision;
 
-use super::source::{FileReader, Request};
+use super::source::{FileReader, ReaderKind, Request};
 
 /// Reads ORC files.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub(super) struct OrcReader;
 
 #[async_trait]
 impl FileReader for OrcReader {
+    fn kind(&self) -> ReaderKind {
+        ReaderKind::Orc
+    }
+
     fn name(&self) -> &'static str {
         "orc"
     }

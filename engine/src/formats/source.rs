@@ -26,12 +26,18 @@ use datafusion::physical_plan::projection::ProjectionExprs;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, apply_expression_roots};
 use futures::stream::BoxStream;
 use object_store::{ObjectMeta, ObjectStore};
+use serde::{Deserialize, Serialize};
 
+use super::orc::OrcReader;
+use super::text::{TextOptions, TextReader};
 use crate::error::{from_datafusion, to_datafusion};
 
 /// Reads the rows of a file of one format.
 #[async_trait]
 pub(super) trait FileReader: fmt::Debug + Send + Sync + 'static {
+    /// What to make the same reader of elsewhere.
+    fn kind(&self) -> ReaderKind;
+
     /// The format's name in plans.
     fn name(&self) -> &'static str;
 
@@ -48,6 +54,24 @@ pub(super) trait FileReader: fmt::Debug + Send + Sync + 'static {
 
     /// The columns of a file and its number of rows, if the file tells without being read whole.
     async fn describe(&self, store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Result<Option<(SchemaRef, usize)>>;
+}
+
+/// A reader as it travels to another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReaderKind {
+    /// ORC.
+    Orc,
+    /// Delimited text.
+    Text(TextOptions),
+}
+
+impl ReaderKind {
+    fn reader(self) -> Arc<dyn FileReader> {
+        match self {
+            Self::Orc => Arc::new(OrcReader),
+            Self::Text(options) => Arc::new(TextReader::new(options)),
+        }
+    }
 }
 
 /// What to read of a file.
@@ -142,24 +166,41 @@ impl<R: FileReader> FileFormat for RowFormat<R> {
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {
-        Arc::new(RowSource {
-            reader: Arc::clone(&self.reader) as Arc<dyn FileReader>,
-            projection: SplitProjection::unprojected(&table_schema),
-            table_schema,
-            batch_size_rows: None,
-            metrics: ExecutionPlanMetricsSet::new(),
-        })
+        Arc::new(RowSource::new(Arc::clone(&self.reader) as Arc<dyn FileReader>, table_schema))
     }
 }
 
 /// A file source made of a [`FileReader`].
 #[derive(Clone)]
-struct RowSource {
+pub(crate) struct RowSource {
     reader: Arc<dyn FileReader>,
     table_schema: TableSchema,
     projection: SplitProjection,
     batch_size_rows: Option<usize>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+impl RowSource {
+    fn new(reader: Arc<dyn FileReader>, table_schema: TableSchema) -> Self {
+        let projection = SplitProjection::unprojected(&table_schema);
+        Self { reader, table_schema, projection, batch_size_rows: None, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// A source around a reader that came from another process.
+    pub(crate) fn reading(
+        kind: ReaderKind,
+        table_schema: &TableSchema,
+        projection: Option<&ProjectionExprs>,
+    ) -> Result<Arc<dyn FileSource>> {
+        let source = Self::new(kind.reader(), table_schema.clone());
+        let projected = projection.map(|projection| source.try_pushdown_projection(projection)).transpose()?;
+        Ok(projected.flatten().unwrap_or_else(|| Arc::new(source)))
+    }
+
+    /// Its reader, for another process.
+    pub(crate) fn kind(&self) -> ReaderKind {
+        self.reader.kind()
+    }
 }
 
 impl FileSource for RowSource {

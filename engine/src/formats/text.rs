@@ -26,10 +26,11 @@ use datafusion_datasource::decoder::{Decoder, DecoderDeserializer, deserialize_s
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
 use tereza_catalog::model::{Parameters, Storage};
 use tereza_runtime::Error;
 
-use super::source::{FileReader, Request};
+use super::source::{FileReader, ReaderKind, Request};
 use super::{Format, option};
 
 /// Bytes of text in a batch after which it is given out before it has all its rows.
@@ -39,7 +40,7 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 const LINE_BYTES_MAX: usize = 512 << 20;
 
 /// How the fields of a line are told apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TextOptions {
     /// CSV with quotes, or Hive's text with escapes.
     pub(crate) quoted: bool,
@@ -188,6 +189,10 @@ impl TextReader {
 
 #[async_trait]
 impl FileReader for TextReader {
+    fn kind(&self) -> ReaderKind {
+        ReaderKind::Text(self.options.as_ref().clone())
+    }
+
     fn name(&self) -> &'static str {
         if self.options.quoted { "csv" } else { "text" }
     }

@@ -20,7 +20,9 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::TableType;
 
-use scan::{GeneratedTable, Source};
+use scan::{GeneratedTable, Identity, Source};
+
+pub(crate) use scan::{GenerateExec, Generated};
 
 /// Schemas that are listed; others can be named all the same.
 const LISTED_SCHEMAS: [&str; 5] = ["tiny", "sf0.1", "sf1", "sf10", "sf100"];
@@ -48,6 +50,13 @@ enum Benchmark {
 }
 
 impl Benchmark {
+    fn catalog(self) -> &'static str {
+        match self {
+            Self::TpcH => "tpch",
+            Self::TpcDs => "tpcds",
+        }
+    }
+
     fn table_names(self) -> Vec<String> {
         match self {
             Self::TpcH => tpch::names().map(Into::into).collect(),
@@ -61,6 +70,13 @@ impl Benchmark {
             Self::TpcDs => tpcds::table(name, scale),
         }
     }
+}
+
+/// The generator of a table.
+fn source(identity: &Identity) -> Option<Arc<dyn Source>> {
+    let benchmark =
+        [Benchmark::TpcH, Benchmark::TpcDs].into_iter().find(|known| known.catalog() == identity.catalog)?;
+    benchmark.table(&identity.table, identity.scale)
 }
 
 #[derive(Debug)]

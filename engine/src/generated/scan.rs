@@ -11,7 +11,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::common::{ColumnStatistics, Statistics, internal_datafusion_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, TableType};
@@ -26,14 +26,17 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::OnCluster;
 
 /// Rows as they are generated, in the order of the table.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
 /// A table that can be generated in parts.
 pub(super) trait Source: fmt::Debug + Send + Sync + 'static {
-    /// Name with its benchmark and scale, for EXPLAIN.
-    fn label(&self) -> String;
+    /// What is generated.
+    fn identity(&self) -> Identity;
     /// Columns.
     fn schema(&self) -> SchemaRef;
     /// Number of rows: exact where the specification gives it.
@@ -43,6 +46,21 @@ pub(super) trait Source: fmt::Debug + Send + Sync + 'static {
     /// The rows of one part, from 0; all parts one after the other are the table. May take a second, so it is not called
     /// on the threads that drive queries.
     fn part(&self, part: usize, parts: usize, batch_size: usize) -> Result<Batches>;
+}
+
+/// Names a generated table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// `tpch` or `tpcds`.
+    pub(super) catalog: String,
+    pub(super) scale: f64,
+    pub(super) table: String,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.sf{}.{}", self.catalog, self.scale, self.table)
+    }
 }
 
 /// The provider of a generated table.
@@ -77,7 +95,9 @@ impl TableProvider for GeneratedTable {
         let config = state.config();
         // A part generates at least one batch: more parts than batches wanted would be work thrown away.
         let useful = limit.map_or(usize::MAX, |limit| limit.div_ceil(config.batch_size().max(1)).max(1));
-        let parts = self.source.parts(config.target_partitions().clamp(1, useful));
+        // Each task of a cluster would generate all parts of a leaf that is no scan of files.
+        let wanted = if OnCluster::plans(config) { 1 } else { config.target_partitions() };
+        let parts = self.source.parts(wanted.clamp(1, useful));
         Ok(Arc::new(GenerateExec::new(Arc::clone(&self.source), projection, limit, parts)?))
     }
 
@@ -86,9 +106,17 @@ impl TableProvider for GeneratedTable {
     }
 }
 
+/// A [`GenerateExec`] of one part, for another process to make again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Generated {
+    table: Identity,
+    columns: Vec<usize>,
+    fetch: Option<usize>,
+}
+
 /// The leaf of a plan that generates rows.
 #[derive(Debug, Clone)]
-struct GenerateExec {
+pub(crate) struct GenerateExec {
     source: Arc<dyn Source>,
     /// Columns kept, as positions in the source's schema.
     columns: Arc<[usize]>,
@@ -121,13 +149,35 @@ impl GenerateExec {
         let metrics = ExecutionPlanMetricsSet::new();
         Ok(Self { source, columns, fetch, parts, properties: Arc::new(properties), metrics })
     }
+
+    /// What to make the same of elsewhere.
+    pub(crate) fn describe(&self) -> Result<Generated> {
+        if self.parts != 1 {
+            return internal_err!("{} parts of {} do not travel", self.parts, self.source.identity());
+        }
+        Ok(Generated { table: self.source.identity(), columns: self.columns.to_vec(), fetch: self.fetch })
+    }
+
+    /// The one that was described.
+    pub(crate) fn of_description(described: Generated) -> Result<Self> {
+        let Generated { table, columns, fetch } = described;
+        let source = super::source(&table);
+        let source = source.ok_or_else(|| internal_datafusion_err!("there is no generated table {table}"))?;
+        Self::new(source, Some(&columns), fetch, 1)
+    }
 }
 
 impl DisplayAs for GenerateExec {
     fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let schema = self.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(f, "GenerateExec: table={}, parts={}, columns=[{}]", self.source.label(), self.parts, names.join(", "))?;
+        write!(
+            f,
+            "GenerateExec: table={}, parts={}, columns=[{}]",
+            self.source.identity(),
+            self.parts,
+            names.join(", ")
+        )?;
         match self.fetch {
             Some(fetch) => write!(f, ", fetch={fetch}"),
             None => Ok(()),

@@ -48,11 +48,11 @@ fn scales_are_read_from_names() {
 #[test]
 fn parts_one_after_the_other_are_the_table() {
     for source in sources(Benchmark::TpcH).chain(sources(Benchmark::TpcDs)) {
-        if ["tpch.sf0.01.nation", "tpch.sf0.01.region"].contains(&source.label().as_str()) {
+        if ["tpch.sf0.01.nation", "tpch.sf0.01.region"].contains(&source.identity().to_string().as_str()) {
             assert_eq!(source.parts(PARTS), 1);
             continue;
         }
-        assert_eq!(rows(source.as_ref(), 1), rows(source.as_ref(), PARTS), "{}", source.label());
+        assert_eq!(rows(source.as_ref(), 1), rows(source.as_ref(), PARTS), "{}", source.identity());
     }
 }
 
@@ -61,12 +61,12 @@ fn exact_row_counts_are_exact_and_estimates_are_near() {
     for source in sources(Benchmark::TpcH).chain(sources(Benchmark::TpcDs)) {
         let generated = rows(source.as_ref(), 1).num_rows();
         match source.rows() {
-            Precision::Exact(known) => assert_eq!(known, generated, "{}", source.label()),
+            Precision::Exact(known) => assert_eq!(known, generated, "{}", source.identity()),
             Precision::Inexact(estimate) => {
                 let ratio = estimate as f64 / generated as f64;
-                assert!((0.8..1.25).contains(&ratio), "{}: {estimate} for {generated}", source.label());
+                assert!((0.8..1.25).contains(&ratio), "{}: {estimate} for {generated}", source.identity());
             }
-            Precision::Absent => panic!("{} has no row count", source.label()),
+            Precision::Absent => panic!("{} has no row count", source.identity()),
         }
     }
 }

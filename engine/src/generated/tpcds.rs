@@ -19,7 +19,7 @@ use tpcdsgen_arrow::{
     WarehouseArrow, WebPageArrow, WebReturnsArrow, WebSalesArrow, WebSiteArrow,
 };
 
-use super::scan::{Batches, Source};
+use super::scan::{Batches, Identity, Source};
 
 /// Source rows (an order with its lines is one) that are worth a part of their own.
 const ROWS_PER_PART_MIN: u64 = 10_000;
@@ -95,7 +95,7 @@ struct Table {
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.label())
+        write!(f, "{}", self.identity())
     }
 }
 
@@ -113,8 +113,8 @@ impl Table {
 }
 
 impl Source for Table {
-    fn label(&self) -> String {
-        format!("tpcds.sf{}.{}", self.scale, self.definition.name)
+    fn identity(&self) -> Identity {
+        Identity { catalog: "tpcds".into(), scale: self.scale, table: self.definition.name.into() }
     }
 
     fn schema(&self) -> SchemaRef {

@@ -15,7 +15,7 @@ use tpchgen_arrow::{
     CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow, SupplierArrow,
 };
 
-use super::scan::{Batches, Source};
+use super::scan::{Batches, Identity, Source};
 
 /// Keys of the leading table (an order with its lines is one) that are worth a part of their own.
 const ROWS_PER_PART_MIN: usize = 10_000;
@@ -76,8 +76,8 @@ impl Table {
 }
 
 impl Source for Table {
-    fn label(&self) -> String {
-        format!("tpch.sf{}.{}", self.scale, self.name)
+    fn identity(&self) -> Identity {
+        Identity { catalog: "tpch".into(), scale: self.scale, table: self.name.into() }
     }
 
     fn schema(&self) -> SchemaRef {

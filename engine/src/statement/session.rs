@@ -17,6 +17,7 @@ use super::parse::{Reader, SchemaName};
 use super::{Planned, Planner};
 use super::{ddl, errors};
 use crate::catalogs::first_schema;
+use crate::cluster::{MODE, Mode};
 use crate::error::from_datafusion;
 use crate::query::QueryId;
 use crate::session::{Session, initial_config};
@@ -160,6 +161,7 @@ pub(super) async fn set(session: &Session, key: &str, value: &str) -> Result<()>
             return session.set_current(&name.catalog, &name.schema).await;
         }
         DIALECT => return session.set_dialect(value),
+        MODE => drop(value.parse::<Mode>()?),
         MEMORY_LIMIT => return set_memory_limit(session, value),
         _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
         _ => {}

@@ -17,7 +17,8 @@ use tereza_catalog::Store;
 use tereza_catalog::model::Job;
 use tereza_runtime::clock::Clock;
 
-use super::{Course, LANE, QueryLog, Record, TEXT_CHARS_MAX, truncated};
+use super::{Course, QueryLog, Record, TEXT_CHARS_MAX, truncated};
+use crate::cluster::Lane;
 use crate::error::to_datafusion;
 use crate::query::StatementKind;
 
@@ -183,6 +184,7 @@ fn queries_schema() -> SchemaRef {
         Field::new("rows", DataType::UInt64, false),
         Field::new("bytes", DataType::UInt64, false),
         Field::new("lane", DataType::Utf8, false),
+        Field::new("lane_reason", DataType::Utf8, true),
         Field::new("error_kind", DataType::Utf8, true),
         Field::new("error", DataType::Utf8, true),
     ]))
@@ -215,7 +217,8 @@ pub(super) fn queries_batch(records: &[Arc<Record>], now_ms: i64) -> Result<Reco
         Arc::new(Int64Array::from_iter_values(elapsed_ms)),
         Arc::new(UInt64Array::from_iter_values(rows)),
         Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.bytes))),
-        texts(records.iter().map(|_| LANE)),
+        texts(courses.iter().map(|course| course.route.as_ref().map_or(Lane::Local, |route| route.lane).as_str())),
+        texts(courses.iter().map(|course| course.route.as_ref().map(|route| route.reason.as_str()))),
         texts(courses.iter().map(|course| course.error.as_ref().map(|(kind, _)| kind.as_str()))),
         texts(courses.iter().map(|course| course.error.as_ref().map(|(_, message)| message.as_str()))),
     ];

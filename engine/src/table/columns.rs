@@ -24,7 +24,7 @@ pub(super) fn spelled_as_in(file: &Schema, table: &Schema) -> SchemaRef {
 
 /// Adapts expressions on a table's columns to the columns of a file.
 #[derive(Debug)]
-pub(super) struct AnyCase;
+pub(crate) struct AnyCase;
 
 impl PhysicalExprAdapterFactory for AnyCase {
     fn create(&self, table: SchemaRef, file: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {

@@ -26,6 +26,8 @@ use tereza_catalog::model::{Table, TableKind};
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, Result};
 
+pub(crate) use self::columns::AnyCase;
+pub(crate) use self::named::{NamedSource, name_files};
 use self::prune::Pruner;
 use crate::engine::Engine;
 use crate::error::to_datafusion;

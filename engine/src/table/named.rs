@@ -30,7 +30,7 @@ use object_store::path::Path;
 use crate::error::{from_datafusion, to_datafusion};
 
 /// The same scan with errors that name the file; a plan that is no scan of files is returned as it is.
-pub(super) fn name_files(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+pub(crate) fn name_files(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     let config =
         plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>());
     let Some(config) = config else { return plan };
@@ -53,12 +53,17 @@ pub(super) fn named(error: DataFusionError, store: &ObjectStoreUrl, file: &Path)
 }
 
 /// A file source whose errors name the file.
-struct NamedSource {
+pub(crate) struct NamedSource {
     inner: Arc<dyn FileSource>,
     store: ObjectStoreUrl,
 }
 
 impl NamedSource {
+    /// The source without the names.
+    pub(crate) fn inner(&self) -> &Arc<dyn FileSource> {
+        &self.inner
+    }
+
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self { inner, store: self.store.clone() })
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
@@ -100,12 +100,22 @@ impl Fixture {
 
     async fn try_query(&self, sql: &str) -> Result<String> {
         let frame = self.context().await.sql(sql).await.map_err(from_datafusion)?;
+        let travelled = self.travelled(sql).await;
         let batches = frame.collect().await.map_err(from_datafusion)?;
         let table = pretty_format_batches(&batches).unwrap().to_string();
+        assert_eq!(travelled.unwrap(), table);
         let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
         let rows: Vec<String> =
             rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(",")).collect();
         Ok(rows.join(" "))
+    }
+
+    /// The answer of a plan that was sent to another process.
+    async fn travelled(&self, sql: &str) -> datafusion::error::Result<String> {
+        let context = self.context().await;
+        let plan = context.sql(sql).await?.create_physical_plan().await?;
+        let plan = crate::codec::tests::round_trip(plan, &context.task_ctx());
+        Ok(pretty_format_batches(&collect(plan, context.task_ctx()).await?)?.to_string())
     }
 
     async fn query(&self, sql: &str) -> String {

@@ -18,11 +18,18 @@ const ENV_SEPARATOR: &str = "__";
 const ZERO_ALLOWED: &[&str] = &[
     "listen.flight_sql",
     "listen.console",
+    "listen.scheduler",
+    "listen.executor_flight",
+    "listen.executor_tasks",
     "s3.retries_max",
     "engine.memory_limit_bytes",
     "engine.spill_limit_bytes",
     "engine.target_partitions",
     "engine.footer_cache_bytes",
+    "cluster.executors",
+    "cluster.task_slots",
+    "cluster.result_buffer_bytes",
+    "cluster.scan_bytes_min",
     "shutdown.drain_timeout_ms",
 ];
 

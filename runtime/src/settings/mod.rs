@@ -61,6 +61,8 @@ pub struct Settings {
     pub engine: Engine,
     /// How clients are served.
     pub gateway: Gateway,
+    /// How statements run on executors.
+    pub cluster: Cluster,
     /// What is logged.
     pub log: Log,
     /// How the process ends.
@@ -85,6 +87,12 @@ pub struct Listen {
     pub flight_sql: u16,
     /// Port of `/healthz`, `/readyz` and `/metrics` (HTTP).
     pub console: u16,
+    /// Port on which executors reach the scheduler (gRPC).
+    pub scheduler: u16,
+    /// Port on which an executor gives away what its stages made (Arrow Flight).
+    pub executor_flight: u16,
+    /// Port on which an executor is given tasks (gRPC).
+    pub executor_tasks: u16,
 }
 
 /// Where names are kept.
@@ -216,6 +224,39 @@ pub struct Gateway {
     pub tls_key: PathBuf,
 }
 
+/// How statements run on executors: processes that a scheduler hands the stages of a statement to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    /// Executors that `tereza up` starts, each a process of its own on this machine.
+    pub executors: usize,
+    /// Where an executor finds its scheduler.
+    pub scheduler_url: String,
+    /// The name or address by which an executor is reached; empty means the one that it is bound on.
+    pub executor_host: String,
+    /// Tasks that an executor runs at once; 0 means the number of cores.
+    pub task_slots: usize,
+    /// Folder for what stages pass on; empty means `shuffle` in the data folder. A folder in memory is faster and counts as
+    /// memory.
+    pub shuffle_dir: PathBuf,
+    /// An executor is heard of so often, in whole seconds.
+    pub heartbeat_ms: u64,
+    /// An executor that was not heard of for so long is lost, in whole seconds.
+    pub executor_timeout_ms: u64,
+    /// A statement waits so long for an executor where there is none.
+    pub executor_wait_ms: u64,
+    /// Size of one message between scheduler and executors: the plan of a stage with its list of files.
+    pub message_limit_bytes: u32,
+    /// A statement begins again so often at most, after executors were lost.
+    pub attempts_max: usize,
+    /// A statement begins again that has had no task on any executor for so long, though there are executors with room.
+    pub progress_timeout_ms: u64,
+    /// Rows of a result that are kept before the first is given out, so that it can begin again if an executor is lost.
+    pub result_buffer_bytes: usize,
+    /// Statements that read files of so many bytes, or more, run on executors where the session leaves it open.
+    pub scan_bytes_min: u64,
+}
+
 /// What is logged, on standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -253,7 +294,14 @@ impl Default for Data {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { ip: Ipv4Addr::LOCALHOST.into(), flight_sql: 32010, console: 7070 }
+        Self {
+            ip: Ipv4Addr::LOCALHOST.into(),
+            flight_sql: 32010,
+            console: 7070,
+            scheduler: 50050,
+            executor_flight: 50051,
+            executor_tasks: 50052,
+        }
     }
 }
 
@@ -318,9 +366,31 @@ impl Default for Gateway {
     }
 }
 
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            executors: 0,
+            scheduler_url: "http://127.0.0.1:50050".into(),
+            executor_host: String::new(),
+            task_slots: 0,
+            shuffle_dir: PathBuf::new(),
+            heartbeat_ms: 1_000,
+            executor_timeout_ms: 4_000,
+            executor_wait_ms: 30_000,
+            message_limit_bytes: 256 << 20,
+            attempts_max: 4,
+            progress_timeout_ms: 10_000,
+            result_buffer_bytes: 64 << 20,
+            scan_bytes_min: 64 << 30,
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Human }
+        // Ballista tells each step of each job.
+        let filter = "info,ballista_core=warn,ballista_executor=warn,ballista_scheduler=warn";
+        Self { filter: filter.into(), format: LogFormat::Human }
     }
 }
 
@@ -383,6 +453,9 @@ impl Settings {
         let mut settings = Self { data: Data { dir: dir.into() }, ..Self::default() };
         settings.listen.flight_sql = 0;
         settings.listen.console = 0;
+        settings.listen.scheduler = 0;
+        settings.listen.executor_flight = 0;
+        settings.listen.executor_tasks = 0;
         settings.resolved()
     }
 
@@ -405,6 +478,9 @@ impl Settings {
         }
         if self.engine.spill_dir.as_os_str().is_empty() {
             self.engine.spill_dir = dir.join("spill");
+        }
+        if self.cluster.shuffle_dir.as_os_str().is_empty() {
+            self.cluster.shuffle_dir = dir.join("shuffle");
         }
         self.data.dir = dir;
         Ok(self)

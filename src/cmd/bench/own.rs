@@ -43,6 +43,8 @@ struct Open {
     memory_limit_bytes: Option<u64>,
     /// The engine's data folder.
     data: String,
+    /// Executors to run queries on; 0 means in this process.
+    executors: usize,
     /// URL below which the tables are put first, if they are not to be read where they are.
     store: Option<String>,
 }
@@ -56,7 +58,7 @@ struct Make {
 struct Engine {
     service: Arc<LocalQueryService>,
     session: SessionId,
-    _embedded: Embedded,
+    embedded: Embedded,
 }
 
 /// Answers standard input's lines until it ends.
@@ -72,6 +74,9 @@ pub(super) async fn serve() -> Result<()> {
         };
         output.write_all(format!("{reply}\n").as_bytes()).await.map_err(broken)?;
         output.flush().await.map_err(broken)?;
+    }
+    if let Some(Engine { embedded, .. }) = engine {
+        embedded.close().await;
     }
     Ok(())
 }
@@ -98,16 +103,22 @@ async fn answer(engine: &mut Option<Engine>, line: &str) -> Result<Value> {
 
 impl Engine {
     async fn open(open: &Open) -> Result<Self> {
-        let mut settings = vec![format!("engine.target_partitions={}", open.cores)];
+        let mut settings =
+            vec![format!("engine.target_partitions={}", open.cores), format!("cluster.executors={}", open.executors)];
         if let Some(limit) = open.memory_limit_bytes {
             settings.push(format!("engine.memory_limit_bytes={limit}"));
         }
         let settings =
             Settings::load(&Sources::of_process(None, settings).flag("--data", "data.dir", Some(&open.data)))?;
-        let embedded = Embedded::open(&settings).await?;
+        let embedded = match open.executors {
+            0 => Embedded::open(&settings).await?,
+            _ => Embedded::with_executors(settings).await?,
+        };
         let service = Arc::clone(&embedded.service);
-        let session = service.open_session("bench", SessionDefaults::default()).await?;
-        let engine = Self { service, session, _embedded: embedded };
+        let mode = if open.executors == 0 { "local" } else { "cluster" };
+        let options = vec![("tereza.mode".to_owned(), mode.to_owned())];
+        let session = service.open_session("bench", SessionDefaults { options, ..SessionDefaults::default() }).await?;
+        let engine = Self { service, session, embedded };
         for (table, files) in &open.tables {
             let folder = files.strip_suffix("*.parquet").unwrap_or(files);
             match &open.store {

@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) runs: u32,
     /// `file`, or the URL that Tereza read from; peers read files.
     pub(super) store: String,
+    /// Executors of Tereza; 0 means one process.
+    pub(super) executors: usize,
     /// What each engine was told to keep to.
     pub(super) memory_limit_bytes: Option<u64>,
     /// Tereza first, then the peers as asked for.

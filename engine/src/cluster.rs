@@ -1,0 +1,250 @@
+//! The lane of other processes, as the engine sees it.
+//!
+//! The scheduler implements [`Cluster`]; here is what it needs of the engine. A statement is always planned for this process
+//! first, which gives its errors, its schema and what it would read. [`place`] asks the router which lane it takes. In the
+//! cluster lane the plan becomes a [`ClusterExec`], a leaf that runs the statement's logical plan on executors, planned
+//! again there with the session that [`Cluster::planning`] asks for.
+
+mod exec;
+mod failure;
+mod settings;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::common::format::ExplainFormat;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::config::Dialect;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::OptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use tereza_runtime::{Error, Result};
+
+pub use self::exec::ClusterExec;
+pub use self::failure::{failure_in, to_failure};
+pub use self::settings::Mode;
+pub(crate) use self::settings::{MODE, TerezaOptions};
+use crate::codec::{PlanCodec, file_scan};
+use crate::engine::Engine;
+use crate::error::from_datafusion;
+use crate::generated::GenerateExec;
+use crate::query::{BatchStream, QueryId, StatementKind};
+
+/// Rows of session tables travel inside a plan; a plan with more bytes of them stays here.
+const INLINE_BYTES_MAX: usize = 4 << 20;
+
+/// Where a statement runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// In this process.
+    Local,
+    /// On executors.
+    Cluster,
+}
+
+impl Lane {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+/// The lane of a statement, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where it runs.
+    pub lane: Lane,
+    /// A clause for people: "no executor is registered".
+    pub reason: String,
+}
+
+/// What a router decides by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// What the session asks for.
+    pub mode: Mode,
+    /// Why the statement cannot leave this process, if it cannot.
+    pub obstacle: Option<String>,
+    /// Bytes of the files that it reads.
+    pub scan_bytes: u64,
+    /// Bytes that the operators of this process may hold.
+    pub memory_limit_bytes: usize,
+}
+
+/// How a session plans for the cluster.
+pub struct Planning {
+    /// Its settings.
+    pub config: SessionConfig,
+    /// Its rules for logical plans, all of them.
+    pub rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    /// Its id. Executors keep what they open for a session (clients, footers) by it.
+    pub session_id: String,
+}
+
+/// A statement for executors.
+#[derive(Clone)]
+pub struct Job {
+    /// Names the statement.
+    pub name: String,
+    /// The session to plan it with.
+    pub context: Arc<SessionContext>,
+    /// Not optimised yet.
+    pub plan: LogicalPlan,
+}
+
+/// The scheduler.
+#[async_trait]
+pub trait Cluster: fmt::Debug + Send + Sync + 'static {
+    /// The lane of a statement; `Unavailable` or `Unsupported` if the session asks for one that it cannot take.
+    fn route(&self, candidate: &Candidate) -> Result<Route>;
+    /// How to plan for executors, from a session's settings.
+    fn planning(&self, config: SessionConfig) -> Planning;
+    /// Runs a statement to its end and returns its rows. Dropping the future or the stream cancels it.
+    async fn run(&self, job: Job) -> Result<BatchStream>;
+}
+
+/// Marks the settings of sessions that plan for executors.
+#[derive(Debug)]
+pub(crate) struct OnCluster;
+
+impl OnCluster {
+    /// Whether plans made with these settings run on executors.
+    pub(crate) fn plans(config: &SessionConfig) -> bool {
+        config.get_extension::<Self>().is_some()
+    }
+}
+
+/// A statement that was planned for this process, in the lane that it takes.
+pub(crate) async fn place(
+    engine: &Engine,
+    name: &QueryId,
+    state: &SessionState,
+    kind: StatementKind,
+    logical: &LogicalPlan,
+    local: Arc<dyn ExecutionPlan>,
+) -> Result<(Arc<dyn ExecutionPlan>, Route)> {
+    let mode = TerezaOptions::mode(state.config_options());
+    let Some(cluster) = engine.cluster() else {
+        if mode == Mode::Cluster {
+            return Err(Error::unsupported("the cluster lane in a process that schedules no executors")
+                .with_hint("start `tereza up --executors N`, or SET tereza.mode = 'local'"));
+        }
+        return Ok((local, Route { lane: Lane::Local, reason: "this process schedules no executors".into() }));
+    };
+    let candidate = |kind, logical, local: &_| Candidate {
+        mode,
+        obstacle: obstacle(state, kind, logical, local),
+        scan_bytes: scan_bytes(local),
+        memory_limit_bytes: engine.memory_limit_bytes,
+    };
+    if let LogicalPlan::Explain(explain) = logical
+        && explain.explain_format == ExplainFormat::Indent
+    {
+        let explained = state.create_physical_plan(&explain.plan).await.map_err(from_datafusion)?;
+        let route = cluster.route(&candidate(StatementKind::Query, &explain.plan, &explained))?;
+        let plan = exec::with_route(local, &route, state.task_ctx()).await.map_err(from_datafusion)?;
+        return Ok((plan, Route { lane: Lane::Local, reason: "it explains a plan".into() }));
+    }
+    let route = cluster.route(&candidate(kind, logical, &local))?;
+    let plan = match route.lane {
+        Lane::Local => local,
+        Lane::Cluster => {
+            let planning = cluster.planning(state.config().clone());
+            let context = Arc::new(SessionContext::new_with_state(with_cluster(state, planning)));
+            let job = Job { name: name.0.clone(), context, plan: logical.clone() };
+            Arc::new(ClusterExec::new(cluster, job, local.schema())) as Arc<dyn ExecutionPlan>
+        }
+    };
+    Ok((plan, route))
+}
+
+/// `state` to plan a statement with that runs on executors. What the engine adds to plans for this process (dynamic filters,
+/// shared subplans) links operators that would be in different processes there.
+fn with_cluster(state: &SessionState, planning: Planning) -> SessionState {
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_session_id(planning.session_id)
+        .with_config(planning.config.with_extension(Arc::new(OnCluster)))
+        .with_optimizer_rules(planning.rules)
+        .with_physical_optimizer_rules(PhysicalOptimizer::new().rules)
+        .with_query_planner(Arc::new(exec::ClusterPlanner))
+        .build()
+}
+
+/// Why a statement cannot leave this process, if it cannot.
+fn obstacle(
+    state: &SessionState,
+    kind: StatementKind,
+    logical: &LogicalPlan,
+    local: &Arc<dyn ExecutionPlan>,
+) -> Option<String> {
+    if kind != StatementKind::Query {
+        return Some("it writes".into());
+    }
+    if matches!(logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+        return Some("it explains a plan".into());
+    }
+    if state.config_options().sql_parser.dialect == Dialect::Spark {
+        return Some("executors have no functions of Spark".into());
+    }
+    let (mut found, mut inline_bytes) = (None, 0);
+    let visited = local.apply(|node| {
+        if !node.children().is_empty() {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        let memory = node.downcast_ref::<DataSourceExec>();
+        let memory = memory.and_then(|scan| scan.data_source().downcast_ref::<MemorySourceConfig>());
+        if let Some(memory) = memory {
+            let batches = memory.partitions().iter().flatten();
+            inline_bytes += batches.map(|batch| batch.get_array_memory_size()).sum::<usize>();
+        } else if !travels(node) {
+            found = Some(format!("{} reads what only this process has", node.name()));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    if let Err(error) = visited {
+        return Some(error.to_string());
+    }
+    let is_large = inline_bytes > INLINE_BYTES_MAX;
+    found.or_else(|| is_large.then(|| format!("it reads {inline_bytes} bytes of session tables")))
+}
+
+/// Whether executors can read a leaf.
+fn travels(leaf: &Arc<dyn ExecutionPlan>) -> bool {
+    file_scan(leaf).is_some()
+        || leaf.is::<GenerateExec>()
+        || leaf.is::<EmptyExec>()
+        || leaf.is::<PlaceholderRowExec>()
+        || leaf.is::<crate::shared_plan::SharedExec>()
+}
+
+/// Bytes of the files that a plan reads.
+fn scan_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    if let Some(scan) = file_scan(plan) {
+        let files = scan.file_groups.iter().flat_map(|group| group.iter());
+        return files
+            .map(|file| {
+                file.range.as_ref().map_or(file.object_meta.size, |range| (range.end - range.start).unsigned_abs())
+            })
+            .sum();
+    }
+    plan.children().into_iter().map(scan_bytes).sum()
+}
+
+/// The codec of plans on the wire, around the cluster's own.
+pub fn plan_codec(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
+    Arc::new(PlanCodec::around(inner))
+}

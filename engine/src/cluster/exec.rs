@@ -1,0 +1,168 @@
+//! The leaf that runs a statement on executors, and how it is planned for them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions, collect,
+};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{Cluster, Job, Route};
+use crate::error::to_datafusion;
+use crate::join_order::JoinOrder;
+
+/// Runs a logical plan on executors; its rows are the result, in one partition.
+pub struct ClusterExec {
+    cluster: Arc<dyn Cluster>,
+    job: Job,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ClusterExec {
+    /// A leaf with the columns that the statement has in this process.
+    pub(super) fn new(cluster: Arc<dyn Cluster>, job: Job, schema: SchemaRef) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { cluster, job, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl fmt::Debug for ClusterExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterExec").field("job", &self.job.name).finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for ClusterExec {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterExec")
+    }
+}
+
+impl ExecutionPlan for ClusterExec {
+    fn name(&self) -> &str {
+        "ClusterExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("partition {partition} of a result that has one");
+        }
+        let cluster = Arc::clone(&self.cluster);
+        let job = self.job.clone();
+        let schema = self.schema();
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let wanted = Arc::clone(&schema);
+        let rows = stream::once(async move { cluster.run(job).await }).try_flatten().map(move |batch| {
+            let batch = with_schema(&batch.map_err(to_datafusion)?, &wanted)?;
+            baseline.record_output(batch.num_rows());
+            Ok(batch)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// What EXPLAIN shows, with the lane and its reason in front.
+pub(super) async fn with_route(
+    explain: Arc<dyn ExecutionPlan>,
+    route: &Route,
+    context: Arc<TaskContext>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = explain.schema();
+    let shown = collect(explain, context).await?;
+    let text = |text: String| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    let row = vec![text("lane".into()), text(format!("{}: {}", route.lane.as_str(), route.reason))];
+    let rows = std::iter::once(RecordBatch::try_new(Arc::clone(&schema), row)?).chain(shown).collect();
+    Ok(MemorySourceConfig::try_new_exec(&[rows], schema, None)?)
+}
+
+/// The batch with the columns that were promised: planned for executors, a column may be known to have NULLs, or be text of
+/// another layout.
+fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.num_columns() != schema.fields().len() {
+        return Err(internal_datafusion_err!(
+            "executors returned {} columns for {}",
+            batch.num_columns(),
+            schema.fields().len()
+        ));
+    }
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect::<Result<_, _>>()?, &options)?)
+}
+
+/// DataFusion's planner with the engine's order of joins, which the cluster's own rules do not replace: those that a session
+/// has it drops.
+#[derive(Debug)]
+pub(super) struct ClusterPlanner;
+
+#[async_trait]
+impl QueryPlanner for ClusterPlanner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::default();
+        let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
+            return planner.create_physical_plan(plan, session).await;
+        };
+        let rules = std::iter::once(Arc::new(JoinOrder) as _).chain(state.physical_optimizers().iter().cloned());
+        let state = SessionStateBuilder::new_from_existing(state.clone())
+            .with_physical_optimizer_rules(rules.collect())
+            .build();
+        planner.create_physical_plan(plan, &state).await
+    }
+}

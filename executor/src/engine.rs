@@ -1,0 +1,120 @@
+//! How a stage is run: as Ballista does it, but its errors arrive whole at the client.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::error::ArrowError;
+use async_trait::async_trait;
+use ballista_core::JobId;
+use ballista_core::error::BallistaError;
+use ballista_core::serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport};
+use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::prelude::SessionConfig;
+use tereza_engine::cluster::to_failure;
+
+use crate::connections::Connections;
+
+/// Runs stages.
+pub(crate) struct StageEngine {
+    inner: DefaultExecutionEngine,
+}
+
+impl StageEngine {
+    pub(crate) fn new() -> Self {
+        Self { inner: DefaultExecutionEngine::with_client_pool(Arc::new(Connections::default())) }
+    }
+}
+
+impl ExecutionEngine for StageEngine {
+    fn create_query_stage_exec(
+        &self,
+        job: JobId,
+        stage: usize,
+        task: usize,
+        partitions: Vec<usize>,
+        plan: Arc<dyn ExecutionPlan>,
+        work_dir: &str,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let inner = self.inner.create_query_stage_exec(job, stage, task, partitions, plan, work_dir, config)?;
+        Ok(Arc::new(Stage { inner }))
+    }
+}
+
+#[derive(Debug)]
+struct Stage {
+    inner: Arc<dyn QueryStageExecutor>,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl QueryStageExecutor for Stage {
+    async fn execute_query_stage(&self, task: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
+        let ended = self.inner.execute_query_stage(task, context).await;
+        ended.map_err(|error| own(&error).map(to_failure).unwrap_or(error))
+    }
+
+    fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
+        self.inner.collect_plan_metrics()
+    }
+
+    fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
+        self.inner.collect_runtime_stats_reports()
+    }
+
+    fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
+        self.inner.collect_window_state_reports()
+    }
+
+    fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
+        self.inner.collect_column_stats()
+    }
+}
+
+/// The statement's own error in that of a task; `None` if Ballista knows what to do about it: fetch elsewhere, or try again.
+fn own(error: &DataFusionError) -> Option<&(dyn Error + 'static)> {
+    match error.find_root() {
+        DataFusionError::IoError(_) => None,
+        DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
+            Some(BallistaError::ArrowError(inner)) => match inner.as_ref() {
+                ArrowError::IoError(..) => None,
+                inner => Some(inner),
+            },
+            Some(BallistaError::DataFusionError(inner)) => own(inner),
+            Some(_) => None,
+            None => Some(error),
+        },
+        _ => Some(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: BallistaError) -> Option<String> {
+        let error = DataFusionError::Shared(Arc::new(DataFusionError::External(Box::new(error))));
+        own(&error).map(|error| to_failure(error).to_string())
+    }
+
+    #[test]
+    fn what_ballista_can_mend_is_left_to_it() {
+        assert_eq!(told(BallistaError::FetchFailed("e".into(), 1, 0, "refused".into())), None);
+        assert_eq!(told(BallistaError::IoError(std::io::Error::other("disk"))), None);
+        let division = told(BallistaError::ArrowError(Box::new(ArrowError::DivideByZero))).unwrap();
+        assert!(division.contains("division by zero"), "{division}");
+        let nested = DataFusionError::ResourcesExhausted("too large".into());
+        let nested = told(BallistaError::DataFusionError(Box::new(nested))).unwrap();
+        assert!(nested.contains("ResourceExhausted"), "{nested}");
+    }
+}

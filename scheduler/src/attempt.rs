@@ -1,0 +1,148 @@
+//! One submission of a statement to the executors, watched to its end.
+//!
+//! Ballista's adaptive planner does not make again what a lost executor had made: a job whose map outputs are gone waits for
+//! ever. So an attempt ends as soon as an executor is lost, or when nothing of the job runs though something could, and the
+//! statement begins again as another job. That is right for queries, which have no effect before their rows are given out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballista_core::JobId;
+use ballista_core::serde::protobuf::job_status::Status;
+use ballista_core::serde::protobuf::{JobStatus, PartitionLocation};
+use ballista_scheduler::cluster::{ClusterState, ClusterStateEvent, ClusterStateEventStream};
+use futures::StreamExt;
+use tereza_engine::cluster::Job;
+use tereza_runtime::{Result, settings};
+use tokio::sync::mpsc;
+
+use crate::cluster::{Server, internal};
+use crate::result::failure;
+
+/// Status messages that wait to be read. A job sends a handful; one that is lost is found by looking, each `LOOK`.
+const MESSAGES_MAX: usize = 64;
+/// How often a job is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A job that was submitted. Dropping it cancels what runs of it and removes what its stages left.
+pub(crate) struct Attempt<'a> {
+    submitted: Submitted,
+    server: &'a Server,
+    messages: mpsc::Receiver<JobStatus>,
+    events: ClusterStateEventStream,
+    looks_max: u128,
+}
+
+/// How an attempt ended.
+pub(crate) enum Ended {
+    /// Well.
+    Rows(Rows),
+    /// Another attempt may end well; the clause says what was lost.
+    Lost(String),
+}
+
+/// Where the rows of a result lie, for as long as this lives.
+pub(crate) struct Rows {
+    /// Partitions, in order.
+    pub(crate) partitions: Vec<PartitionLocation>,
+    pub(crate) submitted: Submitted,
+}
+
+/// Cancels and removes a job when dropped.
+pub(crate) struct Submitted {
+    server: Server,
+    job: JobId,
+    has_ended: bool,
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        let (server, job, has_ended) = (self.server.clone(), self.job.clone(), self.has_ended);
+        // Ends with the process at the latest, and then executors remove what they have.
+        tokio::spawn(async move {
+            if !has_ended && let Err(error) = server.cancel_job(job.clone()).await {
+                tracing::warn!(%job, %error, "the job cannot be cancelled");
+            }
+            server.state.executor_manager.clean_up_job_data(job);
+        });
+    }
+}
+
+impl<'a> Attempt<'a> {
+    /// Submits a statement.
+    pub(crate) async fn new(
+        server: &'a Server,
+        state: &Arc<dyn ClusterState>,
+        settings: &settings::Cluster,
+        job: &Job,
+    ) -> Result<Self> {
+        // Before the submission, so that no loss goes by unseen.
+        let events = state.cluster_state_events().await.map_err(internal)?;
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let context = Arc::clone(&job.context);
+        let id = server.submit_job(&job.name, context, &job.plan, Some(sender)).await.map_err(internal)?;
+        let submitted = Submitted { server: server.clone(), job: id, has_ended: false };
+        let timeout = Duration::from_millis(settings.progress_timeout_ms);
+        Ok(Self { submitted, server, messages, events, looks_max: timeout.as_millis() / LOOK.as_millis() })
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn run(mut self) -> Result<Ended> {
+        let mut looks = tokio::time::interval(LOOK);
+        let mut idle_looks = 0;
+        loop {
+            let status = tokio::select! {
+                biased;
+                message = self.messages.recv() => message.and_then(|message| message.status),
+                event = self.events.next() => {
+                    if let Some(ClusterStateEvent::RemovedExecutor { executor_id }) = event {
+                        return Ok(Ended::Lost(format!("executor {executor_id} was lost")));
+                    }
+                    continue;
+                }
+                _ = looks.tick() => {
+                    idle_looks = if is_idle(self.server, &self.submitted.job).await { idle_looks + 1 } else { 0 };
+                    if idle_looks > self.looks_max {
+                        return Ok(Ended::Lost("no task of it ran any more".into()));
+                    }
+                    let job = &self.submitted.job;
+                    let status = self.server.state.task_manager.get_job_status(job).await.map_err(internal)?;
+                    status.and_then(|status| status.status)
+                }
+            };
+            match status {
+                Some(Status::Successful(job)) => {
+                    self.submitted.has_ended = true;
+                    return Ok(Ended::Rows(Rows { partitions: job.partition_location, submitted: self.submitted }));
+                }
+                Some(Status::Failed(job)) => {
+                    self.submitted.has_ended = true;
+                    return failure(&job.error).map(Ended::Lost);
+                }
+                Some(Status::Queued(_) | Status::Running(_)) | None => {}
+            }
+        }
+    }
+}
+
+/// Whether the job runs nothing and is not to blame others for it: it has no task that could run, or nobody has any that
+/// runs.
+async fn is_idle(server: &Server, job: &JobId) -> bool {
+    let jobs = server.state.task_manager.get_running_job_cache();
+    let Some(own) = jobs.get(job) else { return false };
+    let graph = own.execution_graph.read().await;
+    let (running, available) = (graph.running_tasks().len(), graph.available_tasks());
+    drop(graph);
+    if running > 0 {
+        return false;
+    }
+    if available == 0 {
+        return true;
+    }
+    for job in jobs.values() {
+        if !job.execution_graph.read().await.running_tasks().is_empty() {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,174 @@
+//! The scheduler of this process: who its executors are, and a statement's way through them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use ballista_scheduler::cluster::{BallistaCluster, ClusterState};
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use futures::StreamExt;
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use tereza_engine::cluster::{Candidate, Cluster, Job, Planning, Route, plan_codec};
+use tereza_engine::query::BatchStream;
+use tereza_runtime::{Error, Result, ids, settings};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{Attempt, Ended};
+use crate::{config, result, router};
+
+/// Ballista's scheduler over plans of DataFusion.
+pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// How often a statement without an executor looks for one.
+const EXECUTOR_POLL: Duration = Duration::from_millis(50);
+/// A finished job's record is kept so long, in seconds; what its stages left is removed when its rows were fetched.
+const FINISHED_JOB_S: u64 = 60;
+/// What its stages left is removed after so long, in seconds, if nobody did it before.
+const FINISHED_DATA_S: u64 = 300;
+
+/// Runs statements on executors.
+pub struct Scheduler {
+    server: Server,
+    state: Arc<dyn ClusterState>,
+    settings: settings::Cluster,
+    codec: Arc<dyn PhysicalExtensionCodec>,
+    /// Of all sessions that plan for executors: they share what executors have opened.
+    session_id: String,
+    executors: AtomicUsize,
+    slots: AtomicUsize,
+}
+
+impl Scheduler {
+    /// A scheduler that executors reach at `address`, which [`Scheduler::serve`] is to answer at.
+    pub async fn start(settings: &settings::Cluster, address: SocketAddr) -> Result<Arc<Self>> {
+        let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()));
+        let seconds = |ms: u64| ms.div_ceil(1_000).max(1);
+        let config = SchedulerConfig {
+            external_host: address.ip().to_string(),
+            bind_host: address.ip().to_string(),
+            bind_port: address.port(),
+            executor_timeout_seconds: seconds(settings.executor_timeout_ms),
+            expire_dead_executor_interval_seconds: 1,
+            no_executors_grace_period_seconds: seconds(settings.executor_wait_ms),
+            finished_job_data_clean_up_interval_seconds: FINISHED_DATA_S,
+            finished_job_state_clean_up_interval_seconds: FINISHED_JOB_S,
+            grpc_server_max_decoding_message_size: settings.message_limit_bytes,
+            grpc_server_max_encoding_message_size: settings.message_limit_bytes,
+            grpc_client_max_message_size: settings.message_limit_bytes,
+            override_physical_codec: Some(Arc::clone(&codec)),
+            ..SchedulerConfig::default()
+        };
+        let cluster = BallistaCluster::new_from_config(&config).await.map_err(internal)?;
+        let state = cluster.cluster_state();
+        let server = create_scheduler(cluster, Arc::new(config)).await.map_err(internal)?;
+        Ok(Arc::new(Self {
+            server,
+            state,
+            settings: settings.clone(),
+            codec,
+            session_id: ids::new_id(),
+            executors: AtomicUsize::new(0),
+            slots: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Answers executors until `stop` fires.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+        let answering = start_grpc_service_with_listener(listener, self.server.clone());
+        tokio::select! {
+            served = answering => served.map_err(internal),
+            watched = self.count_executors() => watched,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    /// Keeps count of the executors for as long as it is polled.
+    async fn count_executors(&self) -> Result<()> {
+        describe_gauge!("tereza_executors", Unit::Count, "executors that can be given tasks");
+        describe_gauge!("tereza_executor_slots", Unit::Count, "tasks that they run at once");
+        describe_counter!("tereza_statements_begun_again_total", "statements that lost an executor and began again");
+        let mut events = self.state.cluster_state_events().await.map_err(internal)?;
+        loop {
+            let executors = self.state.registered_executor_metadata().await;
+            let slots: u32 = executors.iter().map(|executor| executor.specification.vcores).sum();
+            self.executors.store(executors.len(), Ordering::Relaxed);
+            self.slots.store(slots as usize, Ordering::Relaxed);
+            gauge!("tereza_executors").set(executors.len() as f64);
+            gauge!("tereza_executor_slots").set(slots);
+            if events.next().await.is_none() {
+                return Err(Error::internal("the scheduler no longer tells who its executors are"));
+            }
+        }
+    }
+
+    /// Executors that can be given tasks now.
+    pub fn executors(&self) -> usize {
+        self.executors.load(Ordering::Relaxed)
+    }
+
+    async fn wait_for_executor(&self) -> Result<()> {
+        let waiting = async {
+            while self.executors() == 0 {
+                tokio::time::sleep(EXECUTOR_POLL).await;
+            }
+        };
+        let wait = Duration::from_millis(self.settings.executor_wait_ms);
+        tokio::time::timeout(wait, waiting).await.map_err(|_| {
+            Error::unavailable(format!("no executor came within {} ms", self.settings.executor_wait_ms))
+                .with_hint("start some with `tereza executor`, or SET tereza.mode = 'local'")
+        })
+    }
+}
+
+#[async_trait]
+impl Cluster for Scheduler {
+    fn route(&self, candidate: &Candidate) -> Result<Route> {
+        router::route(candidate, self.executors(), self.settings.scan_bytes_min)
+    }
+
+    fn planning(&self, config: SessionConfig) -> Planning {
+        let slots = self.slots.load(Ordering::Relaxed);
+        let codec = Arc::clone(&self.codec);
+        config::planning(config, slots, &self.session_id, codec, self.settings.message_limit_bytes)
+    }
+
+    async fn run(&self, job: Job) -> Result<BatchStream> {
+        let mut losses = Vec::new();
+        for attempt in 1..=self.settings.attempts_max.max(1) {
+            self.wait_for_executor().await?;
+            let attempting = Attempt::new(&self.server, &self.state, &self.settings, &job).await?;
+            let loss = match attempting.run().await? {
+                Ended::Rows(rows) => match result::fetch(rows, &self.settings).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(loss) => loss,
+                },
+                Ended::Lost(loss) => loss,
+            };
+            tracing::warn!(query = job.name, attempt, loss, "the statement begins again");
+            counter!("tereza_statements_begun_again_total").increment(1);
+            losses.push(loss);
+        }
+        Err(Error::unavailable(format!("given up after {} attempts: {}", losses.len(), losses.join("; "))))
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler").field("executors", &self.executors()).finish_non_exhaustive()
+    }
+}
+
+/// An error of Ballista's that nobody outside can do anything about.
+pub(crate) fn internal(error: ballista_core::error::BallistaError) -> Error {
+    Error::internal(format!("scheduler: {error}"))
+}

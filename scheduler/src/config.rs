@@ -1,0 +1,39 @@
+//! How sessions plan for executors.
+
+use std::sync::Arc;
+
+use ballista_core::extension::SessionConfigExt;
+use ballista_core::optimizer::ballista_default_optimizer_rules;
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use tereza_engine::cluster::Planning;
+
+/// What must hold of every plan for executors, whatever a session has set. Both let operators of one plan share memory, and
+/// the operators would be in different processes: a scan would wait for a filter for ever, and a stage could not be read.
+const PINNED: [(&str, bool); 2] = [
+    ("datafusion.optimizer.enable_dynamic_filter_pushdown", false),
+    ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", false),
+];
+
+/// Stages that join what one of them has less of than this hash it; the others sort both sides, which spills.
+const PREFER_HASH_JOIN: (&str, bool) = ("datafusion.optimizer.prefer_hash_join", true);
+
+/// A session's settings, rules and id for plans that run on `slots` tasks at once.
+pub(crate) fn planning(
+    config: SessionConfig,
+    slots: usize,
+    session_id: &str,
+    codec: Arc<dyn PhysicalExtensionCodec>,
+    message_limit_bytes: u32,
+) -> Planning {
+    let mut config = config
+        .upgrade_for_ballista()
+        .with_round_robin_repartition(false)
+        .with_target_partitions(slots.max(1))
+        .with_ballista_physical_extension_codec(codec)
+        .with_ballista_grpc_client_max_message_size(message_limit_bytes as usize);
+    for (key, value) in PINNED.into_iter().chain([PREFER_HASH_JOIN]) {
+        config = config.set_bool(key, value);
+    }
+    Planning { config, rules: ballista_default_optimizer_rules(), session_id: session_id.to_owned() }
+}

@@ -1,0 +1,16 @@
+//! The cluster lane: statements that run on executors, as stages of Ballista.
+//!
+//! It refuses to know wire protocols of clients (the gateway's). Sessions, codecs and object stores are the engine's.
+//!
+//! Files in reading order: [`router`] (which lane a statement takes), [`cluster`] (the scheduler of this process, and a
+//! statement's way through it), `attempt` (one submission of a statement, watched to its end), `result` (rows from
+//! executors), `config` (how sessions plan for executors).
+
+pub mod cluster;
+pub mod router;
+
+mod attempt;
+mod config;
+mod result;
+
+pub use cluster::Scheduler;
