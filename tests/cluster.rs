@@ -28,7 +28,10 @@ fn a_statement_says_where_it_runs_and_why() {
     let lanes = "SELECT lane, lane_reason FROM system.runtime.queries WHERE query LIKE 'CREATE TABLE%'";
     assert!(text(ask(&cluster, "local", lanes)).contains("local"), "writes run in the process that schedules");
     let refused = ask(&cluster, "somewhere", "SELECT 1");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("there is no mode 'somewhere'"), "{refused:?}");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let union = "SELECT count(*) FROM nation UNION ALL SELECT n_nationkey FROM nation";
+    assert!(explain("cluster", union).contains("local: a part of its UNION"));
+    assert_eq!(text(ask(&cluster, "cluster", union)), text(ask(&cluster, "local", union)));
 }
 
 #[test]

@@ -22,10 +22,15 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerRule;
+use datafusion::physical_expr::{Distribution, Partitioning};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use tereza_runtime::{Error, Result};
@@ -105,6 +110,15 @@ pub struct Job {
     pub plan: LogicalPlan,
 }
 
+impl Job {
+    /// The same, planned with another value of a setting.
+    pub fn with_setting(&self, key: &str, value: &str) -> Result<Self> {
+        let mut state = self.context.state();
+        state.config_mut().options_mut().set(key, value).map_err(from_datafusion)?;
+        Ok(Self { context: Arc::new(SessionContext::new_with_state(state)), ..self.clone() })
+    }
+}
+
 /// The scheduler.
 #[async_trait]
 pub trait Cluster: fmt::Debug + Send + Sync + 'static {
@@ -146,7 +160,7 @@ pub(crate) async fn place(
     };
     let candidate = |kind, logical, local: &_| Candidate {
         mode,
-        obstacle: obstacle(state, kind, logical, local),
+        obstacle: obstacle(engine, state, kind, logical, local),
         scan_bytes: scan_bytes(local),
         memory_limit_bytes: engine.memory_limit_bytes,
     };
@@ -185,6 +199,7 @@ fn with_cluster(state: &SessionState, planning: Planning) -> SessionState {
 
 /// Why a statement cannot leave this process, if it cannot.
 fn obstacle(
+    engine: &Engine,
     state: &SessionState,
     kind: StatementKind,
     logical: &LogicalPlan,
@@ -199,8 +214,15 @@ fn obstacle(
     if state.config_options().sql_parser.dialect == Dialect::Spark {
         return Some("executors have no functions of Spark".into());
     }
+    if !Arc::ptr_eq(&state.runtime_env().memory_pool, &engine.runtime.memory_pool) {
+        return Some("the session has a memory limit of its own".into());
+    }
     let (mut found, mut inline_bytes) = (None, 0);
     let visited = local.apply(|node| {
+        if node.is::<UnionExec>() && node.children().into_iter().any(is_given_out_whole) {
+            found = Some("a part of its UNION cannot be given out in tasks".into());
+            return Ok(TreeNodeRecursion::Stop);
+        }
         if !node.children().is_empty() {
             return Ok(TreeNodeRecursion::Continue);
         }
@@ -229,6 +251,29 @@ fn travels(leaf: &Arc<dyn ExecutionPlan>) -> bool {
         || leaf.is::<EmptyExec>()
         || leaf.is::<PlaceholderRowExec>()
         || leaf.is::<crate::shared_plan::SharedExec>()
+}
+
+/// Whether a task that wants none of a plan's partitions would run it all the same. Ballista gives each task of a stage its
+/// partitions by taking all others from the leaves of the stage's plan; what gathers them to one, on the way, is left whole,
+/// and so are leaves that it does not know. Below a UNION that would give the rows once for each task.
+fn is_given_out_whole(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if matches!(plan.properties().output_partitioning(), Partitioning::Hash(..)) && plan.is::<RepartitionExec>() {
+        return false;
+    }
+    let children = plan.children();
+    // The side of a join that is streamed is its last; the other is hashed whole, in each task.
+    let Some(streamed) = children.last() else {
+        return plan.is::<GenerateExec>() || plan.is::<crate::shared_plan::SharedExec>();
+    };
+    if plan.is::<UnionExec>() {
+        return children.into_iter().any(is_given_out_whole);
+    }
+    let required = plan.input_distribution_requirements();
+    let gathers = matches!(required.per_child_distributions().last(), Some(Distribution::SinglePartition));
+    gathers
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<SortPreservingMergeExec>()
+        || is_given_out_whole(streamed)
 }
 
 /// Bytes of the files that a plan reads.

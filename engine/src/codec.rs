@@ -57,8 +57,8 @@ enum Kind {
     #[prost(bytes, tag = "1")]
     Inner(Vec<u8>),
     /// A scan of files.
-    #[prost(message, tag = "2")]
-    Scan(Scan),
+    #[prost(message, boxed, tag = "2")]
+    Scan(Box<Scan>),
     /// A generated table, as JSON.
     #[prost(bytes, tag = "3")]
     Generated(Vec<u8>),
@@ -92,7 +92,7 @@ impl PhysicalExtensionCodec for PlanCodec {
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
         let kind = if let Some(config) = file_scan(&node) {
-            Kind::Scan(self.encode_scan(config, converter)?)
+            Kind::Scan(Box::new(self.encode_scan(config, converter)?))
         } else if let Some(generate) = node.downcast_ref::<GenerateExec>() {
             Kind::Generated(to_json(&generate.describe()?)?)
         } else {
@@ -113,7 +113,7 @@ impl PhysicalExtensionCodec for PlanCodec {
         let node = Node::decode(buf).map_err(|error| internal_datafusion_err!("plan node: {error}"))?;
         match node.kind {
             Some(Kind::Inner(inner)) => self.inner.try_decode(&inner, inputs, context, converter),
-            Some(Kind::Scan(scan)) => self.decode_scan(scan, context, converter),
+            Some(Kind::Scan(scan)) => self.decode_scan(*scan, context, converter),
             Some(Kind::Generated(generated)) => {
                 Ok(Arc::new(GenerateExec::of_description(from_json::<Generated>(&generated)?)?))
             }

@@ -20,11 +20,13 @@ const IDLE: Duration = Duration::from_secs(30);
 const IDLE_MAX: usize = 16;
 
 type Key = (String, u16, GrpcClientConfig);
+/// Connections with when they were last used.
+type Idle = HashMap<Key, Vec<(BallistaClient, Instant)>>;
 
-/// Connections that nobody uses now, with when they were last used.
+/// Connections that nobody uses now.
 #[derive(Default, Clone)]
 pub(crate) struct Connections {
-    idle: Arc<Mutex<HashMap<Key, Vec<(BallistaClient, Instant)>>>>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 impl fmt::Debug for Connections {

@@ -14,6 +14,7 @@ use ballista_scheduler::cluster::{ClusterState, ClusterStateEvent, ClusterStateE
 use futures::StreamExt;
 use tereza_engine::cluster::Job;
 use tereza_runtime::{Result, settings};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::cluster::{Server, internal};
@@ -39,6 +40,8 @@ pub(crate) enum Ended {
     Rows(Rows),
     /// Another attempt may end well; the clause says what was lost.
     Lost(String),
+    /// The planner's fault: another attempt may end well with another planner.
+    Stuck(String),
 }
 
 /// Where the rows of a result lie, for as long as this lives.
@@ -58,8 +61,9 @@ pub(crate) struct Submitted {
 impl Drop for Submitted {
     fn drop(&mut self) {
         let (server, job, has_ended) = (self.server.clone(), self.job.clone(), self.has_ended);
-        // Ends with the process at the latest, and then executors remove what they have.
-        tokio::spawn(async move {
+        // Without a runtime the process ends, and its executors' jobs with it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
             if !has_ended && let Err(error) = server.cancel_job(job.clone()).await {
                 tracing::warn!(%job, %error, "the job cannot be cancelled");
             }
@@ -103,7 +107,7 @@ impl<'a> Attempt<'a> {
                 _ = looks.tick() => {
                     idle_looks = if is_idle(self.server, &self.submitted.job).await { idle_looks + 1 } else { 0 };
                     if idle_looks > self.looks_max {
-                        return Ok(Ended::Lost("no task of it ran any more".into()));
+                        return Ok(Ended::Stuck("no task of it ran any more".into()));
                     }
                     let job = &self.submitted.job;
                     let status = self.server.state.task_manager.get_job_status(job).await.map_err(internal)?;
@@ -117,7 +121,7 @@ impl<'a> Attempt<'a> {
                 }
                 Some(Status::Failed(job)) => {
                     self.submitted.has_ended = true;
-                    return failure(&job.error).map(Ended::Lost);
+                    return failure(&job.error);
                 }
                 Some(Status::Queued(_) | Status::Running(_)) | None => {}
             }

@@ -144,6 +144,7 @@ impl Cluster for Scheduler {
 
     async fn run(&self, job: Job) -> Result<BatchStream> {
         let mut losses = Vec::new();
+        let mut job = job;
         for attempt in 1..=self.settings.attempts_max.max(1) {
             self.wait_for_executor().await?;
             let attempting = Attempt::new(&self.server, &self.state, &self.settings, &job).await?;
@@ -153,6 +154,11 @@ impl Cluster for Scheduler {
                     Err(loss) => loss,
                 },
                 Ended::Lost(loss) => loss,
+                Ended::Stuck(reason) => {
+                    let (key, value) = config::STATIC_PLANNER;
+                    job = job.with_setting(key, value)?;
+                    reason
+                }
             };
             tracing::warn!(query = job.name, attempt, loss, "the statement begins again");
             counter!("tereza_statements_begun_again_total").increment(1);

@@ -18,6 +18,9 @@ const PINNED: [(&str, bool); 2] = [
 /// Stages that join what one of them has less of than this hash it; the others sort both sides, which spills.
 const PREFER_HASH_JOIN: (&str, bool) = ("datafusion.optimizer.prefer_hash_join", true);
 
+/// Plans without looking at what earlier stages made: slower, but it can plan what the adaptive planner cannot.
+pub(crate) const STATIC_PLANNER: (&str, &str) = ("ballista.planner.adaptive.enabled", "false");
+
 /// A session's settings, rules and id for plans that run on `slots` tasks at once.
 pub(crate) fn planning(
     config: SessionConfig,

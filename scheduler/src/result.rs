@@ -12,7 +12,7 @@ use tereza_engine::cluster::failure_in;
 use tereza_engine::query::BatchStream;
 use tereza_runtime::{Error, Result, settings};
 
-use crate::attempt::Rows;
+use crate::attempt::{Ended, Rows};
 
 /// Tries to reach an executor, and the pause between them: one that restarts is a new one, so a few are enough.
 const CONNECTION_TRIES: u8 = 2;
@@ -74,15 +74,15 @@ async fn partition_rows(
     fetching.await.map_err(|error| error.to_string())
 }
 
-/// What a failed job means: `Ok` with what was lost, if the failure is the executors' and another attempt may end well; the
-/// statement's own error else.
-pub(crate) fn failure(message: &str) -> Result<String> {
+/// What a failed job means: the statement's own error, or how the attempt ended if another may end well.
+pub(crate) fn failure(message: &str) -> Result<Ended> {
     const LOSSES: [&str; 5] =
         ["no executors remain", "FetchFailed", "GrpcConnectionError", "IO error", "task could not be prepared"];
     match failure_in(message) {
         Some(error) => Err(error),
-        None if LOSSES.iter().any(|loss| message.contains(loss)) => Ok(message.trim().to_owned()),
-        None => Err(Error::internal(message.trim().to_owned())),
+        None if LOSSES.iter().any(|loss| message.contains(loss)) => Ok(Ended::Lost(message.trim().to_owned())),
+        // The statement could be planned for one process, so what went wrong is between the planner and its stages.
+        None => Ok(Ended::Stuck(message.trim().to_owned())),
     }
 }
 
@@ -93,11 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_is_no_error_of_the_statement() {
-        assert!(failure("all executors were lost and no executor re-registered; no executors remain").is_ok());
-        assert!(failure("Job failed: FetchFailed(\"e\", 1, 0, \"connection refused\")").is_ok());
-        assert_eq!(failure("something else").unwrap_err().kind(), ErrorKind::Internal);
+    fn only_the_statements_own_errors_end_it() {
+        let lost = "all executors were lost and no executor re-registered; no executors remain";
+        assert!(matches!(failure(lost), Ok(Ended::Lost(_))));
+        let lost = "Job failed: FetchFailed(\"e\", 1, 0, \"connection refused\")";
+        assert!(matches!(failure(lost), Ok(Ended::Lost(_))));
+        assert!(matches!(failure("assertion failed"), Ok(Ended::Stuck(_))));
         let own = r#"x <tereza-error>{"kind":"InvalidInput","message":"IO error","hint":null} y"#;
-        assert_eq!(failure(own).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(failure(own).err().map(|error| error.kind()), Some(ErrorKind::InvalidInput));
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long)]
     schema: Option<String>,
     /// Where statements run: auto, local or cluster (on the executors of the server)
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "local", "cluster"])]
     mode: Option<String>,
     /// How results are written, on a terminal and elsewhere
     #[arg(long, value_enum, default_value_t = Format::Table)]
