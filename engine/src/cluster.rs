@@ -126,7 +126,8 @@ pub trait Cluster: fmt::Debug + Send + Sync + 'static {
     fn route(&self, candidate: &Candidate) -> Result<Route>;
     /// How to plan for executors, from a session's settings.
     fn planning(&self, config: SessionConfig) -> Planning;
-    /// Runs a statement to its end and returns its rows. Dropping the future or the stream cancels it.
+    /// Runs a statement to its end and returns its rows; `Unsupported` if executors cannot run it, before the first row.
+    /// Dropping the future or the stream cancels it.
     async fn run(&self, job: Job) -> Result<BatchStream>;
 }
 
@@ -179,7 +180,7 @@ pub(crate) async fn place(
             let planning = cluster.planning(state.config().clone());
             let context = Arc::new(SessionContext::new_with_state(with_cluster(state, planning)));
             let job = Job { name: name.0.clone(), context, plan: logical.clone() };
-            Arc::new(ClusterExec::new(cluster, job, local.schema())) as Arc<dyn ExecutionPlan>
+            Arc::new(ClusterExec::new(cluster, job, local)) as Arc<dyn ExecutionPlan>
         }
     };
     Ok((plan, route))

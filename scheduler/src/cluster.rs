@@ -97,6 +97,10 @@ impl Scheduler {
         describe_gauge!("tereza_executors", Unit::Count, "executors that can be given tasks");
         describe_gauge!("tereza_executor_slots", Unit::Count, "tasks that they run at once");
         describe_counter!("tereza_statements_begun_again_total", "statements that lost an executor and began again");
+        describe_counter!(
+            "tereza_statements_taken_back_total",
+            "statements that executors could not run, and the process that schedules did"
+        );
         let mut events = self.state.cluster_state_events().await.map_err(internal)?;
         loop {
             let executors = self.state.registered_executor_metadata().await;
@@ -144,7 +148,7 @@ impl Cluster for Scheduler {
 
     async fn run(&self, job: Job) -> Result<BatchStream> {
         let mut losses = Vec::new();
-        let mut job = job;
+        let (mut job, mut is_adaptive) = (job, true);
         for attempt in 1..=self.settings.attempts_max.max(1) {
             self.wait_for_executor().await?;
             let attempting = Attempt::new(&self.server, &self.state, &self.settings, &job).await?;
@@ -154,10 +158,14 @@ impl Cluster for Scheduler {
                     Err(loss) => loss,
                 },
                 Ended::Lost(loss) => loss,
-                Ended::Stuck(reason) => {
+                Ended::Stuck(reason) if is_adaptive => {
                     let (key, value) = config::STATIC_PLANNER;
-                    job = job.with_setting(key, value)?;
+                    (job, is_adaptive) = (job.with_setting(key, value)?, false);
                     reason
+                }
+                Ended::Stuck(reason) => {
+                    counter!("tereza_statements_taken_back_total").increment(1);
+                    return Err(Error::unsupported(format!("by executors: {reason}")));
                 }
             };
             tracing::warn!(query = job.name, attempt, loss, "the statement begins again");

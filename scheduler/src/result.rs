@@ -10,7 +10,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tereza_engine::cluster::failure_in;
 use tereza_engine::query::BatchStream;
-use tereza_runtime::{Error, Result, settings};
+use tereza_runtime::{Error, ErrorKind, Result, settings};
 
 use crate::attempt::{Ended, Rows};
 
@@ -79,17 +79,16 @@ pub(crate) fn failure(message: &str) -> Result<Ended> {
     const LOSSES: [&str; 5] =
         ["no executors remain", "FetchFailed", "GrpcConnectionError", "IO error", "task could not be prepared"];
     match failure_in(message) {
+        // The statement could be planned for one process, so what went wrong is between the planner and its stages.
+        Some(error) if error.kind() == ErrorKind::Internal => Ok(Ended::Stuck(error.message().to_owned())),
         Some(error) => Err(error),
         None if LOSSES.iter().any(|loss| message.contains(loss)) => Ok(Ended::Lost(message.trim().to_owned())),
-        // The statement could be planned for one process, so what went wrong is between the planner and its stages.
         None => Ok(Ended::Stuck(message.trim().to_owned())),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tereza_runtime::ErrorKind;
-
     use super::*;
 
     #[test]

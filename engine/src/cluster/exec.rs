@@ -21,32 +21,38 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions, collect,
+    execute_stream,
 };
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
+use tereza_runtime::ErrorKind;
 
 use super::{Cluster, Job, Route};
 use crate::error::to_datafusion;
 use crate::join_order::JoinOrder;
 
-/// Runs a logical plan on executors; its rows are the result, in one partition.
+/// Runs a logical plan on executors; its rows are the result, in one partition. What the cluster cannot run, though it took
+/// it, runs in this process.
 pub struct ClusterExec {
     cluster: Arc<dyn Cluster>,
     job: Job,
+    /// The plan for this process.
+    local: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ClusterExec {
     /// A leaf with the columns that the statement has in this process.
-    pub(super) fn new(cluster: Arc<dyn Cluster>, job: Job, schema: SchemaRef) -> Self {
+    pub(super) fn new(cluster: Arc<dyn Cluster>, job: Job, local: Arc<dyn ExecutionPlan>) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
+            EquivalenceProperties::new(local.schema()),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { cluster, job, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self { cluster, job, local, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -94,17 +100,17 @@ impl ExecutionPlan for ClusterExec {
         Ok(self)
     }
 
-    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
             return internal_err!("partition {partition} of a result that has one");
         }
         let cluster = Arc::clone(&self.cluster);
-        let job = self.job.clone();
+        let (job, local) = (self.job.clone(), Arc::clone(&self.local));
         let schema = self.schema();
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let wanted = Arc::clone(&schema);
-        let rows = stream::once(async move { cluster.run(job).await }).try_flatten().map(move |batch| {
-            let batch = with_schema(&batch.map_err(to_datafusion)?, &wanted)?;
+        let rows = stream::once(run(cluster, job, local, context)).try_flatten().map(move |batch| {
+            let batch = with_schema(&batch?, &wanted)?;
             baseline.record_output(batch.num_rows());
             Ok(batch)
         });
@@ -113,6 +119,24 @@ impl ExecutionPlan for ClusterExec {
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+}
+
+/// The rows from executors, or else from this process.
+async fn run(
+    cluster: Arc<dyn Cluster>,
+    job: Job,
+    local: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let name = job.name.clone();
+    match cluster.run(job).await {
+        Ok(rows) => Ok(rows.map_err(to_datafusion).boxed()),
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            tracing::warn!(query = name, %error, "the statement runs in this process");
+            Ok(execute_stream(local, context)?.boxed())
+        }
+        Err(error) => Err(to_datafusion(error)),
     }
 }
 
