@@ -2,7 +2,7 @@
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::{collect, displayable};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
 };
@@ -37,8 +37,8 @@ async fn answers(context: &SessionContext, sql: &str) -> [String; 2] {
     answers
 }
 
-/// A session of an engine of its own that plans for executors.
-async fn session() -> (SessionContext, tempfile::TempDir) {
+/// A session of an engine of its own that plans for executors; names of files are looked up for as long as it lives.
+async fn session() -> (SessionContext, Arc<Session>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = Settings::default();
     settings.engine.spill_dir = dir.path().join("spill");
@@ -46,20 +46,18 @@ async fn session() -> (SessionContext, tempfile::TempDir) {
     let catalog = SqliteStore::open_in_memory(Clock::fixed(0)).await.unwrap();
     let engine = Engine::over(&settings, Arc::new(catalog), Clock::fixed(0)).await.unwrap();
     let session = Session::open(engine, SessionId("s".into()), "ada", SessionDefaults::default()).await.unwrap();
-    let config = SessionConfig::new().with_target_partitions(2).with_extension(Arc::new(OnCluster));
-    let config = config
-        .with_create_default_catalog_and_schema(false)
-        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+    let config = session.state().config().clone().with_target_partitions(2).with_extension(Arc::new(OnCluster));
+    let config = config.set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
     let state = datafusion::execution::SessionStateBuilder::new_from_existing(session.state())
         .with_config(config)
         .with_physical_optimizer_rules(crate::test_session::plain_rules())
         .build();
-    (SessionContext::new_with_state(state), dir)
+    (SessionContext::new_with_state(state), session, dir)
 }
 
 #[tokio::test]
 async fn generated_tables_travel() {
-    let (context, _dir) = session().await;
+    let (context, _session, _dir) = session().await;
     for sql in [
         "SELECT n_name, count(*) FROM tpch.tiny.nation JOIN tpch.tiny.region ON n_regionkey = r_regionkey GROUP BY 1 ORDER BY 1",
         "SELECT sum(o_totalprice), count(o_comment) FROM tpch.tiny.orders",
@@ -73,7 +71,7 @@ async fn generated_tables_travel() {
 
 #[tokio::test]
 async fn compressed_files_travel() {
-    let (context, dir) = session().await;
+    let (context, _session, dir) = session().await;
     let path = dir.path().join("t.csv.gz");
     let copy = format!(
         "COPY (SELECT column1 AS a, column2 AS b FROM (VALUES (1, 'one'), (2, 'two'))) TO '{}' STORED AS CSV
