@@ -6,8 +6,9 @@
 mod connections;
 mod engine;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ballista_core::extension::SessionConfigExt;
@@ -40,7 +41,8 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
             cluster.scheduler_url
         ))
     })?;
-    empty_folder(&cluster.shuffle_dir)?;
+    let shuffle = own_folder(&cluster.shuffle_dir, &settings.data.dir);
+    empty_folder(&shuffle)?;
 
     let host = match cluster.executor_host.as_str() {
         "" => flight.ip().to_string(),
@@ -58,7 +60,7 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         scheduler_port,
         scheduler_connect_timeout_seconds: SCHEDULER_WAIT_S,
         vcores: if cluster.task_slots == 0 { cores() } else { cluster.task_slots },
-        work_dir: Some(utf8(&cluster.shuffle_dir)?),
+        work_dir: Some(utf8(&shuffle)?),
         job_data_ttl_seconds: REMOVE_AFTER_S,
         job_data_clean_up_interval_seconds: REMOVE_INTERVAL_S,
         grpc_max_decoding_message_size: cluster.message_limit_bytes,
@@ -78,6 +80,14 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
     })
 }
 
+/// This executor's part of a folder that others may use too, such as one in memory. Its name follows from the data folder, which
+/// one process at a time has: so what lies there is of this process or of a dead one.
+fn own_folder(shuffle_dir: &Path, data_dir: &Path) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    data_dir.hash(&mut hasher);
+    shuffle_dir.join(format!("tereza-{:016x}", hasher.finish()))
+}
+
 /// Makes the folder, without what a process left there that was killed.
 fn empty_folder(folder: &Path) -> Result<()> {
     let emptied = match std::fs::remove_dir_all(folder) {
@@ -90,4 +100,21 @@ fn empty_folder(folder: &Path) -> Result<()> {
 fn utf8(path: &Path) -> Result<String> {
     let text = path.to_str();
     text.map(str::to_owned).ok_or_else(|| Error::invalid_input(format!("'{}' is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_in_the_folder_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["a", "b"].map(|data| own_folder(folder.path(), Path::new(data)));
+        std::fs::create_dir_all(&theirs).unwrap();
+        std::fs::create_dir_all(ours.join("job")).unwrap();
+        std::fs::write(folder.path().join("file"), "of somebody else").unwrap();
+        empty_folder(&ours).unwrap();
+        assert!(theirs.exists() && folder.path().join("file").exists());
+        assert_eq!(ours.read_dir().unwrap().count(), 0);
+    }
 }

@@ -210,7 +210,9 @@ impl Cluster {
 
     /// Where an executor, from 0, keeps what stages pass on.
     pub(crate) fn shuffle_folder(&self, index: usize) -> PathBuf {
-        self.data.join(format!("executors/{index}/shuffle"))
+        let folder = self.data.join(format!("executors/{index}/shuffle"));
+        let own = folder.read_dir().expect("shuffle folder").next().expect("the executor's own");
+        own.expect("entry").path()
     }
 
     /// The process id of an executor, from 0.
