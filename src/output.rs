@@ -3,7 +3,7 @@
 //! Every format writes batches as they come and keeps at most [`table::SIZING_ROWS`] rows in memory.
 
 use std::error::Error as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use arrow::array::RecordBatch;
 use arrow::buffer::NullBuffer;
@@ -41,6 +41,22 @@ pub(crate) struct Style {
     pub(crate) color: bool,
     /// Whether to write each row as a list of its columns.
     pub(crate) expanded: bool,
+}
+
+impl Style {
+    /// As it suits standard output: cut and coloured on a terminal, plain elsewhere.
+    pub(crate) fn of_terminal() -> Self {
+        if !io::stdout().is_terminal() {
+            return Self::default();
+        }
+        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+        Self { width, color: wants_color(), expanded: false }
+    }
+}
+
+/// Whether a terminal may be given colours (<https://no-color.org>).
+pub(crate) fn wants_color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes the rows of one result.

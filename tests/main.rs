@@ -8,6 +8,7 @@ mod cluster;
 mod faults;
 mod figures;
 mod flight;
+mod jobs;
 mod robust;
 mod slt;
 mod support;

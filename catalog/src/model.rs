@@ -216,6 +216,8 @@ pub struct Job {
     pub id: String,
     /// Name given by its submitter: unique among jobs that are not done.
     pub name: Option<String>,
+    /// Of those that wait, the one with the greatest is next.
+    pub priority: i32,
     /// `sql`, `stream`, `train`, …
     pub kind: String,
     /// `queued`, `running`, `succeeded`, `failed`, `cancelled`.
@@ -226,6 +228,12 @@ pub struct Job {
     pub text: String,
     /// How often it was started.
     pub attempts: i32,
+    /// The process that runs it.
+    pub owner: Option<String>,
+    /// How many of its steps (of a text of SQL: statements) are done. A commit may be one of them ([`JobStep`]).
+    ///
+    /// [`JobStep`]: crate::store::JobStep
+    pub step: i32,
     /// Free text of the job's kind, as JSON.
     pub detail: String,
     /// Milliseconds since 1970 when it was submitted.

@@ -19,6 +19,7 @@ use tereza_runtime::{Error, Result, ids, memory};
 
 use crate::cluster::Cluster;
 use crate::error::from_datafusion;
+use crate::jobs::Jobs;
 use crate::memory_pool::{BudgetPool, Held};
 use crate::session::DEFAULT_SCHEMA;
 use crate::spill::SpillFolder;
@@ -47,6 +48,7 @@ pub struct Engine {
     pub(crate) stores: Arc<ObjectStores>,
     pub(crate) runtime: Arc<RuntimeEnv>,
     pub(crate) queries: Arc<QueryLog>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) clock: Clock,
     /// Who writes, in the catalog's records of writes.
     pub(crate) process_id: String,
@@ -85,6 +87,7 @@ impl Engine {
             _spill_folder: spill_folder,
             memory_limit_bytes,
             queries: Arc::new(QueryLog::new(clock.clone(), settings.engine.query_history_max)),
+            jobs: Arc::new(Jobs::new(Arc::clone(&catalog), clock.clone(), settings.jobs.clone(), memory_limit_bytes)),
             process_id,
             started_ms: clock.unix_ms(),
             journal_tidied_ms: AtomicI64::new(clock.unix_ms()),
@@ -106,6 +109,16 @@ impl Engine {
         if self.cluster.set(cluster).is_err() {
             tracing::error!("the engine has a scheduler already: the second one is not asked");
         }
+    }
+
+    /// The jobs of the catalog.
+    pub fn jobs(&self) -> Arc<Jobs> {
+        Arc::clone(&self.jobs)
+    }
+
+    /// The id of this process in the records of the catalog.
+    pub fn process_id(&self) -> &str {
+        &self.process_id
     }
 
     /// The scheduler, if there is one.

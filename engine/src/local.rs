@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::error::from_datafusion;
+use crate::jobs::{JobStep, Repeat};
 use crate::query::{
     BatchStream, Description, IngestTarget, Query, QueryId, QueryService, SessionDefaults, SessionId, Statement,
     TableEntry, TableFilter,
@@ -69,6 +70,17 @@ impl LocalQueryService {
 
     fn session(&self, id: &SessionId) -> Result<Arc<Session>> {
         Ok(Arc::clone(&self.open(id)?.session))
+    }
+
+    /// What may be done with a statement of a job that was interrupted.
+    pub fn repeat(&self, session: &SessionId, sql: &str) -> Result<Repeat> {
+        statement::repeat(&*self.session(session)?, sql)
+    }
+
+    /// Says which step of a job the next statement of a session is: its commit is that step, or does not happen.
+    pub fn set_step(&self, session: &SessionId, step: Option<JobStep>) -> Result<()> {
+        self.session(session)?.set_step(step);
+        Ok(())
     }
 
     fn in_use(&self, id: &SessionId) -> Result<InUse> {

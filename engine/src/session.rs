@@ -20,6 +20,7 @@ use crate::dynamic_filter::with_dynamic_filters;
 use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::filter_order::FilterOrder;
+use crate::jobs::JobStep;
 use crate::join_order::JoinOrder;
 use crate::query::{SessionDefaults, SessionId};
 use crate::shared_plan::{SharingPlanner, ShowShared};
@@ -40,6 +41,14 @@ const ROW_BYTES: usize = 128;
 const BATCH_SIZE_ROWS_MIN: usize = 256;
 /// Rows of a batch where joins sort and spill: many spilled runs are merged at once, with some batches of each.
 const SPILLING_BATCH_SIZE_ROWS: usize = 2_048;
+
+/// The step of a job that a session is at, kept in its configuration, where every planner finds it.
+struct CurrentStep(Option<JobStep>);
+
+/// The step of a job that the commit of this session's statement is.
+pub(crate) fn current_step(config: &SessionConfig) -> Option<JobStep> {
+    config.get_extension::<CurrentStep>()?.0.clone()
+}
 
 /// One user's session.
 pub(crate) struct Session {
@@ -82,6 +91,11 @@ impl Session {
     /// The state to plan one statement with: a copy that later changes of the session do not reach.
     pub(crate) fn state(&self) -> SessionState {
         self.context.state()
+    }
+
+    /// Says which step of a job the next statements are, so that their commit is that step.
+    pub(crate) fn set_step(&self, step: Option<JobStep>) {
+        self.context.state_ref().write().config_mut().set_extension(Arc::new(CurrentStep(step)));
     }
 
     /// Makes unqualified names mean `catalog.schema`; both must exist.

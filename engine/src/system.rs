@@ -1,6 +1,6 @@
 //! The catalog `system`: what runs in this process now, what ran lately, and the jobs of the catalog.
 //!
-//! [`QueryLog`] keeps the record; `system.runtime.queries`, `nodes` and `jobs` ([`tables`]) show it.
+//! [`QueryLog`] keeps the record; `system.runtime.queries`, `nodes`, `jobs` and `job_events` ([`tables`]) show it.
 
 mod tables;
 
@@ -215,7 +215,7 @@ impl Drop for Entry {
 }
 
 /// The first `chars_max` characters, with `…` where something was cut.
-fn truncated(text: &str, chars_max: usize) -> String {
+pub(crate) fn truncated(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.into(),

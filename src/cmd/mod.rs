@@ -5,7 +5,10 @@ pub(crate) mod client;
 mod config;
 mod executor;
 mod executors;
+mod job;
+mod server;
 mod sql;
+mod submit;
 mod up;
 
 use std::ffi::OsString;
@@ -34,6 +37,10 @@ pub(crate) enum Command {
     Executor(executor::Args),
     /// Run SQL: in this process, or on a server with --url
     Sql(sql::Args),
+    /// Give a server a text of SQL to keep and to run
+    Submit(submit::Args),
+    /// What has become of submitted texts
+    Job(job::Args),
     /// Measure speed and check answers
     Bench(bench::Args),
     /// Show or check the settings
@@ -48,6 +55,8 @@ impl Command {
             Self::Scheduler(args) => up::run(args, up::Role::Scheduler).await,
             Self::Executor(args) => executor::run(args).await,
             Self::Sql(args) => sql::run(args).await,
+            Self::Submit(args) => submit::run(args).await,
+            Self::Job(args) => job::run(args).await,
             Self::Bench(args) => bench::run(args).await,
             Self::Config(args) => config::run(args),
         }

@@ -12,9 +12,10 @@ use clap::{ArgAction, ArgMatches, Command, FromArgMatches};
 use tereza_engine::query::{QueryService, SessionDefaults};
 use tereza_runtime::{Error, Result, telemetry};
 
-use super::client::{self, RemoteQueryService};
+use super::server::{Refusal, ServerArgs};
 use super::{Embedded, ExitStatus, SettingsArgs};
 use crate::output::Format;
+pub(super) use progress::Line;
 use shell::{Outcome, Shell, View};
 
 mod complete;
@@ -38,12 +39,8 @@ pub(crate) struct Args {
     /// Ask a server, as http://[user[:password]@]host[:port]; without it the engine runs in this process
     #[arg(long, conflicts_with_all = ["data", "config", "set"])]
     url: Option<String>,
-    /// User on the server, if the URL names none; its password may be in the URL or in TEREZA_PASSWORD
-    #[arg(long, env = "TEREZA_USER")]
-    user: Option<String>,
-    /// File of the certificates (PEM) that an https:// server's certificate is checked against
-    #[arg(long, requires = "url")]
-    tls_ca: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
     #[command(flatten)]
     settings: SettingsArgs,
     /// Catalog of names that say none
@@ -85,11 +82,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
     };
     let options = args.mode.iter().map(|mode| ("tereza.mode".to_owned(), mode.clone())).collect();
     let defaults = SessionDefaults { catalog: args.catalog.clone(), schema: args.schema.clone(), options };
-    let session = match service.open_session(&user(&args), defaults).await {
+    let session = match service.open_session(&args.server.user(), defaults).await {
         Ok(session) => session,
         Err(error) => {
+            let Refusal { status, error } = error.into();
             eprintln!("error: {error}");
-            return Ok(failure_status(&error));
+            return Ok(status);
         }
     };
 
@@ -129,7 +127,7 @@ async fn run_inputs(shell: &mut Shell, inputs: Vec<Input>) -> Outcome {
 }
 
 /// The text of a script; `-` is standard input.
-fn read_script(path: &Path) -> Result<String> {
+pub(super) fn read_script(path: &Path) -> Result<String> {
     let name = script_name(path);
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::not_found(format!("there is no file {name}")),
@@ -153,47 +151,23 @@ fn script_name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_string() } else { path.display().to_string() }
 }
 
-/// Why the command cannot begin, and what the process ends with for it.
-struct Refusal {
-    status: ExitStatus,
-    error: Error,
-}
-
 /// A service, and its engine if that is in this process.
 type Opened = (Arc<dyn QueryService>, Option<Embedded>);
 
 async fn open(args: &Args) -> Result<Opened, Refusal> {
     match &args.url {
-        Some(url) => open_remote(args, url).await,
+        Some(url) => Ok((Arc::new(args.server.connect(url).await?), None)),
         None => open_embedded(args).await,
     }
 }
 
-async fn open_remote(args: &Args, url: &str) -> Result<Opened, Refusal> {
-    let target = client::Target::parse(url, args.user.as_deref(), args.tls_ca.as_deref())
-        .map_err(|error| Refusal { status: ExitStatus::Usage, error })?;
-    let service =
-        RemoteQueryService::connect(target).await.map_err(|error| Refusal { status: failure_status(&error), error })?;
-    Ok((Arc::new(service), None))
-}
-
 /// The engine in this process, on the data folder of the settings.
 async fn open_embedded(args: &Args) -> Result<Opened, Refusal> {
-    let settings = args.settings.load().map_err(|error| Refusal { status: ExitStatus::Usage, error })?;
+    let settings = args.settings.load().map_err(Refusal::usage)?;
     let failed = |error| Refusal { status: ExitStatus::Failed, error };
     telemetry::init_logs(&settings.log).map_err(failed)?;
     let embedded = Embedded::open(&settings).await.map_err(failed)?;
     Ok((Arc::clone(&embedded.service) as Arc<dyn QueryService>, Some(embedded)))
-}
-
-fn failure_status(error: &Error) -> ExitStatus {
-    if client::is_unreachable(error) { ExitStatus::Unreachable } else { ExitStatus::Failed }
-}
-
-/// Who asks: `--user`, or whoever runs this process.
-fn user(args: &Args) -> String {
-    let account = || std::env::var("USER").ok().filter(|user| !user.is_empty());
-    args.user.clone().or_else(account).unwrap_or_else(|| "tereza".to_string())
 }
 
 impl clap::Args for Inputs {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tereza_runtime::shutdown::Shutdown;
 use tereza_runtime::telemetry::{self, Metrics};
 use tereza_runtime::{DataFolder, Endpoints, Health, Result, Settings, clock, health};
+use tereza_scheduler::JobRunner;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -137,6 +138,8 @@ async fn start_roles(
         executors.join(&engine, settings, listener, readiness, shutdown).await?;
     }
     let service = tereza_engine::LocalQueryService::new(Arc::clone(&engine));
+    let jobs = JobRunner::new(&engine, Arc::clone(&service), settings.jobs.clone());
+    shutdown.spawn("scheduler", "jobs", jobs.run(shutdown.token()));
     engine_readiness.ready();
 
     let gateway = gateway_settings(settings);

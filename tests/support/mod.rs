@@ -131,17 +131,25 @@ impl Server {
 
     /// The same, with a working directory for relative paths in statements.
     pub(crate) fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
-        let log = File::create(data.with_extension("log")).expect("log file");
         let mut command = tereza();
+        command.current_dir(directory);
+        Self::start_as(command, data, arguments)
+    }
+
+    /// The same, which dies when it comes to a place of `tereza_engine::fail_point`.
+    pub(crate) fn start_mortal(data: &Path, fail_point: &str) -> Self {
+        let mut command = tereza();
+        command.env(tereza_engine::fail_point::VARIABLE, fail_point);
+        Self::start_as(command, data, &[])
+    }
+
+    fn start_as(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
+        let log = File::create(data.with_extension("log")).expect("log file");
         command.arg("up").arg("--data").arg(data);
         for port in ["flight_sql", "console", "scheduler"] {
             command.args(["--set", &format!("listen.{port}=0")]);
         }
-        command
-            .args(arguments)
-            .current_dir(directory)
-            .stdout(Stdio::from(log.try_clone().expect("log file")))
-            .stderr(Stdio::from(log));
+        command.args(arguments).stdout(Stdio::from(log.try_clone().expect("log file"))).stderr(Stdio::from(log));
         // An endpoints file of an earlier run must not be taken for this one's.
         let endpoints = data.join("endpoints.json");
         let _ = fs::remove_file(&endpoints);

@@ -54,6 +54,7 @@ pub(super) async fn begin(store: &dyn Store, database: &str, table: &str) -> Com
         partition_parameters: Vec::new(),
         table_increments: Vec::new(),
         partition_increments: Vec::new(),
+        step: None,
     }
 }
 

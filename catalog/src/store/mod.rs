@@ -127,6 +127,21 @@ pub struct Commit {
     pub table_increments: Increments,
     /// The same for partitions, by their values.
     pub partition_increments: Vec<(Vec<String>, Increments)>,
+    /// The step of a job that this commit is: done with it, in the same transaction. `Conflict` if the job has come further,
+    /// was begun again, or is not running any more: so that no job commits a step twice.
+    #[serde(default)]
+    pub step: Option<JobStep>,
+}
+
+/// One step of one attempt at a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStep {
+    /// The job's id.
+    pub job: String,
+    /// Which of its starts: [`Job::attempts`] while it runs.
+    pub attempt: i32,
+    /// How many steps are done before it: [`Job::step`] until then.
+    pub step: i32,
 }
 
 /// Something that keeps a catalog.
@@ -249,10 +264,16 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// Keeps a new job; a live job with the same name: `AlreadyExists`.
     async fn create_job(&self, job: &Job) -> Result<()>;
-    /// One job by id, or by the name of a live job.
+    /// One job by id or name; of those of one name the live one, or else the newest.
     async fn job(&self, id_or_name: &str) -> Result<Job>;
     /// The newest jobs first, at most `limit`, optionally of one state.
     async fn jobs(&self, state: Option<&str>, limit: usize) -> Result<Vec<Job>>;
+    /// How many jobs are in a state.
+    async fn count_jobs(&self, state: &str) -> Result<u64>;
+    /// The queued job that is next: of the greatest priority the oldest.
+    async fn next_job(&self) -> Result<Option<Job>>;
     /// Replaces a job if its version is still `job.version`, else `Conflict`; returns the new version.
     async fn update_job(&self, job: &Job) -> Result<i64>;
+    /// Forgets all jobs that are done but the `kept` newest of them, and returns how many.
+    async fn forget_jobs(&self, kept: u64) -> Result<u64>;
 }

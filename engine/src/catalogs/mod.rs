@@ -155,7 +155,8 @@ fn system_catalog(engine: &Arc<Engine>) -> Arc<dyn CatalogProvider> {
         memory_limit_bytes: engine.memory_limit_bytes,
         started_ms: engine.started_ms,
     };
-    system::catalog(Arc::clone(&engine.queries), Arc::clone(&engine.catalog), node, engine.clock.clone())
+    let (queries, store, jobs) = (Arc::clone(&engine.queries), Arc::clone(&engine.catalog), engine.jobs());
+    system::catalog(queries, store, jobs, node, engine.clock.clone())
 }
 
 impl CatalogProviderList for Catalogs {

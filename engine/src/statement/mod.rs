@@ -3,7 +3,7 @@
 //!
 //! Files in reading order: [`parse`] (whose statement it is), this one (planning), `adapt` (temporary tables), `insert` (Hive's forms of INSERT),
 //! `parameters` (`?` and `$1`), `ddl` (tables, schemas, partitions), `view`, `show` and `describe`, `analyze`, `session`
-//! (USE, SET, KILL), `errors` (places and nearest names), `split` (scripts).
+//! (USE, SET, KILL), `call` (procedures), `repeat` (what jobs may run again), `errors` (places and nearest names), `split` (scripts).
 //!
 //! Tables of the session (catalog `memory`) are DataFusion's own, with DataFusion's own statements; tables of catalog
 //! `tereza` are kept by the metastore, and every statement on them is here. Planning reads the catalog and changes
@@ -11,12 +11,14 @@
 
 mod adapt;
 mod analyze;
+mod call;
 mod ddl;
 mod describe;
 mod errors;
 mod insert;
 mod parameters;
 mod parse;
+mod repeat;
 mod rewrite;
 mod session;
 mod show;
@@ -37,6 +39,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tereza_runtime::{Error, Result};
 
+pub(crate) use repeat::repeat;
 pub(crate) use session::set_option;
 pub(crate) use split::{split, words};
 pub(crate) use view::plan_view;
@@ -120,6 +123,7 @@ pub(crate) async fn plan(session: &Arc<Session>, sql: &str, parameters: Option<&
             Own::Show(show) => show.plan(&planner).await,
             Own::Describe(describe) => describe.plan(&planner).await,
             Own::Analyze(analyze) => analyze.plan(&planner),
+            Own::Call(call) => call.plan(&planner),
             Own::Session(statement) => statement.plan(&planner).await,
         },
     }

@@ -19,6 +19,7 @@ use tereza_runtime::{Error, Result};
 
 use super::READ_ONLY_CATALOGS;
 use super::analyze::Analyze;
+use super::call::Call;
 use super::ddl::Ddl;
 use super::describe::Describe;
 use super::errors;
@@ -46,6 +47,7 @@ pub(super) enum Own {
     Show(Show),
     Describe(Describe),
     Analyze(Analyze),
+    Call(Call),
     Session(SessionStatement),
 }
 
@@ -355,6 +357,10 @@ fn own(reader: &mut Reader<'_>) -> Result<Option<Own>> {
         "SHOW" => Ok(super::show::parse(reader)?.map(Own::Show)),
         "DESCRIBE" | "DESC" => Ok(super::describe::parse(reader)?.map(Own::Describe)),
         "ANALYZE" => Ok(Some(Own::Analyze(super::analyze::parse(reader)?))),
+        "CALL" => {
+            reader.expect("CALL")?;
+            Ok(Some(Own::Call(Call::parse(reader)?)))
+        }
         _ => Ok(super::session::parse(reader)?.map(Own::Session)),
     }
 }
@@ -489,6 +495,26 @@ impl<'a> Reader<'a> {
                 Ok(text)
             }
             _ => Err(self.expected("a text in quotes")),
+        }
+    }
+
+    /// The text of a literal: a text in quotes, a number, TRUE or FALSE; none for NULL.
+    pub(super) fn literal(&mut self) -> Result<Option<String>> {
+        if self.take("NULL") {
+            return Ok(None);
+        }
+        if let Some(word) = self.take_one(&["TRUE", "FALSE"]) {
+            return Ok(Some(word.to_lowercase()));
+        }
+        let sign = if self.take_token(&Token::Minus) { "-" } else { "" };
+        match &self.parser.peek_token_ref().token {
+            Token::Number(number, _) => {
+                let number = format!("{sign}{number}");
+                self.parser.advance_token();
+                Ok(Some(number))
+            }
+            _ if !sign.is_empty() => Err(self.expected("a number")),
+            _ => self.text().map(Some),
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) enum SessionStatement {
     UseCatalog(String),
     /// `RESET SESSION key`
     Reset(String),
-    /// `KILL [QUERY] id`, `CALL system.runtime.kill_query(…)`
+    /// `KILL [QUERY] id`
     Kill(QueryId),
     /// `EXECUTE IMMEDIATE 'statement'`
     Immediate(String),
@@ -57,14 +57,13 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<SessionStatement>>
             .with_hint("each statement commits by itself, whole or not at all"));
     }
     let statement =
-        match reader.take_one(&["USE CATALOG", "USE SCHEMA", "USE DATABASE", "USE", "RESET SESSION", "KILL", "CALL"]) {
+        match reader.take_one(&["USE CATALOG", "USE SCHEMA", "USE DATABASE", "USE", "RESET SESSION", "KILL"]) {
             Some("USE CATALOG") => SessionStatement::UseCatalog(reader.identifier()?),
             Some("RESET SESSION") => SessionStatement::Reset(ddl::key(reader)?.to_lowercase()),
             Some("KILL") => {
                 reader.take("QUERY");
-                SessionStatement::Kill(query_id(reader)?)
+                SessionStatement::Kill(QueryId(reader.text()?))
             }
-            Some("CALL") => call(reader)?,
             Some(_) => SessionStatement::Use(reader.parts()?),
             None if reader.take("EXECUTE IMMEDIATE") => {
                 let sql = reader.text()?;
@@ -78,31 +77,6 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Option<SessionStatement>>
             None => return Ok(None),
         };
     Ok(Some(statement))
-}
-
-fn query_id(reader: &mut Reader<'_>) -> Result<QueryId> {
-    Ok(QueryId(reader.text()?))
-}
-
-/// `CALL system.runtime.kill_query([query_id =>] '…' [, [message =>] '…'])`, the one procedure there is.
-fn call(reader: &mut Reader<'_>) -> Result<SessionStatement> {
-    let name = reader.parts()?.join(".");
-    if name != "system.runtime.kill_query" {
-        let error = Error::not_found(format!("procedure '{name}' not found"));
-        return Err(errors::did_you_mean(error, &name, ["system.runtime.kill_query"]));
-    }
-    let mut arguments = reader.list(|reader| {
-        if reader.take_one(&["QUERY_ID", "MESSAGE"]).is_some() {
-            reader.expect_token(&Token::RArrow)?;
-        }
-        reader.text()
-    })?;
-    // The message for the one who is killed has nowhere to go.
-    arguments.truncate(1);
-    arguments
-        .pop()
-        .map(|id| SessionStatement::Kill(QueryId(id)))
-        .ok_or_else(|| Error::invalid_input("kill_query needs a query id"))
 }
 
 impl SessionStatement {
@@ -339,16 +313,10 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_killed_in_two_ways() {
-        for sql in [
-            "kill query 'abc'",
-            "kill 'abc'",
-            "call system.runtime.kill_query('abc')",
-            "call system.runtime.kill_query(query_id => 'abc', message => 'why')",
-        ] {
+    fn a_query_is_killed_by_its_id() {
+        for sql in ["kill query 'abc'", "kill 'abc'"] {
             assert!(matches!(statement(sql), Ok(Some(SessionStatement::Kill(QueryId(id)))) if id == "abc"), "{sql}");
         }
-        assert!(statement("call system.runtime.kill_qury('abc')").err().expect("unknown").hint().is_some());
     }
 
     #[test]

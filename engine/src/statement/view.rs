@@ -52,6 +52,11 @@ pub(super) struct CreateView {
 }
 
 impl CreateView {
+    /// Whether it may be done twice.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.or_replace || self.if_not_exists
+    }
+
     pub(super) fn parse(
         reader: &mut Reader<'_>,
         name: TableName,
@@ -239,6 +244,11 @@ pub(super) struct DropView {
 }
 
 impl DropView {
+    /// Whether it may be done twice.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.if_exists
+    }
+
     pub(super) fn parse(reader: &mut Reader<'_>) -> Result<Self> {
         let if_exists = reader.take("IF EXISTS");
         let name = reader.table_name()?;

@@ -20,6 +20,7 @@ use tereza_runtime::clock::Clock;
 use super::{Course, QueryLog, Record, TEXT_CHARS_MAX, truncated};
 use crate::cluster::Lane;
 use crate::error::to_datafusion;
+use crate::jobs::{Detail, Jobs};
 use crate::query::StatementKind;
 
 /// Name of the only schema.
@@ -46,10 +47,11 @@ pub(crate) struct Node {
 pub(crate) fn catalog(
     queries: Arc<QueryLog>,
     store: Arc<dyn Store>,
+    jobs: Arc<Jobs>,
     node: Node,
     clock: Clock,
 ) -> Arc<dyn CatalogProvider> {
-    Arc::new(SystemCatalog { schema: Arc::new(Runtime { queries, store, node, clock }) })
+    Arc::new(SystemCatalog { schema: Arc::new(Runtime { queries, store, jobs, node, clock }) })
 }
 
 #[derive(Debug)]
@@ -72,19 +74,22 @@ impl CatalogProvider for SystemCatalog {
 struct Runtime {
     queries: Arc<QueryLog>,
     store: Arc<dyn Store>,
+    jobs: Arc<Jobs>,
     node: Node,
     clock: Clock,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Table {
+    JobEvents,
     Jobs,
     Nodes,
     Queries,
 }
 
 impl Table {
-    const ALL: [(&str, Self); 3] = [("jobs", Self::Jobs), ("nodes", Self::Nodes), ("queries", Self::Queries)];
+    const ALL: [(&str, Self); 4] =
+        [("job_events", Self::JobEvents), ("jobs", Self::Jobs), ("nodes", Self::Nodes), ("queries", Self::Queries)];
 
     fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
@@ -92,12 +97,20 @@ impl Table {
 }
 
 impl Runtime {
+    /// The newest jobs with what their records say; nothing more of jobs of another kind.
+    async fn jobs(&self) -> Result<Vec<(Job, Detail)>> {
+        let jobs = self.store.jobs(None, JOBS_MAX).await.map_err(to_datafusion)?;
+        let with_detail = |job: Job| {
+            let detail = Detail::of(&job).unwrap_or_default();
+            (job, detail)
+        };
+        Ok(jobs.into_iter().map(with_detail).collect())
+    }
+
     async fn rows(&self, table: Table) -> Result<RecordBatch> {
         match table {
-            Table::Jobs => {
-                let jobs = self.store.jobs(None, JOBS_MAX).await.map_err(to_datafusion)?;
-                jobs_batch(&jobs)
-            }
+            Table::Jobs => jobs_batch(&self.jobs().await?, &self.jobs),
+            Table::JobEvents => job_events_batch(&self.jobs().await?),
             Table::Nodes => nodes_batch(&self.node, self.clock.unix_ms()),
             Table::Queries => queries_batch(&self.queries.records(), self.clock.unix_ms()),
         }
@@ -134,6 +147,7 @@ struct SystemTable {
 impl TableProvider for SystemTable {
     fn schema(&self) -> SchemaRef {
         match self.table {
+            Table::JobEvents => job_events_schema(),
             Table::Jobs => jobs_schema(),
             Table::Nodes => nodes_schema(),
             Table::Queries => queries_schema(),
@@ -262,26 +276,74 @@ fn jobs_schema() -> SchemaRef {
         Field::new("state", DataType::Utf8, false),
         Field::new("user", DataType::Utf8, false),
         Field::new("text", DataType::Utf8, false),
+        Field::new("priority", DataType::Int32, false),
         Field::new("attempts", DataType::Int32, false),
-        Field::new("detail", DataType::Utf8, false),
+        Field::new("attempts_max", DataType::UInt32, false),
+        Field::new("statements_done", DataType::Int32, false),
+        Field::new("statements", DataType::UInt32, false),
+        Field::new("query_id", DataType::Utf8, true),
+        Field::new("scanned_rows", DataType::UInt64, true),
+        Field::new("rows", DataType::UInt64, true),
+        Field::new("destination", DataType::Utf8, true),
         Field::new("created", timestamp(), false),
-        Field::new("updated", timestamp(), false),
+        Field::new("started", timestamp(), true),
+        Field::new("ended", timestamp(), true),
+        Field::new("error_kind", DataType::Utf8, true),
+        Field::new("error", DataType::Utf8, true),
     ]))
 }
 
-fn jobs_batch(jobs: &[Job]) -> Result<RecordBatch> {
-    let job_texts: Vec<String> = jobs.iter().map(|job| truncated(&job.text, TEXT_CHARS_MAX)).collect();
+fn jobs_batch(jobs: &[(Job, Detail)], live: &Jobs) -> Result<RecordBatch> {
+    let job_texts: Vec<String> = jobs.iter().map(|(job, _)| truncated(&job.text, TEXT_CHARS_MAX)).collect();
+    let current: Vec<_> = jobs.iter().map(|(job, _)| live.current(&job.id)).collect();
+    let error = |part: fn(&(String, String)) -> &String| {
+        texts(jobs.iter().map(move |(_, detail)| detail.error.as_ref().map(|error| part(error).as_str())))
+    };
     let columns: Vec<ArrayRef> = vec![
-        texts(jobs.iter().map(|job| job.id.as_str())),
-        texts(jobs.iter().map(|job| job.name.as_deref())),
-        texts(jobs.iter().map(|job| job.kind.as_str())),
-        texts(jobs.iter().map(|job| job.state.as_str())),
-        texts(jobs.iter().map(|job| job.user.as_str())),
+        texts(jobs.iter().map(|(job, _)| job.id.as_str())),
+        texts(jobs.iter().map(|(job, _)| job.name.as_deref())),
+        texts(jobs.iter().map(|(job, _)| job.kind.as_str())),
+        texts(jobs.iter().map(|(job, _)| job.state.as_str())),
+        texts(jobs.iter().map(|(job, _)| job.user.as_str())),
         texts(job_texts.iter().map(String::as_str)),
-        Arc::new(Int32Array::from_iter_values(jobs.iter().map(|job| job.attempts))),
-        texts(jobs.iter().map(|job| job.detail.as_str())),
-        timestamps(jobs.iter().map(|job| Some(job.created_ms))),
-        timestamps(jobs.iter().map(|job| Some(job.updated_ms))),
+        Arc::new(Int32Array::from_iter_values(jobs.iter().map(|(job, _)| job.priority))),
+        Arc::new(Int32Array::from_iter_values(jobs.iter().map(|(job, _)| job.attempts))),
+        Arc::new(UInt32Array::from_iter_values(jobs.iter().map(|(_, detail)| detail.attempts_max))),
+        Arc::new(Int32Array::from_iter_values(jobs.iter().map(|(job, _)| job.step))),
+        Arc::new(UInt32Array::from_iter_values(jobs.iter().map(|(_, detail)| detail.statements))),
+        texts(current.iter().map(|current| current.as_ref().map(|current| current.query.0.as_str()))),
+        Arc::new(UInt64Array::from_iter(
+            current.iter().map(|current| current.as_ref().map(|current| current.progress.read().scanned_rows)),
+        )),
+        Arc::new(UInt64Array::from_iter(jobs.iter().map(|(_, detail)| detail.rows))),
+        texts(jobs.iter().map(|(_, detail)| detail.into.as_deref())),
+        timestamps(jobs.iter().map(|(job, _)| Some(job.created_ms))),
+        timestamps(jobs.iter().map(|(_, detail)| detail.started_ms)),
+        timestamps(jobs.iter().map(|(_, detail)| detail.ended_ms)),
+        error(|(kind, _)| kind),
+        error(|(_, message)| message),
     ];
     Ok(RecordBatch::try_new(jobs_schema(), columns)?)
+}
+
+fn job_events_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("job_id", DataType::Utf8, false),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("at", timestamp(), false),
+        Field::new("attempt", DataType::Int32, false),
+        Field::new("event", DataType::Utf8, false),
+    ]))
+}
+
+fn job_events_batch(jobs: &[(Job, Detail)]) -> Result<RecordBatch> {
+    let events = || jobs.iter().flat_map(|(job, detail)| detail.events.iter().map(move |event| (job, event)));
+    let columns: Vec<ArrayRef> = vec![
+        texts(events().map(|(job, _)| job.id.as_str())),
+        texts(events().map(|(job, _)| job.name.as_deref())),
+        timestamps(events().map(|(_, event)| Some(event.at_ms))),
+        Arc::new(Int32Array::from_iter_values(events().map(|(_, event)| event.attempt))),
+        texts(events().map(|(_, event)| event.text.as_str())),
+    ];
+    Ok(RecordBatch::try_new(job_events_schema(), columns)?)
 }

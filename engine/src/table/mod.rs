@@ -124,7 +124,7 @@ impl TableProvider for HiveTable {
 
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
@@ -136,7 +136,8 @@ impl TableProvider for HiveTable {
                 return Err(to_datafusion(error));
             }
         };
-        write::plan(&self.engine, write::Target::Existing(self.table.clone()), mode, input).map_err(to_datafusion)
+        let target = write::Target::Existing(self.table.clone());
+        write::plan(&self.engine, state.config(), target, mode, input).map_err(to_datafusion)
     }
 }
 

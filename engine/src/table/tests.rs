@@ -161,6 +161,7 @@ fn commit(id: &str, add: Vec<StagedFile>, remove_files: Vec<String>) -> Commit {
         partition_parameters: vec![],
         table_increments: vec![],
         partition_increments: vec![],
+        step: None,
     }
 }
 

@@ -211,6 +211,7 @@ fn skeleton(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
         partition_parameters: Vec::new(),
         table_increments: Vec::new(),
         partition_increments: Vec::new(),
+        step: writing.step.clone(),
     }
 }
 

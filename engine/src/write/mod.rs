@@ -39,12 +39,15 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::prelude::SessionConfig;
 use tereza_catalog::model::{Storage, Table};
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, Result, ids};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
+use crate::jobs::JobStep;
+use crate::session::current_step;
 use crate::types::table_fields;
 
 pub(crate) use recover::recover;
@@ -95,11 +98,12 @@ pub(crate) enum Mode {
 /// The plan carries the id of its write, so it runs once: a second run is refused by the catalog.
 pub(crate) fn plan(
     engine: &Arc<Engine>,
+    config: &SessionConfig,
     target: Target,
     mode: Mode,
     input: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let writing = Writing::new(engine, target, mode)?;
+    let writing = Writing::new(engine, target, mode, current_step(config))?;
     writing.check(&input.schema())?;
     let writing = Arc::new(writing);
     let write = Arc::new(write_exec::WriteExec::new(Arc::clone(&writing), input));
@@ -125,6 +129,8 @@ struct Writing {
     id: String,
     target: Target,
     mode: Mode,
+    /// The step of a job that its commit is.
+    step: Option<JobStep>,
     /// URL of the table's folder, without a slash at its end.
     location: String,
     /// Columns of the files.
@@ -136,7 +142,7 @@ struct Writing {
 }
 
 impl Writing {
-    fn new(engine: &Arc<Engine>, target: Target, mode: Mode) -> Result<Self> {
+    fn new(engine: &Arc<Engine>, target: Target, mode: Mode, step: Option<JobStep>) -> Result<Self> {
         let table = target.table();
         let location = folder_of(&table.storage).map(str::to_owned).ok_or_else(|| {
             Error::invalid_input(format!("table {}.{} has no location to write to", table.database, table.name))
@@ -152,6 +158,7 @@ impl Writing {
             keys,
             target,
             mode,
+            step,
             tasks: TaskTracker::new(),
         })
     }

@@ -30,6 +30,7 @@ const ZERO_ALLOWED: &[&str] = &[
     "cluster.task_slots",
     "cluster.result_buffer_bytes",
     "cluster.scan_bytes_min",
+    "jobs.running_max",
     "shutdown.drain_timeout_ms",
 ];
 

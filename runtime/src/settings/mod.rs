@@ -63,6 +63,8 @@ pub struct Settings {
     pub gateway: Gateway,
     /// How statements run on executors.
     pub cluster: Cluster,
+    /// How jobs run.
+    pub jobs: Jobs,
     /// What is logged.
     pub log: Log,
     /// How the process ends.
@@ -257,6 +259,24 @@ pub struct Cluster {
     pub scan_bytes_min: u64,
 }
 
+/// How jobs run: texts of SQL that are kept in the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Jobs {
+    /// Jobs that run at once; 0 means that this process runs none.
+    pub running_max: usize,
+    /// Jobs that wait; more are refused.
+    pub queue_max: usize,
+    /// Jobs that are done and still known.
+    pub kept_max: usize,
+    /// A job is started so often at most, unless it says otherwise.
+    pub attempts_max: u32,
+    /// Pause before the second start after an error that may pass; it doubles with each, up to a minute.
+    pub retry_pause_ms: u64,
+    /// Size of a job's text.
+    pub text_limit_bytes: u64,
+}
+
 /// What is logged, on standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -382,6 +402,19 @@ impl Default for Cluster {
             progress_timeout_ms: 10_000,
             result_buffer_bytes: 64 << 20,
             scan_bytes_min: 64 << 30,
+        }
+    }
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            running_max: 2,
+            queue_max: 1_000,
+            kept_max: 1_000,
+            attempts_max: 3,
+            retry_pause_ms: 1_000,
+            text_limit_bytes: 1 << 20,
         }
     }
 }

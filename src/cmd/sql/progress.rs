@@ -13,7 +13,7 @@ const DELAY: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// The line of one statement. Whoever else writes to the terminal wipes it first.
-pub(super) struct Line {
+pub(in crate::cmd) struct Line {
     started: Instant,
     ticks: Interval,
     is_wanted: bool,
@@ -22,7 +22,7 @@ pub(super) struct Line {
 
 impl Line {
     /// A line for a statement that begins now; nothing is ever drawn unless standard error is a terminal.
-    pub(super) fn begin() -> Self {
+    pub(in crate::cmd) fn begin() -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { started: clock::now(), ticks, is_wanted: std::io::stderr().is_terminal(), is_drawn: false }
@@ -40,16 +40,21 @@ impl Line {
 
     /// Draws the line over itself.
     pub(super) fn draw(&mut self, reading: Option<ProgressReading>) {
+        self.say(&text(reading));
+    }
+
+    /// Draws a line of this text and the time.
+    pub(in crate::cmd) fn say(&mut self, text: &str) {
         let elapsed = self.elapsed();
         if !self.is_wanted || elapsed < DELAY {
             return;
         }
         self.is_drawn = true;
-        write(&format!("\r{}\x1b[K", text(reading, elapsed)));
+        write(&format!("\r{text} · {:.1} s\x1b[K", elapsed.as_secs_f64()));
     }
 
     /// Takes the line away.
-    pub(super) fn wipe(&mut self) {
+    pub(in crate::cmd) fn wipe(&mut self) {
         if self.is_drawn {
             self.is_drawn = false;
             write("\r\x1b[K");
@@ -63,15 +68,13 @@ fn write(text: &str) {
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
-fn text(reading: Option<ProgressReading>, elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs_f64();
-    let Some(reading) = reading else { return format!("planning · {seconds:.1} s") };
+fn text(reading: Option<ProgressReading>) -> String {
+    let Some(reading) = reading else { return "planning".into() };
     let mut text = format!("{} rows, {}", count(reading.rows), bytes(reading.bytes));
     if reading.scanned_rows > 0 || reading.scanned_bytes > 0 {
         let scanned = format!(" · scanned {} rows, {}", count(reading.scanned_rows), bytes(reading.scanned_bytes));
         text.push_str(&scanned);
     }
-    text.push_str(&format!(" · {seconds:.1} s"));
     text
 }
 
@@ -100,11 +103,8 @@ mod tests {
     #[test]
     fn the_line_names_what_was_returned_and_scanned() {
         let reading = ProgressReading { rows: 999, bytes: 2048, batches: 1, scanned_rows: 1_500_000, scanned_bytes: 0 };
-        assert_eq!(
-            text(Some(reading), Duration::from_millis(3210)),
-            "999 rows, 2.0 KiB · scanned 1.5M rows, 0 B · 3.2 s"
-        );
-        assert_eq!(text(Some(ProgressReading::default()), Duration::from_secs(1)), "0 rows, 0 B · 1.0 s");
-        assert_eq!(text(None, Duration::from_secs(2)), "planning · 2.0 s");
+        assert_eq!(text(Some(reading)), "999 rows, 2.0 KiB · scanned 1.5M rows, 0 B");
+        assert_eq!(text(Some(ProgressReading::default())), "0 rows, 0 B");
+        assert_eq!(text(None), "planning");
     }
 }

@@ -15,7 +15,8 @@ use tokio::runtime::Handle;
 use super::complete::{Names, SqlCompleter};
 use super::edit::{self, Colors, PlacePrompt, StatementValidator};
 use super::meta::Place;
-use super::shell::{self, Outcome, Shell};
+use super::shell::{Outcome, Shell};
+use crate::output;
 
 /// Entries of the history that are kept.
 const HISTORY_MAX: usize = 10_000;
@@ -77,8 +78,8 @@ fn editor(shell: &mut Shell, names: Names) -> Reedline {
         .with_quick_completions(true)
         .with_partial_completions(true)
         .with_edit_mode(Box::new(Emacs::new(keys)))
-        .with_ansi_colors(shell::wants_color());
-    if shell::wants_color() {
+        .with_ansi_colors(output::wants_color());
+    if output::wants_color() {
         let hint = DefaultHinter::default().with_style(Style::new().fg(Color::DarkGray));
         editor = editor.with_highlighter(Box::new(Colors::new(&words))).with_hinter(Box::new(hint));
     }

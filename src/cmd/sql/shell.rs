@@ -276,17 +276,9 @@ impl Shell {
     }
 
     fn style(&self) -> Style {
-        if !self.out_is_terminal {
-            return Style { width: None, color: false, expanded: self.view.expanded };
-        }
-        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
-        Style { width, color: wants_color(), expanded: self.view.expanded }
+        let style = if self.out_is_terminal { Style::of_terminal() } else { Style::default() };
+        Style { expanded: self.view.expanded, ..style }
     }
-}
-
-/// Whether a terminal may be given colours (<https://no-color.org>).
-pub(super) fn wants_color() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Gives each batch to `take` until the query ends. On Ctrl-C the query is cancelled and given a moment to end.

@@ -7,7 +7,7 @@ use tereza_runtime::Error;
 
 use super::partitions::Parent;
 use super::tables::{self, Head};
-use super::{Connection, Result, parameters, partitions, versions, writes};
+use super::{Connection, Result, jobs, parameters, partitions, versions, writes};
 use crate::model::{Parameters, TableKind};
 use crate::store::{Commit, Write, names};
 
@@ -19,6 +19,9 @@ pub(crate) async fn commit(conn: &mut Connection, commit: &Commit, now_ms: i64) 
     }
     if !writes::exists(conn, &commit.id).await? {
         return Err(Error::not_found(format!("write '{}' has not begun or has ended", commit.id)).into());
+    }
+    if let Some(step) = &commit.step {
+        jobs::do_step(conn, step, now_ms).await?;
     }
     let now_s = now_ms.div_euclid(1000);
     let created = match &commit.create_table {

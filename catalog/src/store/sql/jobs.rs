@@ -3,24 +3,46 @@
 use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
-use super::{Connection, Result};
+use super::{Connection, Db, Result};
 use crate::model::Job;
-use crate::store::names;
+use crate::store::{JobStep, names};
 
 /// The states of a job that is not done, and of one that is.
-const LIVE: [&str; 2] = ["queued", "running"];
+const QUEUED: &str = "queued";
+const RUNNING: &str = "running";
+const LIVE: [&str; 2] = [QUEUED, RUNNING];
 const DONE: [&str; 3] = ["succeeded", "failed", "cancelled"];
 
-type Row = (String, Option<String>, String, String, String, String, i32, String, i64, i64, i64);
+/// What every method here binds and reads, in this order; then come the version, and the id.
+macro_rules! columns {
+    () => {
+        "NAME, PRIORITY, KIND, STATE, USER_NAME, JOB_TEXT, ATTEMPTS, OWNER, STEP, DETAIL, CREATED_MS, UPDATED_MS, VERSION, JOB_ID"
+    };
+}
 
 macro_rules! select_jobs {
     ($tail:literal) => {
-        concat!(
-            "SELECT JOB_ID, NAME, KIND, STATE, USER_NAME, JOB_TEXT, ATTEMPTS, DETAIL, CREATED_MS, UPDATED_MS, VERSION ",
-            "FROM TZ_JOBS ",
-            $tail
-        )
+        concat!("SELECT ", columns!(), " FROM TZ_JOBS ", $tail)
     };
+}
+
+#[derive(sqlx::FromRow)]
+#[sqlx(rename_all = "SCREAMING_SNAKE_CASE")]
+struct Row {
+    name: Option<String>,
+    priority: i32,
+    kind: String,
+    state: String,
+    user_name: String,
+    job_text: String,
+    attempts: i32,
+    owner: Option<String>,
+    step: i32,
+    detail: String,
+    created_ms: i64,
+    updated_ms: i64,
+    version: i64,
+    job_id: String,
 }
 
 /// Keeps a new job.
@@ -32,38 +54,41 @@ pub(crate) async fn create(conn: &mut Connection, job: &Job, now_ms: i64) -> Res
         return Err(Error::already_exists(format!("job '{}' already exists", job.id)).into());
     }
     refuse_taken_name(conn, job).await?;
-    query(
-        "INSERT INTO TZ_JOBS (JOB_ID, NAME, KIND, STATE, USER_NAME, JOB_TEXT, ATTEMPTS, DETAIL, CREATED_MS, UPDATED_MS, VERSION) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(&job.id)
-    .bind(&job.name)
-    .bind(&job.kind)
-    .bind(&job.state)
-    .bind(&job.user)
-    .bind(&job.text)
-    .bind(job.attempts)
-    .bind(&job.detail)
-    .bind(job.created_ms)
-    .bind(now_ms)
-    .bind(job.version)
-    .execute(conn)
-    .await?;
+    let insert = concat!("INSERT INTO TZ_JOBS (", columns!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    bind(query(insert), job, now_ms).bind(job.version).bind(&job.id).execute(conn).await?;
     Ok(())
 }
 
-/// One job by id, or by the name of a live job.
+type Statement<'q> = sqlx::query::Query<'q, Db, <Db as sqlx::Database>::Arguments>;
+
+/// Binds the columns in their order up to the version.
+fn bind<'q>(statement: Statement<'q>, job: &'q Job, now_ms: i64) -> Statement<'q> {
+    statement
+        .bind(&job.name)
+        .bind(job.priority)
+        .bind(&job.kind)
+        .bind(&job.state)
+        .bind(&job.user)
+        .bind(&job.text)
+        .bind(job.attempts)
+        .bind(&job.owner)
+        .bind(job.step)
+        .bind(&job.detail)
+        .bind(job.created_ms)
+        .bind(now_ms)
+}
+
+/// One job by id or name; of those of one name the live one, or else the newest.
 pub(crate) async fn load(conn: &mut Connection, id_or_name: &str) -> Result<Job> {
     let by_id = query_as(select_jobs!("WHERE JOB_ID = ?")).bind(id_or_name).fetch_optional(&mut *conn).await?;
     let row: Option<Row> = match by_id {
         Some(row) => Some(row),
         None => {
-            query_as(select_jobs!("WHERE NAME = ? AND STATE IN (?, ?)"))
-                .bind(id_or_name)
-                .bind(LIVE[0])
-                .bind(LIVE[1])
-                .fetch_optional(conn)
-                .await?
+            let by_name = select_jobs!(
+                "WHERE NAME = ? \
+                 ORDER BY CASE WHEN STATE IN (?, ?) THEN 0 ELSE 1 END, CREATED_MS DESC, JOB_ID DESC LIMIT 1"
+            );
+            query_as(by_name).bind(id_or_name).bind(LIVE[0]).bind(LIVE[1]).fetch_optional(conn).await?
         }
     };
     row.map(job).ok_or_else(|| Error::not_found(format!("job '{id_or_name}' does not exist")).into())
@@ -99,24 +124,65 @@ pub(crate) async fn update(conn: &mut Connection, job: &Job, now_ms: i64) -> Res
         return Err(Error::conflict(message).with_hint("read it again and retry").into());
     }
     refuse_taken_name(conn, job).await?;
-    query(
-        "UPDATE TZ_JOBS SET NAME = ?, KIND = ?, STATE = ?, USER_NAME = ?, JOB_TEXT = ?, ATTEMPTS = ?, DETAIL = ?, CREATED_MS = ?, \
-         UPDATED_MS = ?, VERSION = ? WHERE JOB_ID = ?",
+    let update = "UPDATE TZ_JOBS SET NAME = ?, PRIORITY = ?, KIND = ?, STATE = ?, USER_NAME = ?, JOB_TEXT = ?, ATTEMPTS = ?, \
+                  OWNER = ?, STEP = ?, DETAIL = ?, CREATED_MS = ?, UPDATED_MS = ?, VERSION = ? WHERE JOB_ID = ?";
+    bind(query(update), job, now_ms).bind(found + 1).bind(&job.id).execute(conn).await?;
+    Ok(found + 1)
+}
+
+/// How many jobs are in a state.
+pub(crate) async fn count(conn: &mut Connection, state: &str) -> Result<u64> {
+    let count: i64 = query_scalar("SELECT COUNT(*) FROM TZ_JOBS WHERE STATE = ?").bind(state).fetch_one(conn).await?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// The queued job that is next: of the greatest priority the oldest.
+pub(crate) async fn next(conn: &mut Connection) -> Result<Option<Job>> {
+    let next = select_jobs!("WHERE STATE = ? ORDER BY PRIORITY DESC, CREATED_MS, JOB_ID LIMIT 1");
+    let row: Option<Row> = query_as(next).bind(QUEUED).fetch_optional(conn).await?;
+    Ok(row.map(job))
+}
+
+/// Notes that a step of a job is done; `Conflict` unless it is the next one of the attempt that runs.
+pub(crate) async fn do_step(conn: &mut Connection, step: &JobStep, now_ms: i64) -> Result<()> {
+    let done = query(
+        "UPDATE TZ_JOBS SET STEP = STEP + 1, VERSION = VERSION + 1, UPDATED_MS = ? \
+         WHERE JOB_ID = ? AND STATE = ? AND ATTEMPTS = ? AND STEP = ?",
     )
-    .bind(&job.name)
-    .bind(&job.kind)
-    .bind(&job.state)
-    .bind(&job.user)
-    .bind(&job.text)
-    .bind(job.attempts)
-    .bind(&job.detail)
-    .bind(job.created_ms)
     .bind(now_ms)
-    .bind(found + 1)
-    .bind(&job.id)
+    .bind(&step.job)
+    .bind(RUNNING)
+    .bind(step.attempt)
+    .bind(step.step)
     .execute(conn)
     .await?;
-    Ok(found + 1)
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Error::conflict(format!(
+            "attempt {} at job '{}' does not run any more, or its step {} is done already",
+            step.attempt, step.job, step.step
+        ))
+        .into()),
+    }
+}
+
+/// Forgets all jobs that are done but the `kept` newest of them.
+pub(crate) async fn forget(conn: &mut Connection, kept: u64) -> Result<u64> {
+    let old = "SELECT CREATED_MS FROM TZ_JOBS WHERE STATE NOT IN (?, ?) ORDER BY CREATED_MS DESC LIMIT 1 OFFSET ?";
+    let newest_to_go: Option<i64> = query_scalar(old)
+        .bind(QUEUED)
+        .bind(RUNNING)
+        .bind(i64::try_from(kept).unwrap_or(i64::MAX))
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(newest_to_go) = newest_to_go else { return Ok(0) };
+    let deleted = query("DELETE FROM TZ_JOBS WHERE STATE NOT IN (?, ?) AND CREATED_MS <= ?")
+        .bind(QUEUED)
+        .bind(RUNNING)
+        .bind(newest_to_go)
+        .execute(conn)
+        .await?;
+    Ok(deleted.rows_affected())
 }
 
 /// `AlreadyExists` if another live job has the name of this live job.
@@ -145,6 +211,7 @@ fn check(job: &Job) -> PublicResult<()> {
     names::check_chars("the id of a job", &job.id, names::ID_CHARS)?;
     names::check_optional_chars("the name of a job", job.name.as_ref(), names::OWNER_CHARS)?;
     names::check_chars("the user of a job", &job.user, names::OWNER_CHARS)?;
+    names::check_optional_chars("the owner of a job", job.owner.as_ref(), names::OWNER_CHARS)?;
     if !LIVE.iter().chain(&DONE).any(|state| *state == job.state) {
         let message =
             format!("'{}' is no state of a job: it is one of {}, {}", job.state, LIVE.join(", "), DONE.join(", "));
@@ -154,6 +221,20 @@ fn check(job: &Job) -> PublicResult<()> {
 }
 
 fn job(row: Row) -> Job {
-    let (id, name, kind, state, user, text, attempts, detail, created_ms, updated_ms, version) = row;
-    Job { id, name, kind, state, user, text, attempts, detail, created_ms, updated_ms, version }
+    Job {
+        id: row.job_id,
+        name: row.name,
+        priority: row.priority,
+        kind: row.kind,
+        state: row.state,
+        user: row.user_name,
+        text: row.job_text,
+        attempts: row.attempts,
+        owner: row.owner,
+        step: row.step,
+        detail: row.detail,
+        created_ms: row.created_ms,
+        updated_ms: row.updated_ms,
+        version: row.version,
+    }
 }

@@ -346,10 +346,28 @@ impl Store for SqliteStore {
         self.end(tx, jobs).await
     }
 
+    async fn count_jobs(&self, state: &str) -> Result<u64> {
+        let mut tx = self.begin_read().await?;
+        let count = jobs::count(&mut tx, state).await;
+        self.end(tx, count).await
+    }
+
+    async fn next_job(&self) -> Result<Option<Job>> {
+        let mut tx = self.begin_read().await?;
+        let next = jobs::next(&mut tx).await;
+        self.end(tx, next).await
+    }
+
     async fn update_job(&self, job: &Job) -> Result<i64> {
         let now_ms = self.clock.unix_ms();
         let mut tx = self.begin_change().await?;
         let version = jobs::update(&mut tx, job, now_ms).await;
         self.end(tx, version).await
+    }
+
+    async fn forget_jobs(&self, kept: u64) -> Result<u64> {
+        let mut tx = self.begin_change().await?;
+        let forgotten = jobs::forget(&mut tx, kept).await;
+        self.end(tx, forgotten).await
     }
 }

@@ -15,7 +15,7 @@ const HIVE_SCHEMA: &str = include_str!("schema.sql");
 const HIVE_VERSION: &str = "3.1.0";
 /// Steps of Tereza's own tables: the first makes version 1, each next one the next version. Steps are never changed once
 /// released, only added.
-const STEPS: [&str; 1] = [include_str!("tereza_1.sql")];
+const STEPS: [&str; 2] = [include_str!("tereza_1.sql"), include_str!("tereza_2.sql")];
 /// Names of tables that an error about a foreign file shows.
 const SHOWN_TABLES: usize = 5;
 

@@ -197,7 +197,7 @@ async fn a_file_of_something_else_is_refused() {
     refused(&["2.3.0", "3.1.0"]).await;
     change_file(&path, "UPDATE VERSION SET SCHEMA_VERSION = '3.1.0'; UPDATE TZ_VERSION SET VERSION = 99").await;
     refused(&["newer", "99"]).await;
-    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 1").await;
+    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 2").await;
     open(&path).await;
 
     let nowhere = SqliteStore::open(folder.path().join("no/such/folder.db"), Clock::system()).await;

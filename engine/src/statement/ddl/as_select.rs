@@ -148,11 +148,11 @@ impl TableProvider for NewTable {
 
     async fn insert_into(
         &self,
-        _state: &dyn DataFusionSession,
+        state: &dyn DataFusionSession,
         input: Arc<dyn ExecutionPlan>,
         _op: InsertOp,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let target = write::Target::New(self.table.clone());
-        write::plan(&self.engine, target, write::Mode::Append, input).map_err(to_datafusion)
+        write::plan(&self.engine, state.config(), target, write::Mode::Append, input).map_err(to_datafusion)
     }
 }

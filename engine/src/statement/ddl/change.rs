@@ -4,7 +4,7 @@ use tereza_catalog::model::Parameters;
 use tereza_catalog::store::{Commit, Write};
 use tereza_runtime::{Error, ErrorKind, Result, ids};
 
-use crate::session::Session;
+use crate::session::{Session, current_step};
 use crate::write::finish_pending;
 
 /// Makes one change of a table in one transaction, if it still has `version`: `fill` says what. Files that it removes
@@ -33,6 +33,7 @@ pub(in crate::statement) async fn change(
         partition_parameters: Vec::new(),
         table_increments: Vec::new(),
         partition_increments: Vec::new(),
+        step: current_step(session.state().config()),
     };
     fill(&mut commit);
     let write = Write {

@@ -20,7 +20,7 @@ use crate::statement::{Planned, Planner};
 /// `DROP TABLE [IF EXISTS] name [PURGE]`
 pub(in crate::statement) struct DropTable {
     name: TableName,
-    if_exists: bool,
+    pub(super) if_exists: bool,
 }
 
 impl DropTable {

@@ -39,6 +39,18 @@ pub(super) enum Ddl {
 }
 
 impl Ddl {
+    /// Whether it may be done twice, or is one commit of the journal.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::CreateSchema(create) => create.if_not_exists,
+            Self::DropSchema(drop) => drop.if_exists,
+            Self::CreateTable(create) => create.is_repeatable(),
+            Self::DropTable(drop) => drop.if_exists,
+            Self::Truncate(_) | Self::Repair(_) => true,
+            Self::AlterSchema(_) | Self::AlterTable(_) => false,
+        }
+    }
+
     pub(super) async fn plan(self, planner: &Planner<'_>) -> Result<Planned> {
         match self {
             Self::CreateSchema(create) => Ok(create.plan(planner)),

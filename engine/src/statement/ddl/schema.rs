@@ -17,7 +17,7 @@ use crate::statement::{Planned, Planner};
 /// `CREATE SCHEMA|DATABASE [IF NOT EXISTS] name [COMMENT '…'] [LOCATION '…'] [WITH [DBPROPERTIES] (…)]`
 pub(in crate::statement) struct CreateSchema {
     name: SchemaName,
-    if_not_exists: bool,
+    pub(super) if_not_exists: bool,
     comment: Option<String>,
     location: Option<String>,
     parameters: Parameters,
@@ -81,7 +81,7 @@ impl CreateSchema {
 /// `DROP SCHEMA|DATABASE [IF EXISTS] name [CASCADE|RESTRICT]`
 pub(in crate::statement) struct DropSchema {
     name: SchemaName,
-    if_exists: bool,
+    pub(super) if_exists: bool,
     cascade: bool,
 }
 

@@ -60,6 +60,11 @@ struct Layout {
 }
 
 impl CreateTable {
+    /// Whether it may be done twice, or is one commit.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.head.if_not_exists || (self.query.is_some() && !self.no_data)
+    }
+
     pub(super) fn parse(reader: &mut Reader<'_>, head: Head) -> Result<Self> {
         let mut create = Self {
             head,

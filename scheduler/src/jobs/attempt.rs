@@ -1,0 +1,169 @@
+//! One attempt at a job: its statements one after the other in a session of its own, from the first that is not done.
+
+use std::time::Duration;
+
+use tereza_engine::LocalQueryService;
+use tereza_engine::jobs::{Detail, Job, JobStep, Jobs, RUNNING, Repeat};
+use tereza_engine::query::{QueryService, SessionDefaults, SessionId, Statement};
+use tereza_runtime::{Error, ErrorKind, Result, clock};
+use tokio_util::sync::CancellationToken;
+
+/// The setting of a session that bounds what its operators hold.
+const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
+/// Characters of a statement that its error shows.
+const SHOWN_CHARS: usize = 60;
+
+/// An attempt, as the job's record was when it began.
+pub(super) struct Attempt {
+    pub(super) job: Job,
+    pub(super) detail: Detail,
+}
+
+/// How an attempt ended.
+pub(super) enum Ended {
+    /// All statements are done.
+    Done,
+    /// The process is asked to end.
+    Drained,
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// A statement failed, or the time is over; `may_pass` if another attempt may do better.
+    Failed { error: Error, may_pass: bool },
+}
+
+impl Attempt {
+    /// Runs the statements that are not done.
+    pub(super) async fn run(
+        &self,
+        jobs: &Jobs,
+        service: &LocalQueryService,
+        cancellation: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> Ended {
+        let time_left = self.time_left(jobs);
+        let defaults = SessionDefaults {
+            catalog: Some(self.detail.catalog.clone()),
+            schema: Some(self.detail.schema.clone()),
+            options: self.detail.memory_limit.iter().map(|limit| (MEMORY_LIMIT.to_owned(), limit.clone())).collect(),
+        };
+        let session = match service.open_session(&self.job.user, defaults).await {
+            Ok(session) => session,
+            Err(error) => return Ended::Failed { may_pass: error.kind() == ErrorKind::ResourceExhausted, error },
+        };
+        let ended = tokio::select! {
+            biased;
+            () = cancellation.cancelled() => Ended::Cancelled,
+            () = stop.cancelled() => Ended::Drained,
+            () = tokio::time::sleep(time_left.unwrap_or_default()), if time_left.is_some() => {
+                let limit_ms = self.detail.timeout_ms.unwrap_or_default();
+                let error = Error::cancelled(format!("the job took longer than its limit of {limit_ms} ms"));
+                Ended::Failed { error, may_pass: false }
+            }
+            ended = self.statements(jobs, service, &session) => ended.err().unwrap_or(Ended::Done),
+        };
+        // What runs is cancelled with it.
+        let _ = service.close_session(&session).await;
+        ended
+    }
+
+    /// What is left of the job's time, which begins with its first start.
+    fn time_left(&self, jobs: &Jobs) -> Option<Duration> {
+        let limit_ms = self.detail.timeout_ms?;
+        let spent_ms = jobs.now_ms() - self.detail.started_ms.unwrap_or_else(|| jobs.now_ms());
+        Some(Duration::from_millis(limit_ms.saturating_sub(u64::try_from(spent_ms).unwrap_or_default())))
+    }
+
+    async fn statements(&self, jobs: &Jobs, service: &LocalQueryService, session: &SessionId) -> Result<(), Ended> {
+        let statements = service.split(&self.job.text).map_err(for_good)?;
+        let script = self.detail.script(statements);
+        for (n, sql) in script.iter().enumerate() {
+            let n = i32::try_from(n).unwrap_or(i32::MAX);
+            let in_statement =
+                |error: Error| error.context(format!("statement {} of {}, {}", n + 1, script.len(), shown(sql)));
+            let repeat = service.repeat(session, sql).map_err(|error| for_good(in_statement(error)))?;
+            let is_done = n < self.job.step;
+            if is_done && repeat != Repeat::Always {
+                continue;
+            }
+            if repeat == Repeat::Never {
+                self.begin_once(jobs, n, in_statement).await?;
+            }
+            let run = self.statement(jobs, service, session, sql, n).await;
+            if let Err(error) = run {
+                let may_pass =
+                    repeat != Repeat::Never && [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind());
+                return Err(Ended::Failed { error: in_statement(error), may_pass });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a statement begins that may not be repeated; refuses one that had begun before.
+    async fn begin_once(&self, jobs: &Jobs, n: i32, in_statement: impl Fn(Error) -> Error) -> Result<(), Ended> {
+        let begun = u32::try_from(n).ok();
+        if self.detail.begun == begun {
+            let error = Error::conflict("it was interrupted, and whether it is done is not known")
+                .with_hint("look, and submit what is left; IF EXISTS, IF NOT EXISTS and OR REPLACE may be repeated");
+            return Err(for_good(in_statement(error)));
+        }
+        let noted = jobs.change(&self.job.id, |job, detail| {
+            self.require_running(job)?;
+            detail.begun = begun;
+            Ok(())
+        });
+        noted.await.map(drop).map_err(|error| Ended::Failed { error, may_pass: true })
+    }
+
+    /// Runs one statement and notes that it is done, if its commit did not.
+    async fn statement(
+        &self,
+        jobs: &Jobs,
+        service: &LocalQueryService,
+        session: &SessionId,
+        sql: &str,
+        n: i32,
+    ) -> Result<()> {
+        let began = clock::now();
+        let step = JobStep { job: self.job.id.clone(), attempt: self.job.attempts, step: n };
+        service.set_step(session, (n >= self.job.step).then_some(step))?;
+        let query = service.submit(session, Statement::new(sql)).await?;
+        jobs.runs(&self.job.id, &query);
+        let query_id = query.id().clone();
+        let rows = query.run().await?;
+        if n < self.job.step {
+            return Ok(());
+        }
+        let now_ms = jobs.now_ms();
+        let elapsed_ms = began.elapsed().as_millis();
+        let noted = jobs.change(&self.job.id, |job, detail| {
+            self.require_running(job)?;
+            job.step = job.step.max(n + 1);
+            detail.rows = Some(rows);
+            let text = format!("statement {} is done: {rows} rows in {elapsed_ms} ms (query {query_id})", n + 1);
+            detail.note(now_ms, job.attempts, text);
+            Ok(())
+        });
+        noted.await.map(drop)
+    }
+
+    fn require_running(&self, job: &Job) -> Result<()> {
+        match job.state == RUNNING && job.attempts == self.job.attempts {
+            true => Ok(()),
+            false => Err(Error::cancelled(format!("job '{}' is {}", job.id, job.state))),
+        }
+    }
+}
+
+/// Another attempt would end the same way.
+fn for_good(error: Error) -> Ended {
+    Ended::Failed { error, may_pass: false }
+}
+
+/// The beginning of a statement, in one line.
+fn shown(sql: &str) -> String {
+    let line = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("'{}…'", &line[..end]),
+        None => format!("'{line}'"),
+    }
+}
