@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tereza_runtime::{clock, ids};
 
-use crate::support::{self, Cluster, wait_for};
+use crate::support::{self, Cluster, Look, Minio, Numbers, Process, Python, Server, http_get, numbers, wait_for};
 
 /// A query of several stages that takes about a second: joins, an aggregation and a sort over generated tables.
 const QUERY: &str = "SELECT n_name, o_orderpriority, count(*) AS n, sum(l_extendedprice * (1 - l_discount)) AS revenue
@@ -24,9 +24,15 @@ fn a_statement_says_where_it_runs_and_why() {
     assert!(explain("cluster", QUERY).contains("cluster: tereza.mode is cluster"));
     assert!(explain("auto", QUERY).contains("local: it reads 0 bytes of files"));
     assert!(explain("local", QUERY).contains("local: tereza.mode is local"));
-    text(ask(&cluster, "cluster", "CREATE TABLE tereza.default.t AS SELECT 1 AS a"));
-    let lanes = "SELECT lane, lane_reason FROM system.runtime.queries WHERE query LIKE 'CREATE TABLE%'";
-    assert!(text(ask(&cluster, "local", lanes)).contains("local"), "writes run in the process that schedules");
+    let create = "CREATE TABLE tereza.default.t AS SELECT o_orderkey FROM orders";
+    text(ask(&cluster, "cluster", create));
+    let insert = "INSERT INTO tereza.default.t SELECT o_orderkey FROM orders";
+    assert!(explain("cluster", insert).contains("cluster: tereza.mode is cluster"));
+    let lanes = "SELECT lane FROM system.runtime.queries WHERE query LIKE 'CREATE TABLE%'";
+    assert_eq!(text(ask(&cluster, "local", lanes)), "lane\ncluster\n");
+    let session = "INSERT INTO memory.public.t SELECT 1";
+    let both = format!("CREATE TEMPORARY TABLE t (a INT); EXPLAIN {session}; {session}");
+    assert!(text(ask(&cluster, "cluster", &both)).contains("local: it writes what is no table of files"));
     let refused = ask(&cluster, "somewhere", "SELECT 1");
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let union = "SELECT count(*) FROM nation UNION ALL SELECT n_nationkey FROM nation";
@@ -109,6 +115,88 @@ fn an_executor_that_hangs_is_given_up() {
 }
 
 #[test]
+fn a_statement_that_ends_early_frees_its_executors_within_a_second() {
+    let cluster = Cluster::start(None, 2);
+    // Takes minutes of a core.
+    let long = "SELECT count(*) FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber
+        WHERE a.l_comment || b.l_comment LIKE '%no such thing%'";
+    let executors: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
+    let busy = || executors.iter().map(|id| cpu_ticks(*id)).sum::<u64>();
+    for how in ["killed", "abandoned"] {
+        let before = busy();
+        let mut client = start(&cluster, "cluster", long);
+        wait_for("the executors to be busy", || (busy() > before + 100).then_some(()));
+        if how == "killed" {
+            let running = "SELECT query_id FROM system.runtime.queries WHERE state = 'running' AND lane = 'cluster'";
+            let id = text(ask(&cluster, "local", running)).lines().nth(1).unwrap().to_owned();
+            text(ask(&cluster, "local", &format!("KILL QUERY '{id}'")));
+            let told = client.wait_with_output().unwrap();
+            assert!(String::from_utf8_lossy(&told.stderr).contains("cancelled"), "{told:?}");
+        } else {
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+        std::thread::park_timeout(Duration::from_secs(1));
+        let after = busy();
+        std::thread::park_timeout(Duration::from_millis(500));
+        // Heartbeats, and nothing else.
+        assert!(busy() - after <= 5, "{how}: {} ticks in half a second", busy() - after);
+        let left = |index: usize| cluster.shuffle_folder(index).read_dir().map_or(0, Iterator::count);
+        wait_for("what stages left to be removed", || (left(0) + left(1) == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_job_survives_its_scheduler_and_executors_come_back_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let port = support::free_port();
+    let mut scheduler = Server::start_scheduler(&data, port);
+    let _executors: Vec<Process> = (0..2)
+        .map(|index| {
+            let mut command = support::tereza();
+            command.arg("executor").arg("--data").arg(folder.path().join(format!("executor-{index}")));
+            command.args(["--scheduler", &format!("http://127.0.0.1:{port}")]);
+            for port in ["executor_flight", "executor_tasks", "console"] {
+                command.args(["--set", &format!("listen.{port}=0")]);
+            }
+            Process::start(command.stdout(Stdio::null()))
+        })
+        .collect();
+    let executors = |scheduler: &Server| {
+        let metrics = http_get(&scheduler.console, "/metrics").unwrap_or_default();
+        metrics.contains("tereza_executors 2").then_some(())
+    };
+    wait_for("two executors", || executors(&scheduler));
+    let script = folder.path().join("job.sql");
+    let insert = "INSERT INTO t SELECT l_orderkey, l_comment FROM tpch.\"sf0.1\".lineitem";
+    let mode = "SET tereza.mode = 'cluster'";
+    std::fs::write(&script, format!("{mode}; CREATE TABLE IF NOT EXISTS t (k BIGINT, c STRING); {insert}; {insert}"))
+        .unwrap();
+    let run = |scheduler: &Server, arguments: &[&str]| {
+        support::tereza().args(arguments).args(["--url", &scheduler.flight_sql]).output().unwrap()
+    };
+    let seed = ids::jitter(u64::MAX);
+    println!("seed {seed}");
+    for kill in 1..=3_u64 {
+        let id = text(run(&scheduler, &["submit", script.to_str().unwrap(), "--attempts", "5"]));
+        std::thread::park_timeout(Duration::from_millis(seed.rotate_left(7 * kill as u32) % 2_500));
+        scheduler.process().kill();
+        scheduler = Server::start_scheduler(&data, port);
+        let ended = run(&scheduler, &["job", "wait", id.trim()]);
+        let logs = text(run(&scheduler, &["job", "logs", id.trim()]));
+        assert!(ended.status.success(), "seed {seed}, kill {kill}: {ended:?}\n{logs}");
+        let count = text(run(&scheduler, &["sql", "--format", "csv", "-c", "SELECT count(*) FROM t"]));
+        assert_eq!(count, format!("count(*)\n{}\n", kill * 2 * 600_572), "seed {seed}: {logs}");
+        wait_for("the executors to come back", || executors(&scheduler));
+    }
+    let nodes = "SELECT role, count(*) FROM system.runtime.nodes GROUP BY role ORDER BY role";
+    let nodes = text(run(&scheduler, &["sql", "--format", "csv", "-c", nodes]));
+    assert_eq!(nodes, "role,count(*)\nall,1\nexecutor,2\n");
+}
+
+#[test]
 fn executors_end_with_their_server_and_leave_nothing() {
     let mut cluster = Cluster::start(None, 2);
     text(ask(&cluster, "cluster", QUERY));
@@ -119,6 +207,102 @@ fn executors_end_with_their_server_and_leave_nothing() {
     wait_for("what stages left to be removed", || (left(0) + left(1) == 0).then_some(()));
     cluster.server.process().kill();
     wait_for("the executors to end with their server", || (!executors.iter().any(is_alive)).then_some(()));
+}
+
+#[test]
+fn writes_on_executors_on_files_are_all_or_nothing() {
+    let Some(python) = support::python() else { return };
+    Writes { cluster: Cluster::start(None, 2), bucket: None, python }.kill_at_random();
+}
+
+#[test]
+fn writes_on_executors_on_minio_are_all_or_nothing() {
+    let (Some(minio), Some(python)) = (support::minio(), support::python()) else { return };
+    let bucket = minio.fresh_bucket();
+    let warehouse = ["--set".to_owned(), format!("warehouse.url=s3://{bucket}/warehouse")];
+    let cluster = Cluster::start_with(Some(minio), 2, &warehouse);
+    Writes { cluster, bucket: Some((minio, bucket)), python }.kill_at_random();
+}
+
+/// Statements that write, on executors that are killed meanwhile.
+struct Writes {
+    cluster: Cluster,
+    bucket: Option<(&'static Minio, String)>,
+    python: Python,
+}
+
+impl Writes {
+    fn kill_at_random(&self) {
+        let seed = ids::jitter(u64::MAX);
+        println!("seed {seed}");
+        // Some rows to a partition, so that each task has files in all; and files of more than one part.
+        let rows = "SELECT l_orderkey AS k, l_comment, l_shipmode AS mode FROM lineitem";
+        let one = numbers(&text(ask(&self.cluster, "local", &format!("SELECT count(*), sum(k) FROM ({rows}) AS r"))));
+        self.write("CREATE TABLE tereza.default.t (k BIGINT, l_comment STRING) PARTITIONED BY (mode STRING)", None);
+        // A partition with a folder of its own is found by executors too.
+        let elsewhere = match &self.bucket {
+            Some((_, bucket)) => format!("s3://{bucket}/warehouse/elsewhere"),
+            None => self.cluster.data.join("warehouse/elsewhere").display().to_string(),
+        };
+        self.write(&format!("ALTER TABLE tereza.default.t ADD PARTITION (mode = 'AIR') LOCATION '{elsewhere}'"), None);
+        let insert = format!("INSERT INTO tereza.default.t {rows}");
+        let started = clock::now();
+        self.write(&insert, None);
+        let whole_ms = u64::try_from(started.elapsed().as_millis()).unwrap();
+        let mut expected = one;
+        assert_eq!(self.numbers(), expected);
+        let at_air = format!("SELECT count(*) FROM '{elsewhere}/*.parquet'");
+        assert_ne!(text(ask(&self.cluster, "local", &at_air)), "count(*)\n0\n");
+        let mut keys = Vec::new();
+        for kill in 0..KILLS {
+            let random = seed.wrapping_mul(kill + 1).rotate_left(17);
+            let delay = Duration::from_millis(random % whole_ms.max(1));
+            let case = format!("seed {seed}, kill {kill} after {delay:?} of {whole_ms} ms");
+            let victim = self.cluster.executor((random >> 32) as usize % 2).unwrap();
+            if kill % 3 == 2 {
+                self.write(&format!("INSERT OVERWRITE tereza.default.t {rows}"), Some((victim, delay)));
+                expected = one;
+            } else {
+                self.write(&insert, Some((victim, delay)));
+                expected = (expected.0 + one.0, expected.1 + one.1);
+            }
+            keys.extend(self.look(&[]).keys);
+            assert_eq!(self.numbers(), expected, "{case}");
+            self.cluster.wait_for_executors();
+        }
+        // One that cannot end well, after tasks wrote files.
+        let failing = format!(
+            "INSERT INTO tereza.default.t SELECT k / (CASE WHEN k = 600000 THEN 0 ELSE 1 END), l_comment, mode FROM ({rows}) AS r"
+        );
+        let failed = ask(&self.cluster, "cluster", &failing);
+        assert!(String::from_utf8_lossy(&failed.stderr).contains("ivide by zero"), "{failed:?}");
+        assert_eq!(self.numbers(), expected);
+        wait_for("what was staged to be removed", || {
+            let look = self.look(&keys);
+            (look.staged.is_empty() && look.uploads.is_empty()).then_some(())
+        });
+        let look = self.look(&keys);
+        assert_eq!((look.numbers, look.strays.len()), (expected, 0), "another reader sees other rows: {look:?}");
+    }
+
+    /// Runs a statement on executors, one of which is killed after a while.
+    fn write(&self, sql: &str, kill: Option<(u32, Duration)>) {
+        let asked = start(&self.cluster, "cluster", sql);
+        if let Some((victim, delay)) = kill {
+            std::thread::park_timeout(delay);
+            signal("-KILL", victim);
+        }
+        text(end(asked));
+    }
+
+    fn numbers(&self) -> Numbers {
+        numbers(&text(ask(&self.cluster, "local", "SELECT count(*), sum(k) FROM tereza.default.t")))
+    }
+
+    fn look(&self, keys: &[String]) -> Look {
+        let bucket = self.bucket.as_ref().map(|(minio, bucket)| (*minio, bucket.as_str()));
+        support::look(&self.python, &self.cluster.data, bucket, "t", keys)
+    }
 }
 
 /// `tereza sql` with these statements on the server.
@@ -162,4 +346,11 @@ fn text(output: Output) -> String {
 
 fn signal(name: &str, process: u32) {
     assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+}
+
+/// Processor time that a process has used, in ticks of a hundredth of a second.
+fn cpu_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u64>().ok()).sum()
 }

@@ -7,12 +7,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tempfile::TempDir;
 use tereza_engine::fail_point;
 use tereza_runtime::{clock, ids};
 
-use crate::support::{self, Minio, Python};
+use crate::support::{self, Look, Minio, Numbers, Python, numbers};
 
 /// `abort`, as the fail points do it.
 const SIGABRT: i32 = 6;
@@ -64,31 +63,11 @@ enum Kind {
     Overwrite,
 }
 
-/// Number of rows and sum of their keys.
-type Numbers = (i64, i64);
-
 /// One data folder, with its warehouse on files or in a bucket of its own.
 struct World {
     data: TempDir,
     bucket: Option<(&'static Minio, String)>,
     python: Python,
-}
-
-/// What is there without Tereza's help.
-#[derive(Debug, Deserialize)]
-struct Look {
-    /// Rows of all visible Parquet files of the table, and the sum of their keys.
-    numbers: Numbers,
-    /// Visible files in the folder of a table that the catalog does not know.
-    strays: Vec<String>,
-    /// Files below any `_tereza` folder.
-    staged: Vec<String>,
-    /// Rows of `TZ_WRITES`.
-    writes: u64,
-    /// Object names that the catalog's journal and writes hold.
-    keys: Vec<String>,
-    /// Uploads that are neither completed nor aborted, of those objects and the ones asked for.
-    uploads: Vec<String>,
 }
 
 impl World {
@@ -258,24 +237,9 @@ impl World {
     }
 
     fn look(&self, table: &str, keys: &[String]) -> Look {
-        let data = self.data.path().to_str().unwrap();
-        let bucket = self.bucket.as_ref().map(|(minio, bucket)| {
-            let (access_key, secret_key) = (&minio.access_key, &minio.secret_key);
-            serde_json::json!({
-                "endpoint": minio.endpoint, "access_key": access_key, "secret_key": secret_key, "name": bucket,
-            })
-        });
-        let request = serde_json::json!({ "data": data, "table": table, "bucket": bucket, "keys": keys });
-        let printed = self.python.run("look.py", &[&request.to_string()]);
-        serde_json::from_str(printed.trim()).unwrap_or_else(|error| panic!("{error}: {printed}"))
+        let bucket = self.bucket.as_ref().map(|(minio, bucket)| (*minio, bucket.as_str()));
+        support::look(&self.python, self.data.path(), bucket, table, keys)
     }
-}
-
-/// The last line of CSV with two whole numbers.
-fn numbers(csv: &str) -> Numbers {
-    let line = csv.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    let parsed = line.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
-    parsed.unwrap_or_else(|| panic!("expected two numbers, got {csv:?}"))
 }
 
 /// A number from 0 to 1, the same for the same seed and round (SplitMix64).

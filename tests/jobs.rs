@@ -29,7 +29,7 @@ fn a_job_goes_on_without_its_client_and_its_rows_go_where_they_are_wanted() {
     let id = text(submitted);
     let ended = world.run(&["job", "wait", id.trim()]);
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    assert_eq!(String::from_utf8_lossy(&ended.stderr), "succeeded (1 rows to answers)\n");
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "succeeded (1 row to answers)\n");
     assert_eq!(world.ask("SELECT * FROM answers"), format!("{ROWS}\n"));
 
     let shown: serde_json::Value =
@@ -68,7 +68,7 @@ fn what_cannot_work_is_refused_or_fails_with_its_cause() {
     refused("SELECT 1; SELEC 2", &[], "statement 2 of the job");
     refused(" ; -- nothing", &[], "no statement");
     refused("SELECT 1", &["--memory", "many"], "many");
-    refused("SELECT 1", &["--memory", "900TB"], "more than the process may use");
+    refused("SELECT 1", &["--memory", "9000GB"], "more than the process may use");
     refused("SHOW TABLES", &["--into", "x"], "statement 1 of the job");
     let missing = world.run(&["submit", "no-such-file.sql"]);
     assert_eq!(missing.status.code(), Some(2), "{missing:?}");
@@ -88,7 +88,7 @@ fn what_cannot_work_is_refused_or_fails_with_its_cause() {
     failed(LONG, &["--timeout", "1"], &["took longer than its limit of 1000 ms"]);
     let wide = "SELECT count(*) FROM (SELECT DISTINCT l_orderkey, l_comment FROM tpch.sf1.lineitem)";
     let bounded = &format!("SET datafusion.execution.target_partitions = 2; {wide}");
-    failed(bounded, &["--memory", "1MB"], &["1048576 bytes"]);
+    failed(bounded, &["--memory", "1MB"], &["1000000 bytes"]);
 
     drop(world.server);
     let gone = support::tereza().args(["job", "ls", "--data"]).arg(&world.data).output().unwrap();

@@ -33,7 +33,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
-use tereza_runtime::{Error, Result};
+use tereza_runtime::{Error, ErrorKind, Result};
 
 pub use self::exec::ClusterExec;
 pub use self::failure::{failure_in, to_failure};
@@ -44,6 +44,8 @@ use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::generated::GenerateExec;
 use crate::query::{BatchStream, QueryId, StatementKind};
+use crate::stages::Stages;
+use crate::write::RemoteTasks;
 
 /// Rows of session tables travel inside a plan; a plan with more bytes of them stays here.
 const INLINE_BYTES_MAX: usize = 4 << 20;
@@ -119,11 +121,26 @@ impl Job {
     }
 }
 
+/// An executor, as `system.runtime.nodes` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executor {
+    /// Its id, which is new with each start.
+    pub id: String,
+    /// Where it is given tasks.
+    pub address: String,
+    /// Tasks that it runs at once.
+    pub slots: u32,
+    /// Milliseconds since it came.
+    pub uptime_ms: u64,
+}
+
 /// The scheduler.
 #[async_trait]
 pub trait Cluster: fmt::Debug + Send + Sync + 'static {
     /// The lane of a statement; `Unavailable` or `Unsupported` if the session asks for one that it cannot take.
     fn route(&self, candidate: &Candidate) -> Result<Route>;
+    /// The executors that can be given tasks now, in the order in which they came.
+    fn executors(&self) -> Vec<Executor>;
     /// How to plan for executors, from a session's settings.
     fn planning(&self, config: SessionConfig) -> Planning;
     /// Runs a statement to its end and returns its rows; `Unsupported` if executors cannot run it, before the first row.
@@ -159,9 +176,9 @@ pub(crate) async fn place(
         }
         return Ok((local, Route { lane: Lane::Local, reason: "this process schedules no executors".into() }));
     };
-    let candidate = |kind, logical, local: &_| Candidate {
+    let candidate = |logical, local: &_, tasks: &Tasks| Candidate {
         mode,
-        obstacle: obstacle(engine, state, kind, logical, local),
+        obstacle: tasks.obstacle().or_else(|| obstacle(engine, state, logical, local)),
         scan_bytes: scan_bytes(local),
         memory_limit_bytes: engine.memory_limit_bytes,
     };
@@ -169,21 +186,68 @@ pub(crate) async fn place(
         && explain.explain_format == ExplainFormat::Indent
     {
         let explained = state.create_physical_plan(&explain.plan).await.map_err(from_datafusion)?;
-        let route = cluster.route(&candidate(StatementKind::Query, &explain.plan, &explained))?;
+        let kind = if matches!(*explain.plan, LogicalPlan::Dml(_)) { StatementKind::Update } else { kind };
+        let tasks = Tasks::of(kind, mode, &explained).await?;
+        let route = cluster.route(&candidate(&explain.plan, &explained, &tasks))?;
         let plan = exec::with_route(local, &route, state.task_ctx()).await.map_err(from_datafusion)?;
         return Ok((plan, Route { lane: Lane::Local, reason: "it explains a plan".into() }));
     }
-    let route = cluster.route(&candidate(kind, logical, &local))?;
-    let plan = match route.lane {
-        Lane::Local => local,
-        Lane::Cluster => {
-            let planning = cluster.planning(state.config().clone());
-            let context = Arc::new(SessionContext::new_with_state(with_cluster(state, planning)));
-            let job = Job { name: name.0.clone(), context, plan: logical.clone() };
-            Arc::new(ClusterExec::new(cluster, job, local)) as Arc<dyn ExecutionPlan>
+    let tasks = Tasks::of(kind, mode, &local).await?;
+    let route = cluster.route(&candidate(logical, &local, &tasks))?;
+    if route.lane == Lane::Local {
+        return Ok((local, route));
+    }
+    let planning = cluster.planning(state.config().clone());
+    let context = Arc::new(SessionContext::new_with_state(with_cluster(state, planning)));
+    let on_cluster = |plan, local| {
+        let job = Job { name: name.0.clone(), context, plan };
+        Arc::new(ClusterExec::new(cluster, job, local)) as Arc<dyn ExecutionPlan>
+    };
+    let plan = match tasks {
+        Tasks::OfWrite(write) => {
+            let (plan, local) = write
+                .logical(logical)
+                .zip(write.local())
+                .ok_or_else(|| Error::internal("a statement whose plan commits is no INSERT"))?;
+            write.committed(on_cluster(plan, local))
         }
+        Tasks::Whole | Tasks::None(_) => on_cluster(logical.clone(), local),
     };
     Ok((plan, route))
+}
+
+/// What of a statement executors may run.
+enum Tasks {
+    /// All of it: it has no effect but its rows.
+    Whole,
+    /// What makes the files of a write.
+    OfWrite(RemoteTasks),
+    /// Nothing, for this reason.
+    None(String),
+}
+
+impl Tasks {
+    async fn of(kind: StatementKind, mode: Mode, plan: &Arc<dyn ExecutionPlan>) -> Result<Self> {
+        match kind {
+            StatementKind::Query => return Ok(Self::Whole),
+            // Nobody asks for it.
+            StatementKind::Update if mode == Mode::Local => return Ok(Self::None("it writes".into())),
+            StatementKind::Update | StatementKind::Command => {}
+        }
+        match RemoteTasks::of(plan).await {
+            Ok(Some(tasks)) => Ok(Self::OfWrite(tasks)),
+            Ok(None) => Ok(Self::None("it writes what is no table of files".into())),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Self::None(error.message().into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        match self {
+            Self::None(reason) => Some(reason.clone()),
+            Self::Whole | Self::OfWrite(_) => None,
+        }
+    }
 }
 
 /// `state` to plan a statement with that runs on executors. What the engine adds to plans for this process (dynamic filters,
@@ -202,13 +266,9 @@ fn with_cluster(state: &SessionState, planning: Planning) -> SessionState {
 fn obstacle(
     engine: &Engine,
     state: &SessionState,
-    kind: StatementKind,
     logical: &LogicalPlan,
     local: &Arc<dyn ExecutionPlan>,
 ) -> Option<String> {
-    if kind != StatementKind::Query {
-        return Some("it writes".into());
-    }
     if matches!(logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
         return Some("it explains a plan".into());
     }
@@ -290,7 +350,7 @@ fn scan_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     plan.children().into_iter().map(scan_bytes).sum()
 }
 
-/// The codec of plans on the wire, around the cluster's own.
-pub fn plan_codec(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
-    Arc::new(PlanCodec::around(inner))
+/// The codec of plans on the wire, around the cluster's own. With `stages`, plans that were read can be run.
+pub fn plan_codec(inner: Arc<dyn PhysicalExtensionCodec>, stages: Option<&Stages>) -> Arc<dyn PhysicalExtensionCodec> {
+    Arc::new(PlanCodec::around(inner, stages.map(Stages::stores)))
 }

@@ -29,25 +29,29 @@ use prost::Message;
 
 use crate::formats::{ReaderKind, RowSource};
 use crate::generated::{GenerateExec, Generated};
+use crate::stores::ObjectStores;
 use crate::table::{AnyCase, NamedSource, name_files};
+use crate::write::{decode_tasks, encode_tasks};
 
 /// Writes and reads the engine's plan nodes, and passes on what is not the engine's.
 #[derive(Debug)]
 pub(crate) struct PlanCodec {
     inner: Arc<dyn PhysicalExtensionCodec>,
+    /// Where tasks put files; none where plans are only written.
+    stores: Option<Arc<ObjectStores>>,
 }
 
 impl PlanCodec {
     /// A codec around that of the cluster.
-    pub(crate) fn around(inner: Arc<dyn PhysicalExtensionCodec>) -> Self {
-        Self { inner }
+    pub(crate) fn around(inner: Arc<dyn PhysicalExtensionCodec>, stores: Option<Arc<ObjectStores>>) -> Self {
+        Self { inner, stores }
     }
 }
 
 /// A plan node on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Node {
-    #[prost(oneof = "Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
     kind: Option<Kind>,
 }
 
@@ -62,6 +66,9 @@ enum Kind {
     /// A generated table, as JSON.
     #[prost(bytes, tag = "3")]
     Generated(Vec<u8>),
+    /// Tasks that write files, as JSON.
+    #[prost(bytes, tag = "4")]
+    Write(Vec<u8>),
 }
 
 /// A scan of files: DataFusion's form of it, and what that leaves out.
@@ -95,6 +102,8 @@ impl PhysicalExtensionCodec for PlanCodec {
             Kind::Scan(Box::new(self.encode_scan(config, converter)?))
         } else if let Some(generate) = node.downcast_ref::<GenerateExec>() {
             Kind::Generated(to_json(&generate.describe()?)?)
+        } else if let Some(tasks) = encode_tasks(&node) {
+            Kind::Write(to_json(&tasks)?)
         } else {
             let mut inner = Vec::new();
             self.inner.try_encode(node, &mut inner, converter)?;
@@ -116,6 +125,12 @@ impl PhysicalExtensionCodec for PlanCodec {
             Some(Kind::Scan(scan)) => self.decode_scan(*scan, context, converter),
             Some(Kind::Generated(generated)) => {
                 Ok(Arc::new(GenerateExec::of_description(from_json::<Generated>(&generated)?)?))
+            }
+            Some(Kind::Write(tasks)) => {
+                let (Some(stores), [input]) = (&self.stores, inputs) else {
+                    return internal_err!("tasks that write files, in a process that runs none");
+                };
+                decode_tasks(from_json(&tasks)?, Arc::clone(input), Arc::clone(stores))
             }
             None => internal_err!("a plan node of a newer version"),
         }

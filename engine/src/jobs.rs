@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tereza_catalog::Store;
@@ -19,8 +18,8 @@ use tereza_runtime::{Error, ErrorKind, Result, ids, settings};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::from_datafusion;
 use crate::query::{Progress, QueryId};
+use crate::statement::memory_limit_bytes;
 use crate::system::truncated;
 
 /// The kind of the jobs here.
@@ -256,8 +255,7 @@ impl Jobs {
             return Err(Error::invalid_input("a job needs at least one attempt and some time"));
         }
         if let Some(text) = &submission.memory_limit {
-            let asked = SessionContext::parse_capacity_limit("memory_limit", text).map_err(from_datafusion)?;
-            if asked > self.memory_limit_bytes {
+            if memory_limit_bytes(text)? > self.memory_limit_bytes {
                 return Err(Error::denied(format!(
                     "memory_limit of {text} is more than the process may use, {} bytes",
                     self.memory_limit_bytes

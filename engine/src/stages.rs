@@ -18,6 +18,7 @@ use crate::stores::ObjectStores;
 #[derive(Debug)]
 pub struct Stages {
     runtime: Arc<RuntimeEnv>,
+    stores: Arc<ObjectStores>,
     memory_limit_bytes: usize,
     _spill_folder: SpillFolder,
 }
@@ -28,13 +29,18 @@ impl Stages {
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
         let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
         let spill_folder = SpillFolder::open(&settings.engine.spill_dir, &ids::new_id())?;
-        let runtime = engine::runtime(&settings.engine, &spill_folder, memory_limit_bytes, stores)?;
-        Ok(Arc::new(Self { runtime, memory_limit_bytes, _spill_folder: spill_folder }))
+        let runtime = engine::runtime(&settings.engine, &spill_folder, memory_limit_bytes, Arc::clone(&stores))?;
+        Ok(Arc::new(Self { runtime, stores, memory_limit_bytes, _spill_folder: spill_folder }))
     }
 
     /// Object stores, caches and the folder for spilled rows.
     pub fn runtime(&self) -> Arc<RuntimeEnv> {
         Arc::clone(&self.runtime)
+    }
+
+    /// The object stores, for tasks that write.
+    pub(crate) fn stores(&self) -> Arc<ObjectStores> {
+        Arc::clone(&self.stores)
     }
 
     /// Bytes that the operators of all tasks may hold together.

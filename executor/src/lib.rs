@@ -49,6 +49,7 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         host => host.to_owned(),
     };
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()), Some(&stages));
     let runtime = Arc::clone(&stages);
     let config = ExecutorProcessConfig {
         executor_id: ids::new_id(),
@@ -71,7 +72,10 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&stages.functions()))),
         override_runtime_producer: Some(Arc::new(move |_| Ok(runtime.runtime()))),
         override_config_producer: Some(Arc::new(|| Stages::with_own_settings(SessionConfig::new_with_ballista()))),
-        override_physical_codec: Some(plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()))),
+        override_physical_codec: Some(codec),
+        override_create_grpc_client_endpoint: Some(Arc::new(|endpoint| {
+            Ok(endpoint.user_agent(concat!("tereza/", env!("CARGO_PKG_VERSION")))?)
+        })),
         ..ExecutorProcessConfig::default()
     };
     start_executor_process(Arc::new(config)).await.map_err(|error| {

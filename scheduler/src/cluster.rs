@@ -3,28 +3,30 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use ballista_core::serde::scheduler::ExecutorMetadata;
 use ballista_scheduler::cluster::{BallistaCluster, ClusterState};
 use ballista_scheduler::config::SchedulerConfig;
-use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use ballista_scheduler::scheduler_process::create_scheduler;
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::StreamExt;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
-use tereza_engine::cluster::{Candidate, Cluster, Job, Planning, Route, plan_codec};
+use parking_lot::Mutex;
+use tereza_engine::cluster::{Candidate, Cluster, Executor, Job, Planning, Route, plan_codec};
 use tereza_engine::query::BatchStream;
-use tereza_runtime::{Error, Result, ids, settings};
+use tereza_runtime::{Error, Result, clock, ids, settings};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Attempt, Ended};
-use crate::{config, result, router};
+use crate::executors::Watches;
+use crate::{config, executors, result, router};
 
 /// Ballista's scheduler over plans of DataFusion.
 pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
@@ -44,14 +46,19 @@ pub struct Scheduler {
     codec: Arc<dyn PhysicalExtensionCodec>,
     /// Of all sessions that plan for executors: they share what executors have opened.
     session_id: String,
-    executors: AtomicUsize,
-    slots: AtomicUsize,
+    executors: Mutex<Vec<Known>>,
+}
+
+/// An executor, and when it came.
+struct Known {
+    metadata: ExecutorMetadata,
+    since: Instant,
 }
 
 impl Scheduler {
     /// A scheduler that executors reach at `address`, which [`Scheduler::serve`] is to answer at.
     pub async fn start(settings: &settings::Cluster, address: SocketAddr) -> Result<Arc<Self>> {
-        let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()));
+        let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()), None);
         let seconds = |ms: u64| ms.div_ceil(1_000).max(1);
         let config = SchedulerConfig {
             external_host: address.ip().to_string(),
@@ -77,23 +84,21 @@ impl Scheduler {
             settings: settings.clone(),
             codec,
             session_id: ids::new_id(),
-            executors: AtomicUsize::new(0),
-            slots: AtomicUsize::new(0),
+            executors: Mutex::default(),
         }))
     }
 
     /// Answers executors until `stop` fires.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        let answering = start_grpc_service_with_listener(listener, self.server.clone());
         tokio::select! {
-            served = answering => served.map_err(internal),
-            watched = self.count_executors() => watched,
+            served = executors::serve(self.server.clone(), listener, stop.clone()) => served,
+            watched = self.watch_executors() => watched,
             () = stop.cancelled() => Ok(()),
         }
     }
 
-    /// Keeps count of the executors for as long as it is polled.
-    async fn count_executors(&self) -> Result<()> {
+    /// Keeps count of the executors, and misses those that end, for as long as it is polled.
+    async fn watch_executors(&self) -> Result<()> {
         describe_gauge!("tereza_executors", Unit::Count, "executors that can be given tasks");
         describe_gauge!("tereza_executor_slots", Unit::Count, "tasks that they run at once");
         describe_counter!("tereza_statements_begun_again_total", "statements that lost an executor and began again");
@@ -102,27 +107,42 @@ impl Scheduler {
             "statements that executors could not run, and the process that schedules did"
         );
         let mut events = self.state.cluster_state_events().await.map_err(internal)?;
+        let mut watches = Watches::new(self.server.clone());
         loop {
             let executors = self.state.registered_executor_metadata().await;
-            let slots: u32 = executors.iter().map(|executor| executor.specification.vcores).sum();
-            self.executors.store(executors.len(), Ordering::Relaxed);
-            self.slots.store(slots as usize, Ordering::Relaxed);
+            watches.set(&executors);
             gauge!("tereza_executors").set(executors.len() as f64);
-            gauge!("tereza_executor_slots").set(slots);
+            self.know(executors);
+            gauge!("tereza_executor_slots").set(self.slots() as f64);
             if events.next().await.is_none() {
                 return Err(Error::internal("the scheduler no longer tells who its executors are"));
             }
         }
     }
 
-    /// Executors that can be given tasks now.
-    pub fn executors(&self) -> usize {
-        self.executors.load(Ordering::Relaxed)
+    fn know(&self, executors: Vec<ExecutorMetadata>) {
+        let mut known = self.executors.lock();
+        known.retain(|known| executors.iter().any(|executor| executor.id == known.metadata.id));
+        for metadata in executors {
+            if !known.iter().any(|known| known.metadata.id == metadata.id) {
+                known.push(Known { metadata, since: clock::now() });
+            }
+        }
+    }
+
+    /// How many executors can be given tasks now.
+    pub fn executor_count(&self) -> usize {
+        self.executors.lock().len()
+    }
+
+    /// How many tasks they run at once.
+    fn slots(&self) -> usize {
+        self.executors.lock().iter().map(|known| known.metadata.specification.vcores as usize).sum()
     }
 
     async fn wait_for_executor(&self) -> Result<()> {
         let waiting = async {
-            while self.executors() == 0 {
+            while self.executor_count() == 0 {
                 tokio::time::sleep(EXECUTOR_POLL).await;
             }
         };
@@ -137,13 +157,23 @@ impl Scheduler {
 #[async_trait]
 impl Cluster for Scheduler {
     fn route(&self, candidate: &Candidate) -> Result<Route> {
-        router::route(candidate, self.executors(), self.settings.scan_bytes_min)
+        router::route(candidate, self.executor_count(), self.settings.scan_bytes_min)
+    }
+
+    fn executors(&self) -> Vec<Executor> {
+        let known = self.executors.lock();
+        let executor = |Known { metadata, since }: &Known| Executor {
+            id: metadata.id.clone(),
+            address: format!("{}:{}", metadata.host, metadata.grpc_port),
+            slots: metadata.specification.vcores,
+            uptime_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        known.iter().map(executor).collect()
     }
 
     fn planning(&self, config: SessionConfig) -> Planning {
-        let slots = self.slots.load(Ordering::Relaxed);
         let codec = Arc::clone(&self.codec);
-        config::planning(config, slots, &self.session_id, codec, self.settings.message_limit_bytes)
+        config::planning(config, self.slots(), &self.session_id, codec, self.settings.message_limit_bytes)
     }
 
     async fn run(&self, job: Job) -> Result<BatchStream> {
@@ -178,7 +208,7 @@ impl Cluster for Scheduler {
 
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scheduler").field("executors", &self.executors()).finish_non_exhaustive()
+        f.debug_struct("Scheduler").field("executors", &self.executor_count()).finish_non_exhaustive()
     }
 }
 

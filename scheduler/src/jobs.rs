@@ -333,7 +333,8 @@ mod tests {
         let world = World::open().await;
         let id = world.submit("CREATE TABLE t (a INT); CREATE TABLE u (a INT)").await;
         // As a process leaves it that died in the second statement.
-        let died = world.engine.jobs().change(&id, |job, detail| {
+        let jobs = world.engine.jobs();
+        let died = jobs.change(&id, |job, detail| {
             (job.state, job.owner, job.attempts, job.step) = (RUNNING.into(), Some("dead".into()), 1, 1);
             detail.begun = Some(1);
             Ok(())
@@ -357,7 +358,8 @@ mod tests {
             .await;
         // As a process leaves it that died before the last statement, whose table is there.
         world.rows("CREATE TABLE s.t AS VALUES (7)").await;
-        let died = world.engine.jobs().change(&id, |job, _| {
+        let jobs = world.engine.jobs();
+        let died = jobs.change(&id, |job, _| {
             (job.state, job.owner, job.attempts, job.step) = (RUNNING.into(), Some("dead".into()), 1, 3);
             Ok(())
         });
@@ -371,7 +373,8 @@ mod tests {
     async fn a_job_that_ends_its_process_each_time_is_not_run_for_ever() {
         let world = World::open().await;
         let id = world.submit("SELECT 1").await;
-        let died = world.engine.jobs().change(&id, |job, _| {
+        let jobs = world.engine.jobs();
+        let died = jobs.change(&id, |job, _| {
             (job.state, job.owner, job.attempts) = (RUNNING.into(), Some("dead".into()), 3);
             Ok(())
         });
@@ -387,8 +390,7 @@ mod tests {
         let id = world.submit("SELECT * FROM nowhere").await;
         let (job, detail) = world.run(&id).await;
         assert_eq!((job.state.as_str(), job.attempts), (FAILED, 1), "{detail:?}");
-        let unreachable = "CREATE EXTERNAL TABLE e STORED AS PARQUET LOCATION 's3://bucket/none/'";
-        let id = world.submit(unreachable).await;
+        let id = world.submit("SELECT * FROM 's3://bucket/none.parquet'").await;
         let (job, detail) = world.run(&id).await;
         let kind = detail.error.clone().unwrap().0;
         assert_eq!((job.state.as_str(), kind.as_str(), job.attempts), (FAILED, "Unavailable", 3), "{detail:?}");

@@ -174,8 +174,8 @@ pub(super) async fn wait(remote: &Remote, id: &str) -> Result<ExitStatus, Refusa
     line.wipe();
     let (rows, destination) = (text(&row, "rows")?, text(&row, "destination")?);
     match state.as_str() {
-        "succeeded" if destination.is_empty() => eprintln!("succeeded ({rows} rows)"),
-        "succeeded" => eprintln!("succeeded ({rows} rows to {destination})"),
+        "succeeded" if destination.is_empty() => eprintln!("succeeded ({})", counted(&rows)),
+        "succeeded" => eprintln!("succeeded ({} to {destination})", counted(&rows)),
         "failed" => eprintln!("failed: {}", text(&row, "error")?),
         other => eprintln!("{other}"),
     }
@@ -231,4 +231,8 @@ fn print_lines(events: &[RecordBatch]) -> Result<()> {
             .map_err(output::failed_write)?;
     }
     out.flush().map_err(output::failed_write)
+}
+
+fn counted(rows: &str) -> String {
+    if rows == "1" { "1 row".into() } else { format!("{rows} rows") }
 }

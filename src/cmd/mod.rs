@@ -118,7 +118,7 @@ impl Embedded {
         let scheduler = executors.join(&embedded.engine, &settings, listener, readiness, &shutdown).await?;
         embedded.executors = Some(shutdown);
         let deadline = clock::now() + Duration::from_millis(settings.cluster.executor_wait_ms);
-        while scheduler.executors() < settings.cluster.executors {
+        while scheduler.executor_count() < settings.cluster.executors {
             if clock::now() > deadline {
                 return Err(Error::unavailable(format!("not all of {} executors came", settings.cluster.executors)));
             }

@@ -10,7 +10,7 @@ use super::client::{self, RemoteQueryService, Target};
 use super::{ExitStatus, SettingsArgs};
 
 /// Which server, and who asks.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
     /// User on the server, if the URL names none; its password may be in the URL or in TEREZA_PASSWORD
     #[arg(long, env = "TEREZA_USER")]
@@ -55,7 +55,7 @@ impl ServerArgs {
 }
 
 /// The flags of a command that works on a server only.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct RemoteArgs {
     /// The server, as http://[user[:password]@]host[:port]; without it the one that has the data folder
     #[arg(long, conflicts_with_all = ["data", "config", "set"])]

@@ -52,6 +52,7 @@ if location:
 else:
     strays = [path for path in paths if "/" + ask["table"] + "/" in path and not hidden(path)]
 
+keys.update(path[len(bucket["name"]) + 1:-len(".upload")] for path in paths if bucket and path.endswith(".upload"))
 uploads = []
 if bucket:
     import boto3

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use tempfile::TempDir;
 
 /// No wait is longer than this.
@@ -132,20 +133,27 @@ impl Server {
     /// The same, with a working directory for relative paths in statements.
     pub(crate) fn start_in(data: &Path, directory: &Path, arguments: &[&str]) -> Self {
         let mut command = tereza();
-        command.current_dir(directory);
+        command.arg("up").current_dir(directory);
         Self::start_as(command, data, arguments)
     }
 
     /// The same, which dies when it comes to a place of `tereza_engine::fail_point`.
     pub(crate) fn start_mortal(data: &Path, fail_point: &str) -> Self {
         let mut command = tereza();
-        command.env(tereza_engine::fail_point::VARIABLE, fail_point);
+        command.arg("up").env(tereza_engine::fail_point::VARIABLE, fail_point);
         Self::start_as(command, data, &[])
+    }
+
+    /// The same for a scheduler that executors find at a port.
+    pub(crate) fn start_scheduler(data: &Path, port: u16) -> Self {
+        let mut command = tereza();
+        command.arg("scheduler");
+        Self::start_as(command, data, &["--set", &format!("listen.scheduler={port}")])
     }
 
     fn start_as(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
-        command.arg("up").arg("--data").arg(data);
+        command.arg("--data").arg(data);
         for port in ["flight_sql", "console", "scheduler"] {
             command.args(["--set", &format!("listen.{port}=0")]);
         }
@@ -190,7 +198,7 @@ impl Server {
 /// A server with executors on this machine.
 pub(crate) struct Cluster {
     pub(crate) server: Server,
-    data: PathBuf,
+    pub(crate) data: PathBuf,
     executors: usize,
     _folder: TempDir,
 }
@@ -198,11 +206,17 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts all and waits until every executor is there.
     pub(crate) fn start(minio: Option<&Minio>, executors: usize) -> Self {
+        Self::start_with(minio, executors, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(minio: Option<&Minio>, executors: usize, more: &[String]) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let data = folder.path().join("data");
         fs::create_dir(&data).expect("data folder");
         let mut arguments = minio.map(Minio::arguments).unwrap_or_default();
         arguments.extend(["--executors".into(), executors.to_string()]);
+        arguments.extend_from_slice(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let server = Server::start(&data, &arguments);
         let cluster = Self { server, data, executors, _folder: folder };
@@ -386,4 +400,45 @@ pub(crate) fn jdbc_driver() -> Option<PathBuf> {
         return None;
     }
     Some(jar)
+}
+
+/// Number of rows and sum of their keys.
+pub(crate) type Numbers = (i64, i64);
+
+/// What is there without Tereza's help.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Look {
+    /// Rows of all visible Parquet files of the table, and the sum of their keys.
+    pub(crate) numbers: Numbers,
+    /// Visible files in the folder of a table that the catalog does not know.
+    pub(crate) strays: Vec<String>,
+    /// Files below any `_tereza` folder.
+    pub(crate) staged: Vec<String>,
+    /// Rows of `TZ_WRITES`.
+    pub(crate) writes: u64,
+    /// Object names that the catalog's journal and writes hold, that staged announcements tell, and the ones asked for.
+    pub(crate) keys: Vec<String>,
+    /// Uploads that are neither completed nor aborted, of those objects.
+    pub(crate) uploads: Vec<String>,
+}
+
+/// Looks at a table, whose warehouse is in the data folder or in a bucket, with a catalog and readers that are not Tereza's.
+pub(crate) fn look(python: &Python, data: &Path, bucket: Option<(&Minio, &str)>, table: &str, keys: &[String]) -> Look {
+    let bucket = bucket.map(|(minio, bucket)| {
+        let (access_key, secret_key) = (&minio.access_key, &minio.secret_key);
+        serde_json::json!({
+            "endpoint": minio.endpoint, "access_key": access_key, "secret_key": secret_key, "name": bucket,
+        })
+    });
+    let data = data.to_str().expect("the folder's name is text");
+    let request = serde_json::json!({ "data": data, "table": table, "bucket": bucket, "keys": keys });
+    let printed = python.run("look.py", &[&request.to_string()]);
+    serde_json::from_str(printed.trim()).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+/// The last line of CSV with two whole numbers.
+pub(crate) fn numbers(csv: &str) -> Numbers {
+    let line = csv.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let parsed = line.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    parsed.unwrap_or_else(|| panic!("expected two numbers, got {csv:?}"))
 }

@@ -48,6 +48,7 @@ pub(super) async fn begin(store: &dyn Store, database: &str, table: &str) -> Com
         create_table: None,
         add_files: Vec::new(),
         remove_files: Vec::new(),
+        remove_folders: Vec::new(),
         add_partitions: Vec::new(),
         drop_partitions: Vec::new(),
         table_parameters: Parameters::new(),

@@ -60,7 +60,8 @@ pub struct PartitionFilter {
     pub values: Vec<Option<Vec<String>>>,
 }
 
-/// A file that a statement writes and that no reader sees yet.
+/// A file that a statement writes and that no reader sees yet; or, with a slash at the end of both, a folder that holds nothing
+/// but such files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFile {
     /// URL at which readers will find it.
@@ -115,6 +116,10 @@ pub struct Commit {
     pub add_files: Vec<StagedFile>,
     /// URLs of files to delete (OVERWRITE).
     pub remove_files: Vec<String>,
+    /// URLs of staging folders to remove with whatever is in them, when the files to make visible are at their places: tasks
+    /// that were given up may have left files there that nobody named.
+    #[serde(default)]
+    pub remove_folders: Vec<String>,
     /// Partitions to add; those that exist already are left as they are.
     pub add_partitions: Vec<Partition>,
     /// Partitions, by their values, to drop from the catalog (OVERWRITE of a whole table).

@@ -35,16 +35,20 @@ const PATTERN_CHARS: [char; 3] = ['*', '?', '['];
 /// Files that a pattern in folders may match: each is asked for by its name.
 const FILES_MAX: usize = 10_000;
 
+/// Whether a table's name is a path: it has a `/` or the extension of a known format, so a mistyped table name stays a table
+/// name.
+pub(crate) fn is_path(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    name.contains('/') || extension.is_some_and(|word| Format::parse(word).is_ok())
+}
+
 /// The table of files that `name` names, or `None` if it is not a path.
-///
-/// A path has a `/` or the extension of a known format, so a mistyped table name stays a table name.
 pub(crate) async fn file_table(
     engine: &Arc<Engine>,
     session: &OwnSession,
     name: &str,
 ) -> Result<Option<Arc<dyn TableProvider>>> {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-    if !name.contains('/') && extension.is_none_or(|word| Format::parse(word).is_err()) {
+    if !is_path(name) {
         return Ok(None);
     }
     refuse_credentials(name)?;

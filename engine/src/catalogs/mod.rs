@@ -18,6 +18,7 @@ use datafusion::execution::session_state::SessionState;
 use parking_lot::RwLock;
 use tereza_runtime::{Error, Result};
 
+pub(crate) use self::files::is_path;
 use self::memory::MemoryCatalog;
 pub(crate) use self::session_table::SessionTable;
 use self::user::UserCatalog;
@@ -156,7 +157,7 @@ fn system_catalog(engine: &Arc<Engine>) -> Arc<dyn CatalogProvider> {
         started_ms: engine.started_ms,
     };
     let (queries, store, jobs) = (Arc::clone(&engine.queries), Arc::clone(&engine.catalog), engine.jobs());
-    system::catalog(queries, store, jobs, node, engine.clock.clone())
+    system::catalog(queries, store, jobs, engine.cluster(), node, engine.clock.clone())
 }
 
 impl CatalogProviderList for Catalogs {

@@ -19,7 +19,7 @@ use crate::session::Session;
 
 /// The plan as another process reads it.
 pub(crate) fn round_trip(plan: Arc<dyn ExecutionPlan>, context: &TaskContext) -> Arc<dyn ExecutionPlan> {
-    let codec = PlanCodec::around(Arc::new(DefaultPhysicalExtensionCodec {}));
+    let codec = PlanCodec::around(Arc::new(DefaultPhysicalExtensionCodec {}), None);
     let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).unwrap();
     physical_plan_from_bytes_with_extension_codec(&bytes, context, &codec).unwrap()
 }

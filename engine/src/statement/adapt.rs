@@ -12,7 +12,9 @@ use datafusion::sql::sqlparser::ast::{
 use tereza_runtime::{Error, Result};
 
 use super::parse::{Home, Scope, TableName};
+use crate::catalogs::is_path;
 use crate::error::from_datafusion;
+use crate::session::{DEFAULT_SCHEMA, USER_CATALOG};
 
 /// The statement with names of temporary tables spelled out, temporary tables made where they live, and `SESSION` left
 /// out of SET.
@@ -103,14 +105,20 @@ impl Adapter<'_> {
         }
     }
 
-    /// Spells the name of a temporary table out.
+    /// Spells the name of a temporary table out, and a path where the current catalog has nothing but its own tables.
     fn name(&self, name: &mut ObjectName) -> Result<()> {
         let [part] = name.0.as_slice() else { return Ok(()) };
         let Some(ident) = part.as_ident() else { return Ok(()) };
         let table = self.scope.identifier(ident);
         let hidden = self.expressions.iter().any(|expression| expression.table() == table);
-        if self.scope.temporary.contains(&table) && !hidden {
+        if hidden {
+            return Ok(());
+        }
+        if self.scope.temporary.contains(&table) {
             *name = quoted(&Scope::temporary_table(table));
+        } else if Home::of(&self.scope.catalog) == Home::ReadOnly && is_path(&table) {
+            let (catalog, schema) = (USER_CATALOG.into(), DEFAULT_SCHEMA.into());
+            *name = quoted(&TableName { catalog, schema, table });
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ use futures::future::BoxFuture;
 use tereza_runtime::{Error, Result};
 
 pub(crate) use repeat::repeat;
-pub(crate) use session::set_option;
+pub(crate) use session::{memory_limit_bytes, set_option};
 pub(crate) use split::{split, words};
 pub(crate) use view::plan_view;
 

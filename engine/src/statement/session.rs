@@ -10,7 +10,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, ResetVariable, SetVariable, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use tereza_runtime::settings::size_bytes;
 use tereza_runtime::{Error, Result};
 
 use super::parse::{Reader, SchemaName};
@@ -213,9 +213,17 @@ fn suffix_of<'a>(known: &'a [String], key: &str) -> Option<&'a str> {
     known.iter().find(|known| known.rsplit('.').next() == key.rsplit('.').next()).map(String::as_str)
 }
 
+/// Bytes of a limit: in the units of the settings (`2GB`, `512MiB`), or in those of DataFusion (`2G`).
+pub(crate) fn memory_limit_bytes(text: &str) -> Result<usize> {
+    match size_bytes(text) {
+        Some(bytes) => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        None => SessionContext::parse_capacity_limit(MEMORY_LIMIT, text).map_err(from_datafusion),
+    }
+}
+
 /// Lowers what the session's operators may hold. It still counts against the process's budget.
 fn set_memory_limit(session: &Session, value: &str) -> Result<()> {
-    let limit_bytes = SessionContext::parse_capacity_limit(MEMORY_LIMIT, value).map_err(from_datafusion)?;
+    let limit_bytes = memory_limit_bytes(value)?;
     let greatest = session.engine.memory_limit_bytes;
     if limit_bytes > greatest {
         return Err(Error::denied(format!(

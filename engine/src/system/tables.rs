@@ -1,5 +1,6 @@
 //! The tables of the schema `system.runtime`, made anew for each scan.
 
+use std::iter::once;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -18,7 +19,7 @@ use tereza_catalog::model::Job;
 use tereza_runtime::clock::Clock;
 
 use super::{Course, QueryLog, Record, TEXT_CHARS_MAX, truncated};
-use crate::cluster::Lane;
+use crate::cluster::{Cluster, Executor, Lane};
 use crate::error::to_datafusion;
 use crate::jobs::{Detail, Jobs};
 use crate::query::StatementKind;
@@ -48,10 +49,11 @@ pub(crate) fn catalog(
     queries: Arc<QueryLog>,
     store: Arc<dyn Store>,
     jobs: Arc<Jobs>,
+    cluster: Option<Arc<dyn Cluster>>,
     node: Node,
     clock: Clock,
 ) -> Arc<dyn CatalogProvider> {
-    Arc::new(SystemCatalog { schema: Arc::new(Runtime { queries, store, jobs, node, clock }) })
+    Arc::new(SystemCatalog { schema: Arc::new(Runtime { queries, store, jobs, cluster, node, clock }) })
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ struct Runtime {
     queries: Arc<QueryLog>,
     store: Arc<dyn Store>,
     jobs: Arc<Jobs>,
+    cluster: Option<Arc<dyn Cluster>>,
     node: Node,
     clock: Clock,
 }
@@ -111,7 +114,10 @@ impl Runtime {
         match table {
             Table::Jobs => jobs_batch(&self.jobs().await?, &self.jobs),
             Table::JobEvents => job_events_batch(&self.jobs().await?),
-            Table::Nodes => nodes_batch(&self.node, self.clock.unix_ms()),
+            Table::Nodes => {
+                let executors = self.cluster.as_ref().map(|cluster| cluster.executors()).unwrap_or_default();
+                nodes_batch(&self.node, &executors, self.clock.unix_ms())
+            }
             Table::Queries => queries_batch(&self.queries.records(), self.clock.unix_ms()),
         }
     }
@@ -246,24 +252,30 @@ fn nodes_schema() -> SchemaRef {
         Field::new("address", DataType::Utf8, true),
         Field::new("version", DataType::Utf8, false),
         Field::new("cores", DataType::UInt32, false),
-        Field::new("memory_limit_bytes", DataType::UInt64, false),
+        Field::new("memory_limit_bytes", DataType::UInt64, true),
         Field::new("uptime_ms", DataType::Int64, false),
         Field::new("state", DataType::Utf8, false),
     ]))
 }
 
-fn nodes_batch(node: &Node, now_ms: i64) -> Result<RecordBatch> {
-    let cores = available_parallelism().map_or(1, NonZero::get);
+/// This process, and the executors of its scheduler.
+pub(super) fn nodes_batch(node: &Node, executors: &[Executor], now_ms: i64) -> Result<RecordBatch> {
+    let cores = u32::try_from(available_parallelism().map_or(1, NonZero::get)).unwrap_or(u32::MAX);
+    let uptime_ms = (now_ms - node.started_ms).max(0);
+    let executor_ms = executors.iter().map(|executor| i64::try_from(executor.uptime_ms).unwrap_or(i64::MAX));
     let columns: Vec<ArrayRef> = vec![
-        texts([node.id.as_str()].into_iter()),
-        texts([node.role.as_str()].into_iter()),
-        texts([node.address.as_deref()].into_iter()),
-        texts([env!("CARGO_PKG_VERSION")].into_iter()),
-        Arc::new(UInt32Array::from_iter_values([u32::try_from(cores).unwrap_or(u32::MAX)])),
-        Arc::new(UInt64Array::from_iter_values([node.memory_limit_bytes as u64])),
-        Arc::new(Int64Array::from_iter_values([(now_ms - node.started_ms).max(0)])),
-        // A node that answers is active: a process that left is not in its own table.
-        texts(["active"].into_iter()),
+        texts(once(node.id.as_str()).chain(executors.iter().map(|executor| executor.id.as_str()))),
+        texts(once(node.role.as_str()).chain(executors.iter().map(|_| "executor"))),
+        texts(once(node.address.as_deref()).chain(executors.iter().map(|executor| Some(executor.address.as_str())))),
+        // Those of another version are not let in.
+        texts(once(env!("CARGO_PKG_VERSION")).chain(executors.iter().map(|_| env!("CARGO_PKG_VERSION")))),
+        Arc::new(UInt32Array::from_iter_values(once(cores).chain(executors.iter().map(|executor| executor.slots)))),
+        Arc::new(UInt64Array::from_iter(
+            once(Some(node.memory_limit_bytes as u64)).chain(executors.iter().map(|_| None)),
+        )),
+        Arc::new(Int64Array::from_iter_values(once(uptime_ms).chain(executor_ms))),
+        // A node that answers is active: a process that left is not in the table.
+        texts(std::iter::repeat_n("active", executors.len() + 1)),
     ];
     Ok(RecordBatch::try_new(nodes_schema(), columns)?)
 }

@@ -155,6 +155,7 @@ fn commit(id: &str, add: Vec<StagedFile>, remove_files: Vec<String>) -> Commit {
         create_table: None,
         add_files: add,
         remove_files,
+        remove_folders: vec![],
         add_partitions: vec![],
         drop_partitions: vec![],
         table_parameters: Parameters::new(),

@@ -24,8 +24,9 @@ use futures::{StreamExt, stream};
 use tereza_catalog::store::{Commit, Write};
 use tereza_runtime::{Error, ErrorKind, Result};
 
+use super::output::Output;
 use super::written::{self, WrittenFile};
-use super::{BACKGROUND, CLEANUP_TIMEOUT, Mode, Target, Writing, entry, fail_point, recover, roll_forward};
+use super::{BACKGROUND, CLEANUP_TIMEOUT, Mode, Target, Writing, entry, fail_point, recover, remote, roll_forward};
 use crate::error::{from_datafusion, to_datafusion};
 
 /// Tries to find out whether a commit happened whose answer was lost, and the pause before the second one; it doubles.
@@ -36,12 +37,28 @@ const OUTCOME_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct CommitExec {
     writing: Arc<Writing>,
+    /// What tasks on executors know, if that is where the tasks run.
+    remote: Option<Arc<Output>>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
 impl CommitExec {
     pub(super) fn new(writing: Arc<Writing>, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::with(writing, None, input)
+    }
+
+    /// The same over tasks that run on executors.
+    pub(super) fn on_executors(&self, output: Arc<Output>, tasks: Arc<dyn ExecutionPlan>) -> Self {
+        Self::with(Arc::clone(&self.writing), Some(output), tasks)
+    }
+
+    /// What the tasks in this process know.
+    pub(super) fn output(&self) -> &Output {
+        &self.writing.output
+    }
+
+    fn with(writing: Arc<Writing>, remote: Option<Arc<Output>>, input: Arc<dyn ExecutionPlan>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(count_schema()),
             Partitioning::UnknownPartitioning(1),
@@ -50,7 +67,7 @@ impl CommitExec {
         )
         .with_scheduling_type(SchedulingType::Cooperative)
         .with_evaluation_type(EvaluationType::Eager);
-        Self { writing, input, properties: Arc::new(properties) }
+        Self { writing, remote, input, properties: Arc::new(properties) }
     }
 }
 
@@ -91,7 +108,7 @@ impl ExecutionPlan for CommitExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(Arc::clone(&self.writing), children.swap_remove(0))))
+        Ok(Arc::new(Self::with(Arc::clone(&self.writing), self.remote.clone(), children.swap_remove(0))))
     }
 
     fn with_new_children(
@@ -114,7 +131,8 @@ impl ExecutionPlan for CommitExec {
             let message = format!("a commit is one partition over one, not partition {partition} over {inputs}");
             return Err(to_datafusion(Error::internal(message)));
         }
-        let run = run(Arc::clone(&self.writing), Arc::clone(&self.input), context);
+        let write = RunningWrite { writing: Arc::clone(&self.writing), remote: self.remote.clone() };
+        let run = run(write, Arc::clone(&self.input), context);
         let run = async move {
             let count = run.await.map_err(to_datafusion)?;
             Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![count]))])?)
@@ -127,16 +145,23 @@ fn count_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
-async fn run(writing: Arc<Writing>, input: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<u64> {
-    let unfinished = Unfinished(Some(Arc::clone(&writing)));
-    let gathered = gather(&writing, input, context).await;
+/// A write with the tasks that it has on executors.
+#[derive(Clone)]
+struct RunningWrite {
+    writing: Arc<Writing>,
+    remote: Option<Arc<Output>>,
+}
+
+async fn run(write: RunningWrite, input: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<u64> {
+    let unfinished = Unfinished(Some(write.clone()));
+    let gathered = gather(&write, input, context).await;
     // Disarmed here: from now on the background task answers for the write.
     unfinished.disarm();
     let ended = BACKGROUND.spawn(async move {
         match gathered {
-            Ok(files) => end(&writing, files).await,
+            Ok(files) => end(&write, files).await,
             Err(error) => {
-                abandon(&writing).await;
+                abandon(&write).await;
                 Err(error)
             }
         }
@@ -146,14 +171,14 @@ async fn run(writing: Arc<Writing>, input: Arc<dyn ExecutionPlan>, context: Arc<
 
 /// Begins the write and runs its tasks. Their streams are dropped when this returns.
 async fn gather(
-    writing: &Arc<Writing>,
+    RunningWrite { writing, remote }: &RunningWrite,
     input: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
 ) -> Result<Vec<WrittenFile>> {
     let engine = &writing.engine;
     let table = writing.table();
     let write = Write {
-        id: writing.id.clone(),
+        id: writing.id().to_owned(),
         database: table.database.clone(),
         table: table.name.clone(),
         owner: engine.process_id.clone(),
@@ -162,9 +187,12 @@ async fn gather(
     };
     // In a task of its own, so that a write that is dropped here has either begun or not when it is cleaned up.
     let catalog = Arc::clone(&engine.catalog);
-    let begun = writing.tasks.spawn(async move { catalog.begin_write(&write).await }).await;
+    let begun = writing.output.tasks.spawn(async move { catalog.begin_write(&write).await }).await;
     begun.map_err(|error| Error::internal("a write did not begin").with_source(error))??;
     fail_point::hit(fail_point::AFTER_BEGIN);
+    if let Some(output) = remote {
+        remote::stage_folders(engine, output).await?;
+    }
 
     // Only now: executing a plan of several partitions starts their tasks at once.
     let mut descriptions = input.execute(0, context).map_err(from_datafusion)?;
@@ -177,25 +205,27 @@ async fn gather(
 }
 
 /// Ends a write whose tasks are done: commits it, or removes what it staged. Returns the number of rows written.
-async fn end(writing: &Writing, files: Vec<WrittenFile>) -> Result<u64> {
+async fn end(write: &RunningWrite, files: Vec<WrittenFile>) -> Result<u64> {
+    let RunningWrite { writing, remote } = write;
     let count = files.iter().map(|file| file.rows).sum();
-    let commit = match entry::prepare(writing, files).await {
+    let mut commit = match entry::prepare(writing, files).await {
         Ok(Some(commit)) => commit,
         Ok(None) => {
-            abandon(writing).await;
+            abandon(write).await;
             return Ok(count);
         }
         Err(error) => {
-            abandon(writing).await;
+            abandon(write).await;
             return Err(error);
         }
     };
+    commit.remove_folders = remote.as_ref().map(|output| output.staging_folders()).unwrap_or_default();
     fail_point::hit(fail_point::BEFORE_COMMIT);
     if let Err(error) = writing.engine.catalog.commit(&commit).await {
         match outcome(writing, &commit, &error).await {
             Outcome::Committed => {}
             Outcome::NotCommitted => {
-                abandon(writing).await;
+                abandon(write).await;
                 return Err(error);
             }
             // Removing anything might remove committed rows; the next recovery knows.
@@ -205,7 +235,10 @@ async fn end(writing: &Writing, files: Vec<WrittenFile>) -> Result<u64> {
         }
     }
     fail_point::hit(fail_point::AFTER_COMMIT);
-    writing.tasks.close();
+    writing.output.tasks.close();
+    if let Some(output) = remote {
+        remote::sweep_later(&writing.engine, output).await;
+    }
     match roll_forward::finish(&writing.engine, &commit).await {
         Ok(()) => {
             recover::tidy_journal(&writing.engine).await;
@@ -268,22 +301,25 @@ async fn is_in_journal(writing: &Writing, commit: &Commit) -> Result<bool> {
 }
 
 /// Ends a write that does not commit, and removes what it staged. What fails is left to [`recover::recover`].
-async fn abandon(writing: &Writing) {
+async fn abandon(RunningWrite { writing, remote }: &RunningWrite) {
+    if let Some(output) = remote {
+        remote::sweep_later(&writing.engine, output).await;
+    }
     let removed = tokio::time::timeout(CLEANUP_TIMEOUT, async {
-        writing.tasks.close();
-        writing.tasks.wait().await;
-        recover::remove_write(&writing.engine, &writing.id).await
+        writing.output.tasks.close();
+        writing.output.tasks.wait().await;
+        recover::remove_write(&writing.engine, writing.id()).await
     });
     let error = match removed.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("not done after {} s", CLEANUP_TIMEOUT.as_secs()),
     };
-    tracing::warn!(write = writing.id, error, "files of a write that ended are left until the next recovery");
+    tracing::warn!(write = writing.id(), error, "files of a write that ended are left until the next recovery");
 }
 
 /// A write that has to be cleaned up when it is dropped.
-struct Unfinished(Option<Arc<Writing>>);
+struct Unfinished(Option<RunningWrite>);
 
 impl Unfinished {
     fn disarm(mut self) {
@@ -294,10 +330,10 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and the next one recovers.
-        if let Some(writing) = self.0.take()
+        if let Some(write) = self.0.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            BACKGROUND.spawn_on(async move { abandon(&writing).await }, &runtime);
+            BACKGROUND.spawn_on(async move { abandon(&write).await }, &runtime);
         }
     }
 }

@@ -58,12 +58,12 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
     let mut folders = BTreeSet::new();
     if partitioned {
         for values in values {
-            folders.insert(child_url(&writing.location, &partition_name(&table.partition_keys, values)));
+            folders.insert(child_url(&writing.output.location, &partition_name(&table.partition_keys, values)));
             let elsewhere = existing.get(values).and_then(|partition| folder_of(&partition.storage));
             folders.extend(elsewhere.map(str::to_owned));
         }
     } else {
-        folders.insert(writing.location.clone());
+        folders.insert(writing.output.location.clone());
     }
     let mut remove_files = BTreeSet::new();
     for folder in &folders {
@@ -87,10 +87,10 @@ fn check_places(
     if matches!(&writing.target, Target::Existing(read) if read.id != now.id) {
         return changed("was dropped and made again");
     }
-    if folder_of(&now.table.storage) != Some(writing.location.as_str()) {
+    if folder_of(&now.table.storage) != Some(writing.output.location.as_str()) {
         return changed("got another location");
     }
-    match files.iter().all(|file| is_in_place(file, &writing.location, &now.table.partition_keys, existing)) {
+    match files.iter().all(|file| is_in_place(file, &writing.output.location, &now.table.partition_keys, existing)) {
         true => Ok(()),
         false => changed("got another location for a partition"),
     }
@@ -193,7 +193,7 @@ fn replace(
 
 fn skeleton(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
     Commit {
-        id: writing.id.clone(),
+        id: writing.id().to_owned(),
         database: writing.table().database.clone(),
         table: writing.table().name.clone(),
         version: 0,
@@ -205,6 +205,7 @@ fn skeleton(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
         create_table: None,
         add_files: files.into_iter().map(|file| file.file).collect(),
         remove_files: Vec::new(),
+        remove_folders: Vec::new(),
         add_partitions: Vec::new(),
         drop_partitions: Vec::new(),
         table_parameters: Parameters::new(),
@@ -228,7 +229,7 @@ fn new_partitions(
     partitions
         .map(|(values, numbers)| match existing.get(values) {
             Some(partition) => partition.clone(),
-            None => new_partition(table, &writing.location, values.clone(), parameters(numbers)),
+            None => new_partition(table, &writing.output.location, values.clone(), parameters(numbers)),
         })
         .collect()
 }

@@ -14,7 +14,7 @@
 //! * nothing is ever removed that a record does not name.
 //!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
-//! (rows by partition), `encoder` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
+//! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
 //! commit says), `roll_forward`, `recover`, `files` (durable file operations), [`fail_point`] (for tests).
 
 pub mod fail_point;
@@ -23,7 +23,9 @@ mod commit_exec;
 mod encoder;
 mod entry;
 mod files;
+mod output;
 mod recover;
+mod remote;
 mod roll_forward;
 mod sink;
 mod split;
@@ -48,9 +50,10 @@ use tokio_util::task::TaskTracker;
 use crate::engine::Engine;
 use crate::jobs::JobStep;
 use crate::session::current_step;
-use crate::types::table_fields;
+use output::Output;
 
 pub(crate) use recover::recover;
+pub(crate) use remote::{RemoteTasks, decode_tasks, encode_tasks};
 pub(crate) use roll_forward::{Turns, finish_pending};
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
@@ -106,7 +109,7 @@ pub(crate) fn plan(
     let writing = Writing::new(engine, target, mode, current_step(config))?;
     writing.check(&input.schema())?;
     let writing = Arc::new(writing);
-    let write = Arc::new(write_exec::WriteExec::new(Arc::clone(&writing), input));
+    let write = Arc::new(write_exec::WriteExec::new(Arc::clone(&writing.output), input));
     // Also for plans that no optimizer sees afterwards; an optimizer puts its own in the place of this one.
     let gathered = Arc::new(CoalescePartitionsExec::new(write));
     Ok(Arc::new(commit_exec::CommitExec::new(writing, gathered)))
@@ -121,46 +124,28 @@ pub(crate) async fn settle() {
     BACKGROUND.reopen();
 }
 
-/// One write: what its plan's two stages share.
+/// One write, as the process that commits it knows it.
 #[derive(Debug)]
 struct Writing {
     engine: Arc<Engine>,
-    /// Id of the write in the catalog, part of the name of each of its files.
-    id: String,
+    /// What its tasks know.
+    output: Arc<Output>,
     target: Target,
     mode: Mode,
     /// The step of a job that its commit is.
     step: Option<JobStep>,
-    /// URL of the table's folder, without a slash at its end.
-    location: String,
-    /// Columns of the files.
-    columns: SchemaRef,
-    /// Partition keys.
-    keys: Vec<FieldRef>,
-    /// Whatever may still touch a file of this write; closed when nothing may begin any more.
-    tasks: TaskTracker,
 }
 
 impl Writing {
     fn new(engine: &Arc<Engine>, target: Target, mode: Mode, step: Option<JobStep>) -> Result<Self> {
-        let table = target.table();
-        let location = folder_of(&table.storage).map(str::to_owned).ok_or_else(|| {
-            Error::invalid_input(format!("table {}.{} has no location to write to", table.database, table.name))
-        })?;
-        let (columns, keys) = table_fields(table)?;
-        // A format that cannot be written is refused before the first row is read.
-        encoder::Encoder::new(table, &table.storage, &columns)?;
-        Ok(Self {
-            engine: Arc::clone(engine),
-            id: ids::new_id(),
-            location,
-            columns,
-            keys,
-            target,
-            mode,
-            step,
-            tasks: TaskTracker::new(),
-        })
+        let is_new = matches!(target, Target::New(_));
+        let output = Output::new(engine, ids::new_id(), target.table().clone(), is_new)?;
+        Ok(Self { engine: Arc::clone(engine), output: Arc::new(output), target, mode, step })
+    }
+
+    /// Its id in the catalog.
+    fn id(&self) -> &str {
+        &self.output.id
     }
 
     fn table(&self) -> &Table {
@@ -170,7 +155,7 @@ impl Writing {
     /// Refuses input that cannot become the table's columns by position.
     fn check(&self, input: &SchemaRef) -> Result<()> {
         let table = format!("{}.{}", self.table().database, self.table().name);
-        let wanted: Vec<&FieldRef> = self.columns.fields().iter().chain(&self.keys).collect();
+        let wanted: Vec<&FieldRef> = self.output.columns.fields().iter().chain(&self.output.keys).collect();
         if input.fields().len() != wanted.len() {
             let (got, wanted) = (input.fields().len(), wanted.len());
             return Err(Error::invalid_input(format!(

@@ -1,14 +1,18 @@
 //! What a process does for those that died: commits are rolled forward, writes that never committed are removed.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tereza_catalog::store::{StagedFile, Write};
-use tereza_runtime::Result;
+use object_store::path::Path;
+use tereza_catalog::store::{Commit, StagedFile, Write};
+use tereza_runtime::{Error, Result};
 
-use super::{files, roll_forward};
+use super::output::ANNOUNCEMENT;
+use super::{files, remote, roll_forward};
 use crate::engine::Engine;
+use crate::stores::{Bucket, Place};
 
 /// Finished commits are kept this long, for readers that ask what happened since they last looked.
 const JOURNAL_MS: i64 = 60 * 60 * 1000;
@@ -22,7 +26,7 @@ const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// To be called by the one process that holds the catalog: all writes of other owners count as dead. Only a catalog that
 /// does not answer is an error. What else fails, or is not done in time because a store does not answer, is logged and left
 /// for the next time: other tables can be used, and readers of these finish commits themselves.
-pub(crate) async fn recover(engine: &Engine) -> Result<()> {
+pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
     let pending = engine.catalog.pending_commits().await?;
     let abandoned = engine.catalog.abandoned_writes(&engine.process_id).await?;
     let (commits, writes) = (pending.len(), abandoned.len());
@@ -33,7 +37,15 @@ pub(crate) async fn recover(engine: &Engine) -> Result<()> {
             }
         }
         for write in abandoned {
-            if let Err(error) = remove(engine, &write).await {
+            // Executors of the dead process may still write into its folders: known until they cannot.
+            let removed = match has_folders(&write) {
+                true => {
+                    remote::remove_later(engine, write.id.clone());
+                    remove_files(engine, &write).await
+                }
+                false => remove(engine, &write).await,
+            };
+            if let Err(error) = removed {
                 tracing::warn!(write = write.id, %error, "files of a write that ended are left");
             }
         }
@@ -67,12 +79,39 @@ pub(super) async fn remove_write(engine: &Engine, id: &str) -> Result<()> {
 }
 
 async fn remove(engine: &Engine, write: &Write) -> Result<()> {
-    let removals = write.staged.clone().into_iter().map(|file| remove_staged(engine, file));
-    stream::iter(removals).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect::<()>().await?;
+    remove_files(engine, write).await?;
     engine.catalog.end_write(&write.id).await
 }
 
+async fn remove_files(engine: &Engine, write: &Write) -> Result<()> {
+    if let Some(commit) = pending_in(engine, write).await? {
+        return Err(Error::unavailable(format!(
+            "commit {commit} is not rolled forward yet and needs its staging folder"
+        )));
+    }
+    let removals = write.staged.clone().into_iter().map(|file| remove_staged(engine, file));
+    stream::iter(removals).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
+}
+
+/// Whether executors wrote for it.
+fn has_folders(write: &Write) -> bool {
+    write.staged.iter().any(|file| file.staged.ends_with('/'))
+}
+
+/// The commit that is to bring files out of a folder that the write names, if there is one.
+async fn pending_in(engine: &Engine, write: &Write) -> Result<Option<String>> {
+    let folders: Vec<&String> = write.staged.iter().map(|file| &file.staged).filter(|url| url.ends_with('/')).collect();
+    if folders.is_empty() {
+        return Ok(None);
+    }
+    let needs = |commit: &Commit| commit.remove_folders.iter().any(|folder| folders.contains(&folder));
+    Ok(engine.catalog.pending_commits().await?.into_iter().find(needs).map(|commit| commit.id))
+}
+
 async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
+    if file.staged.ends_with('/') {
+        return remove_folder(engine, &file.staged).await;
+    }
     let place = engine.stores.place(&file.staged)?;
     let Some(bucket) = &place.bucket else {
         let path = files::local_path(&place)?;
@@ -83,12 +122,48 @@ async fn remove_staged(engine: &Engine, file: StagedFile) -> Result<()> {
         })
         .await;
     };
-    // One that was under way when its process died may be known to the store alone.
+    abort_uploads(bucket, &place).await?;
+    roll_forward::delete(&place).await
+}
+
+/// Ends the uploads of an object: one that was under way when its process died may be known to the store alone.
+async fn abort_uploads(bucket: &Bucket, place: &Place) -> Result<()> {
     for upload_id in bucket.uploads_of(&place.path).await? {
         match bucket.uploads.abort_multipart(&place.path, &upload_id).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(files::store_error(error, &file.staged)),
+            Err(error) => return Err(files::store_error(error, &place.url())),
         }
     }
-    roll_forward::delete(&place).await
+    Ok(())
+}
+
+/// Removes a staging folder with all that is in it, also what only the store knows of.
+pub(super) async fn remove_folder(engine: &Engine, url: &str) -> Result<()> {
+    let place = engine.stores.place(url)?;
+    let Some(bucket) = &place.bucket else {
+        let path = files::local_path(&place)?;
+        return files::blocking(move || {
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(files::io_error(error, &path));
+                }
+                _ => {}
+            }
+            files::remove_staging_folders([path]);
+            Ok(())
+        })
+        .await;
+    };
+    let failed = |error| files::store_error(error, url);
+    let objects: Vec<_> = place.store.list(Some(&place.path)).try_collect().await.map_err(failed)?;
+    for object in &objects {
+        if let Some(announced) = object.location.as_ref().strip_suffix(ANNOUNCEMENT) {
+            abort_uploads(bucket, &Place { path: Path::from(announced), ..place.clone() }).await?;
+        }
+    }
+    let deletions = objects.into_iter().map(|object| {
+        let place = Place { path: object.location, ..place.clone() };
+        async move { roll_forward::delete(&place).await }
+    });
+    stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tereza_catalog::store::Commit;
 use tereza_runtime::{Error, Result};
 
-use super::{fail_point, files};
+use super::{fail_point, files, recover};
 use crate::engine::Engine;
 use crate::stores::Place;
 
@@ -101,6 +101,9 @@ async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
     let deletions = copies.into_iter().map(|(from, _)| async move { delete(&from).await });
     stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect::<()>().await?;
     remove(engine, &commit.remove_files).await?;
+    for folder in &commit.remove_folders {
+        recover::remove_folder(engine, folder).await?;
+    }
     files::blocking(move || {
         files::remove_staging_folders(staged);
         Ok(())

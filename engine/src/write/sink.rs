@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use object_store::multipart::PartId;
+use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use tereza_catalog::store::StagedFile;
 use tereza_runtime::{Error, Result};
 use tokio::task::JoinHandle;
 
-use super::{STAGING_FOLDER, Writing, child_url, fail_point, files};
+use super::output::{ANNOUNCEMENT, Output};
+use super::{child_url, fail_point, files};
 use crate::stores::{Bucket, Place};
 
 /// Bytes of a part of an upload; stores take no less than 5 MiB but for the last one, and no more than 10 000 parts.
@@ -29,7 +31,7 @@ const FILE_CHUNK_BYTES: usize = 1 << 20;
 
 /// One file being written.
 pub(super) struct Sink {
-    writing: Arc<Writing>,
+    output: Arc<Output>,
     staged: StagedFile,
     buffer: BytesMut,
     medium: Medium,
@@ -43,25 +45,25 @@ enum Medium {
 impl Sink {
     /// A new file that readers will find at `target`. It is in the catalog when this returns; staging folders are below
     /// `root`, which is in the same file system or bucket as `target`.
-    pub(super) async fn create(writing: &Arc<Writing>, target: String, root: &str) -> Result<Self> {
+    pub(super) async fn create(output: &Arc<Output>, target: String, root: &str) -> Result<Self> {
         let name = target.rsplit('/').next().unwrap_or_default();
-        let url = child_url(&child_url(&child_url(root, STAGING_FOLDER), &writing.id), name);
-        let place = writing.engine.stores.place(&url)?;
+        let url = child_url(&output.staging_folder(root), name);
+        let place = output.stores.place(&url)?;
         let path = match place.bucket {
             Some(_) => PathBuf::new(),
             None => files::local_path(&place)?,
         };
         let staged = StagedFile { target, staged: url };
-        let (owned, owned_staged) = (Arc::clone(writing), staged.clone());
-        let created = writing.tasks.spawn(async move {
-            owned.engine.catalog.stage(&owned.id, &owned_staged).await?;
+        let (owned, owned_staged) = (Arc::clone(output), staged.clone());
+        let created = output.tasks.spawn(async move {
+            owned.stage(&owned_staged).await?;
             fail_point::hit(fail_point::AFTER_STAGE);
             match place.bucket.clone() {
                 Some(bucket) => Ok(Medium::Object(Object { place, bucket, upload: None })),
                 None => create_file(path).await,
             }
         });
-        Ok(Self { writing: Arc::clone(writing), staged, buffer: BytesMut::new(), medium: joined(created).await? })
+        Ok(Self { output: Arc::clone(output), staged, buffer: BytesMut::new(), medium: joined(created).await? })
     }
 
     /// Adds bytes; they are written when there are enough of them.
@@ -74,8 +76,8 @@ impl Sink {
         while self.buffer.len() >= chunk_bytes {
             let chunk = self.buffer.split_to(chunk_bytes).freeze();
             match &mut self.medium {
-                Medium::Object(object) => object.put_part(&self.writing, chunk).await?,
-                Medium::File { path, file } => append(&self.writing, path, file, chunk).await?,
+                Medium::Object(object) => object.put_part(&self.output, chunk).await?,
+                Medium::File { path, file } => append(&self.output, path, file, chunk).await?,
             }
         }
         Ok(())
@@ -94,17 +96,17 @@ impl Sink {
     pub(super) async fn finish(mut self) -> Result<StagedFile> {
         let rest = self.buffer.split().freeze();
         match self.medium {
-            Medium::Object(object) => object.finish(&self.writing, rest).await?,
+            Medium::Object(object) => object.finish(&self.output, rest).await?,
             Medium::File { path, file } => {
                 if !rest.is_empty() {
-                    append(&self.writing, &path, &file, rest).await?;
+                    append(&self.output, &path, &file, rest).await?;
                 }
                 let sync = move || {
                     file.sync_all()
                         .and_then(|()| files::sync_parent(&path))
                         .map_err(|error| files::io_error(error, &path))
                 };
-                joined(self.writing.tasks.spawn_blocking(sync)).await?;
+                joined(self.output.tasks.spawn_blocking(sync)).await?;
             }
         }
         Ok(self.staged)
@@ -121,10 +123,10 @@ async fn create_file(path: PathBuf) -> Result<Medium> {
     Ok(Medium::File { path: Arc::new(created), file: Arc::new(file) })
 }
 
-async fn append(writing: &Writing, path: &Arc<PathBuf>, file: &Arc<File>, chunk: Bytes) -> Result<()> {
+async fn append(output: &Output, path: &Arc<PathBuf>, file: &Arc<File>, chunk: Bytes) -> Result<()> {
     let (path, file) = (Arc::clone(path), Arc::clone(file));
     let write = move || (&*file).write_all(&chunk).map_err(|error| files::io_error(error, &path));
-    joined(writing.tasks.spawn_blocking(write)).await?;
+    joined(output.tasks.spawn_blocking(write)).await?;
     fail_point::hit(fail_point::MID_FILE);
     Ok(())
 }
@@ -147,12 +149,17 @@ struct Upload {
 }
 
 impl Object {
-    async fn put_part(&mut self, writing: &Writing, chunk: Bytes) -> Result<()> {
+    async fn put_part(&mut self, output: &Output, chunk: Bytes) -> Result<()> {
         let upload = match &mut self.upload {
             Some(upload) => upload,
             none => {
                 let (place, bucket) = (self.place.clone(), Arc::clone(&self.bucket));
-                let begun = writing.tasks.spawn(async move {
+                let announcement = output.announces_uploads().then(|| format!("{}{ANNOUNCEMENT}", place.path));
+                let begun = output.tasks.spawn(async move {
+                    if let Some(path) = announcement {
+                        let announced = bucket.store.put(&Path::from(path), PutPayload::new()).await;
+                        announced.map_err(|error| files::store_error(error, &place.url()))?;
+                    }
                     let begun = bucket.uploads.create_multipart(&place.path).await;
                     fail_point::hit(fail_point::AFTER_BEGIN_UPLOAD);
                     begun.map_err(|error| files::store_error(error, &place.url()))
@@ -165,7 +172,7 @@ impl Object {
         }
         let number = upload.parts.len() + upload.in_flight.len();
         let (bucket, path, id) = (Arc::clone(&self.bucket), self.place.path.clone(), upload.id.clone());
-        upload.in_flight.push_back(writing.tasks.spawn(async move {
+        upload.in_flight.push_back(output.tasks.spawn(async move {
             let part = bucket.uploads.put_part(&path, &id, number, PutPayload::from_bytes(chunk)).await;
             fail_point::hit(fail_point::MID_FILE);
             part
@@ -174,14 +181,14 @@ impl Object {
     }
 
     /// Puts what is left and makes the object, at its hidden place.
-    async fn finish(mut self, writing: &Writing, rest: Bytes) -> Result<()> {
+    async fn finish(mut self, output: &Output, rest: Bytes) -> Result<()> {
         if self.upload.is_some() && !rest.is_empty() {
-            self.put_part(writing, rest.clone()).await?;
+            self.put_part(output, rest.clone()).await?;
         }
         let Self { place, bucket, upload } = self;
         let url = place.url();
         let made = match upload {
-            None => writing.tasks.spawn(async move {
+            None => output.tasks.spawn(async move {
                 let made = place.store.put(&place.path, PutPayload::from_bytes(rest)).await;
                 fail_point::hit(fail_point::MID_FILE);
                 made
@@ -191,7 +198,7 @@ impl Object {
                     upload.await_oldest(&place).await?;
                 }
                 let Upload { id, parts, .. } = upload;
-                writing.tasks.spawn(async move { bucket.patient.complete_multipart(&place.path, &id, parts).await })
+                output.tasks.spawn(async move { bucket.patient.complete_multipart(&place.path, &id, parts).await })
             }
         };
         let made = made.await.map_err(|error| Error::internal("an upload did not end").with_source(error))?;

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
-use tereza_catalog::model::{Storage, partition_name};
-use tereza_catalog::store::PartitionFilter;
+use tereza_catalog::model::Storage;
 use tereza_runtime::{Error, Result, ids};
 
+use super::child_url;
 use super::encoder::Encoder;
+use super::output::Output;
 use super::sink::Sink;
 use super::split::{Part, PartitionKey, Splitter};
 use super::written::WrittenFile;
-use super::{Target, Writing, child_url, folder_of};
 use crate::error::from_datafusion;
 use crate::formats::Format;
 
@@ -40,7 +40,7 @@ impl Limits {
 
 /// The files of one partition of the input.
 pub(super) struct Task {
-    writing: Arc<Writing>,
+    output: Arc<Output>,
     limits: Limits,
     splitter: Splitter,
     reservation: MemoryReservation,
@@ -102,18 +102,18 @@ impl OpenFile {
 impl Task {
     /// The task for partition `number` of the input; what its open files hold is taken from `reservation`.
     pub(super) fn new(
-        writing: &Arc<Writing>,
+        output: &Arc<Output>,
         number: usize,
         limits: Limits,
         reservation: MemoryReservation,
     ) -> Result<Self> {
         let attempt = ids::jitter(1 << 32);
         Ok(Self {
-            writing: Arc::clone(writing),
+            output: Arc::clone(output),
             limits,
-            splitter: Splitter::new(&writing.columns, &writing.keys)?,
+            splitter: Splitter::new(&output.columns, &output.keys)?,
             reservation,
-            name_prefix: format!("part-{number:05}-{}-{attempt:08x}", writing.id),
+            name_prefix: format!("part-{number:05}-{}-{attempt:08x}", output.id),
             files_begun: 0,
             homes: HashMap::new(),
             open: HashMap::new(),
@@ -164,15 +164,13 @@ impl Task {
     }
 
     async fn begin_file(&mut self, home: Arc<Home>) -> Result<OpenFile> {
-        let table = self.writing.table();
-        let encoder = Encoder::new(table, &home.storage, &self.writing.columns)?;
+        let table = &self.output.table;
+        let encoder = Encoder::new(table, &home.storage, &self.output.columns)?;
         let extension = Format::of_table(table, &home.storage)?.extension();
         let name = format!("{}-{}.{extension}", self.name_prefix, self.files_begun);
         self.files_begun += 1;
-        // A partition with a folder of its own somewhere else may be on another file system.
-        let table_folder = child_url(&self.writing.location, "");
-        let root = if home.location.starts_with(&table_folder) { &self.writing.location } else { &home.location };
-        let sink = Sink::create(&self.writing, child_url(&home.location, &name), root).await?;
+        let root = self.output.root(&home.location);
+        let sink = Sink::create(&self.output, child_url(&home.location, &name), root).await?;
         Ok(OpenFile { home, encoder, sink, rows: 0, bytes: 0, last_turn: 0 })
     }
 
@@ -214,31 +212,21 @@ impl Task {
             return Err(Error::resource_exhausted(format!("one statement writes to more than {max} partitions"))
                 .with_hint("write fewer partitions at a time"));
         }
-        let home = Arc::new(Home::find(&self.writing, part).await?);
+        let home = Arc::new(Home::find(&self.output, part).await?);
         self.homes.insert(part.key.clone(), Arc::clone(&home));
         Ok(home)
     }
 }
 
 impl Home {
-    /// Of the partition that `part` belongs to: where the catalog says, or below the table.
-    async fn find(writing: &Writing, part: &Part) -> Result<Self> {
-        let table = writing.table();
+    /// Of the partition that `part` belongs to.
+    async fn find(output: &Output, part: &Part) -> Result<Self> {
+        let table = &output.table;
         if table.partition_keys.is_empty() {
-            return Ok(Self { values: None, location: writing.location.clone(), storage: table.storage.clone() });
+            return Ok(Self { values: None, location: output.location.clone(), storage: table.storage.clone() });
         }
         let values = part.texts()?;
-        if let Target::Existing(_) = writing.target {
-            let filter = PartitionFilter { values: values.iter().map(|value| Some(vec![value.clone()])).collect() };
-            let found = writing.engine.catalog.partitions(&table.database, &table.name, &filter, None).await?;
-            if let Some(partition) = found.into_iter().find(|partition| partition.values == values)
-                && let Some(location) = folder_of(&partition.storage)
-            {
-                let location = location.to_owned();
-                return Ok(Self { values: Some(values), location, storage: partition.storage });
-            }
-        }
-        let location = child_url(&writing.location, &partition_name(&table.partition_keys, &values));
-        Ok(Self { values: Some(values), location, storage: table.storage.clone() })
+        let (location, storage) = output.place(&values).await?;
+        Ok(Self { values: Some(values), location, storage })
     }
 }

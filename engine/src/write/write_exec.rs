@@ -18,21 +18,22 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, stream};
 use tereza_runtime::Error;
 
+use super::output::Output;
 use super::task::{Limits, Task};
-use super::{Writing, written};
+use super::written;
 use crate::error::{from_datafusion, to_datafusion};
 
 /// Writes each partition of its input and yields one batch for it, described in [`written`].
 #[derive(Debug)]
 pub(super) struct WriteExec {
-    writing: Arc<Writing>,
+    output: Arc<Output>,
     input: Arc<dyn ExecutionPlan>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
 impl WriteExec {
-    pub(super) fn new(writing: Arc<Writing>, input: Arc<dyn ExecutionPlan>) -> Self {
+    pub(super) fn new(output: Arc<Output>, input: Arc<dyn ExecutionPlan>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(written::schema()),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
@@ -40,14 +41,19 @@ impl WriteExec {
             input.boundedness(),
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        Self { writing, input, metrics: ExecutionPlanMetricsSet::new(), properties: Arc::new(properties) }
+        Self { output, input, metrics: ExecutionPlanMetricsSet::new(), properties: Arc::new(properties) }
+    }
+
+    /// What its tasks know.
+    pub(super) fn output(&self) -> &Output {
+        &self.output
     }
 }
 
 impl DisplayAs for WriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = self.writing.table();
-        write!(f, "WriteExec: table={}.{}, location={}", table.database, table.name, self.writing.location)?;
+        let table = &self.output.table;
+        write!(f, "WriteExec: table={}.{}, location={}", table.database, table.name, self.output.location)?;
         if !table.partition_keys.is_empty() {
             let keys: Vec<&str> = table.partition_keys.iter().map(|key| key.name.as_str()).collect();
             write!(f, ", partitioned by={keys:?}")?;
@@ -84,7 +90,7 @@ impl ExecutionPlan for WriteExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(Arc::clone(&self.writing), children.swap_remove(0))))
+        Ok(Arc::new(Self::new(Arc::clone(&self.output), children.swap_remove(0))))
     }
 
     fn with_new_children(
@@ -102,16 +108,16 @@ impl ExecutionPlan for WriteExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
-        let writing = Arc::clone(&self.writing);
+        let output = Arc::clone(&self.output);
         // From here on a clean-up of this write waits for this stream to be dropped; if one began before, it may have
         // ended already.
-        let alive = writing.tasks.token();
-        if writing.tasks.is_closed() {
-            return Err(to_datafusion(Error::cancelled(format!("write {} has ended", writing.id))));
+        let alive = output.tasks.token();
+        if output.tasks.is_closed() {
+            return Err(to_datafusion(Error::cancelled(format!("write {} has ended", output.id))));
         }
         let mut input = self.input.execute(partition, Arc::clone(&context))?;
         let reservation = MemoryConsumer::new(format!("WriteExec[{partition}]")).register(context.memory_pool());
-        let mut task = Task::new(&writing, partition, Limits::DEFAULT, reservation).map_err(to_datafusion)?;
+        let mut task = Task::new(&output, partition, Limits::DEFAULT, reservation).map_err(to_datafusion)?;
         let rows_written = MetricBuilder::new(&self.metrics).counter("rows_written", partition);
         let bytes_written = MetricBuilder::new(&self.metrics).counter("bytes_written", partition);
         let run = async move {

@@ -85,36 +85,17 @@ impl Attempt {
             if is_done && repeat != Repeat::Always {
                 continue;
             }
-            if repeat == Repeat::Never {
-                self.begin_once(jobs, n, in_statement).await?;
-            }
-            let run = self.statement(jobs, service, session, sql, n).await;
-            if let Err(error) = run {
-                let may_pass =
-                    repeat != Repeat::Never && [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind());
-                return Err(Ended::Failed { error: in_statement(error), may_pass });
-            }
+            let run = self.statement(jobs, service, session, sql, n, repeat).await;
+            run.map_err(|(error, may_pass)| {
+                let may_pass = may_pass && [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind());
+                Ended::Failed { error: in_statement(error), may_pass }
+            })?;
         }
         Ok(())
     }
 
-    /// Notes that a statement begins that may not be repeated; refuses one that had begun before.
-    async fn begin_once(&self, jobs: &Jobs, n: i32, in_statement: impl Fn(Error) -> Error) -> Result<(), Ended> {
-        let begun = u32::try_from(n).ok();
-        if self.detail.begun == begun {
-            let error = Error::conflict("it was interrupted, and whether it is done is not known")
-                .with_hint("look, and submit what is left; IF EXISTS, IF NOT EXISTS and OR REPLACE may be repeated");
-            return Err(for_good(in_statement(error)));
-        }
-        let noted = jobs.change(&self.job.id, |job, detail| {
-            self.require_running(job)?;
-            detail.begun = begun;
-            Ok(())
-        });
-        noted.await.map(drop).map_err(|error| Ended::Failed { error, may_pass: true })
-    }
-
-    /// Runs one statement and notes that it is done, if its commit did not.
+    /// Runs one statement and notes that it is done, if its commit did not. An error comes with whether the statement may be
+    /// run once more.
     async fn statement(
         &self,
         jobs: &Jobs,
@@ -122,14 +103,25 @@ impl Attempt {
         session: &SessionId,
         sql: &str,
         n: i32,
-    ) -> Result<()> {
+        repeat: Repeat,
+    ) -> Result<(), (Error, bool)> {
         let began = clock::now();
         let step = JobStep { job: self.job.id.clone(), attempt: self.job.attempts, step: n };
-        service.set_step(session, (n >= self.job.step).then_some(step))?;
-        let query = service.submit(session, Statement::new(sql)).await?;
+        let may_repeat = |error| (error, true);
+        if repeat == Repeat::Never && self.detail.begun == u32::try_from(n).ok() {
+            let error = Error::conflict("it was interrupted, and whether it is done is not known")
+                .with_hint("look, and submit what is left; IF EXISTS, IF NOT EXISTS and OR REPLACE may be repeated");
+            return Err((error, false));
+        }
+        service.set_step(session, (n >= self.job.step).then_some(step)).map_err(may_repeat)?;
+        // Nothing has happened until it is run.
+        let query = service.submit(session, Statement::new(sql)).await.map_err(may_repeat)?;
+        if repeat == Repeat::Never {
+            self.note_begun(jobs, n).await.map_err(may_repeat)?;
+        }
         jobs.runs(&self.job.id, &query);
         let query_id = query.id().clone();
-        let rows = query.run().await?;
+        let rows = query.run().await.map_err(|error| (error, repeat != Repeat::Never))?;
         if n < self.job.step {
             return Ok(());
         }
@@ -141,6 +133,16 @@ impl Attempt {
             detail.rows = Some(rows);
             let text = format!("statement {} is done: {rows} rows in {elapsed_ms} ms (query {query_id})", n + 1);
             detail.note(now_ms, job.attempts, text);
+            Ok(())
+        });
+        noted.await.map(drop).map_err(may_repeat)
+    }
+
+    /// Notes that a statement begins that may not be repeated.
+    async fn note_begun(&self, jobs: &Jobs, n: i32) -> Result<()> {
+        let noted = jobs.change(&self.job.id, |job, detail| {
+            self.require_running(job)?;
+            detail.begun = u32::try_from(n).ok();
             Ok(())
         });
         noted.await.map(drop)

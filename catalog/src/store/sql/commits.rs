@@ -9,7 +9,7 @@ use super::partitions::Parent;
 use super::tables::{self, Head};
 use super::{Connection, Result, jobs, parameters, partitions, versions, writes};
 use crate::model::{Parameters, TableKind};
-use crate::store::{Commit, Write, names};
+use crate::store::{Commit, StagedFile, Write, names};
 
 /// Makes a commit part of its table and returns the table's new version. One that is in the journal already is not made
 /// again, so a writer that did not hear the answer may ask once more.
@@ -134,8 +134,10 @@ pub(crate) async fn drop_table(conn: &mut Connection, table_id: i64, kind: Table
         return Ok(());
     }
     query("DELETE FROM TZ_COMMITS WHERE TBL_ID = ?").bind(table_id).execute(&mut *conn).await?;
-    for Commit { id, database, table, add_files, .. } in pending {
-        let write = Write { id, database, table, owner: String::new(), began_ms: 0, staged: add_files };
+    for Commit { id, database, table, add_files, remove_folders, .. } in pending {
+        let folders = remove_folders.into_iter().map(|folder| StagedFile { target: folder.clone(), staged: folder });
+        let staged = add_files.into_iter().chain(folders).collect();
+        let write = Write { id, database, table, owner: String::new(), began_ms: 0, staged };
         writes::disown(conn, write).await?;
     }
     Ok(())

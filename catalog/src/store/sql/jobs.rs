@@ -26,24 +26,8 @@ macro_rules! select_jobs {
     };
 }
 
-#[derive(sqlx::FromRow)]
-#[sqlx(rename_all = "SCREAMING_SNAKE_CASE")]
-struct Row {
-    name: Option<String>,
-    priority: i32,
-    kind: String,
-    state: String,
-    user_name: String,
-    job_text: String,
-    attempts: i32,
-    owner: Option<String>,
-    step: i32,
-    detail: String,
-    created_ms: i64,
-    updated_ms: i64,
-    version: i64,
-    job_id: String,
-}
+type Row =
+    (Option<String>, i32, String, String, String, String, i32, Option<String>, i32, String, i64, i64, i64, String);
 
 /// Keeps a new job.
 pub(crate) async fn create(conn: &mut Connection, job: &Job, now_ms: i64) -> Result<()> {
@@ -221,20 +205,7 @@ fn check(job: &Job) -> PublicResult<()> {
 }
 
 fn job(row: Row) -> Job {
-    Job {
-        id: row.job_id,
-        name: row.name,
-        priority: row.priority,
-        kind: row.kind,
-        state: row.state,
-        user: row.user_name,
-        text: row.job_text,
-        attempts: row.attempts,
-        owner: row.owner,
-        step: row.step,
-        detail: row.detail,
-        created_ms: row.created_ms,
-        updated_ms: row.updated_ms,
-        version: row.version,
-    }
+    let (name, priority, kind, state, user, text, attempts, owner, step, detail, created_ms, updated_ms, version, id) =
+        row;
+    Job { id, name, priority, kind, state, user, text, attempts, owner, step, detail, created_ms, updated_ms, version }
 }

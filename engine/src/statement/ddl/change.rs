@@ -27,6 +27,7 @@ pub(in crate::statement) async fn change(
         create_table: None,
         add_files: Vec::new(),
         remove_files: Vec::new(),
+        remove_folders: Vec::new(),
         add_partitions: Vec::new(),
         drop_partitions: Vec::new(),
         table_parameters: Parameters::new(),
