@@ -7,6 +7,7 @@
 
 mod exec;
 mod failure;
+mod progress;
 mod settings;
 
 use std::fmt;
@@ -37,6 +38,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 
 pub use self::exec::ClusterExec;
 pub use self::failure::{failure_in, to_failure};
+pub use self::progress::{StageCounts, StageProgress};
 pub use self::settings::Mode;
 pub(crate) use self::settings::{MODE, TerezaOptions};
 use crate::codec::{PlanCodec, file_scan};
@@ -110,6 +112,8 @@ pub struct Job {
     pub context: Arc<SessionContext>,
     /// Not optimised yet.
     pub plan: LogicalPlan,
+    /// Where to say how far it is.
+    pub progress: Arc<StageProgress>,
 }
 
 impl Job {
@@ -159,7 +163,22 @@ impl OnCluster {
     }
 }
 
-/// A statement that was planned for this process, in the lane that it takes.
+/// A statement in the lane that it takes.
+pub(crate) struct Placed {
+    /// What runs in this process: all of it, or what waits for executors.
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) route: Route,
+    /// How far executors are with it.
+    pub(crate) progress: Option<Arc<StageProgress>>,
+}
+
+impl Placed {
+    fn local(plan: Arc<dyn ExecutionPlan>, reason: &str) -> Self {
+        Self { plan, route: Route { lane: Lane::Local, reason: reason.into() }, progress: None }
+    }
+}
+
+/// Puts a statement that was planned for this process in the lane that it takes.
 pub(crate) async fn place(
     engine: &Engine,
     name: &QueryId,
@@ -167,14 +186,14 @@ pub(crate) async fn place(
     kind: StatementKind,
     logical: &LogicalPlan,
     local: Arc<dyn ExecutionPlan>,
-) -> Result<(Arc<dyn ExecutionPlan>, Route)> {
+) -> Result<Placed> {
     let mode = TerezaOptions::mode(state.config_options());
     let Some(cluster) = engine.cluster() else {
         if mode == Mode::Cluster {
             return Err(Error::unsupported("the cluster lane in a process that schedules no executors")
                 .with_hint("start `tereza up --executors N`, or SET tereza.mode = 'local'"));
         }
-        return Ok((local, Route { lane: Lane::Local, reason: "this process schedules no executors".into() }));
+        return Ok(Placed::local(local, "this process schedules no executors"));
     };
     let candidate = |logical, local: &_, tasks: &Tasks| Candidate {
         mode,
@@ -190,30 +209,35 @@ pub(crate) async fn place(
         let tasks = Tasks::of(kind, mode, &explained).await?;
         let route = cluster.route(&candidate(&explain.plan, &explained, &tasks))?;
         let plan = exec::with_route(local, &route, state.task_ctx()).await.map_err(from_datafusion)?;
-        return Ok((plan, Route { lane: Lane::Local, reason: "it explains a plan".into() }));
+        return Ok(Placed::local(plan, "it explains a plan"));
     }
+    // What EXPLAIN ANALYZE runs is run where it would run without.
+    let analyzed = match logical {
+        LogicalPlan::Analyze(analyze) if !matches!(*analyze.input, LogicalPlan::Dml(_)) => Some(&*analyze.input),
+        _ => None,
+    };
     let tasks = Tasks::of(kind, mode, &local).await?;
-    let route = cluster.route(&candidate(logical, &local, &tasks))?;
+    let route = cluster.route(&candidate(analyzed.unwrap_or(logical), &local, &tasks))?;
     if route.lane == Lane::Local {
-        return Ok((local, route));
+        return Ok(Placed { plan: local, route, progress: None });
     }
     let planning = cluster.planning(state.config().clone());
     let context = Arc::new(SessionContext::new_with_state(with_cluster(state, planning)));
-    let on_cluster = |plan, local| {
-        let job = Job { name: name.0.clone(), context, plan };
-        Arc::new(ClusterExec::new(cluster, job, local)) as Arc<dyn ExecutionPlan>
-    };
-    let plan = match tasks {
-        Tasks::OfWrite(write) => {
-            let (plan, local) = write
-                .logical(logical)
-                .zip(write.local())
-                .ok_or_else(|| Error::internal("a statement whose plan commits is no INSERT"))?;
-            write.committed(on_cluster(plan, local))
+    let progress = Arc::new(match analyzed {
+        Some(_) => StageProgress::explaining(),
+        None => StageProgress::default(),
+    });
+    let job = |plan| Job { name: name.0.clone(), context, plan, progress: Arc::clone(&progress) };
+    let plan: Arc<dyn ExecutionPlan> = match (tasks, analyzed) {
+        (_, Some(analyzed)) => Arc::new(ClusterExec::analyzing(cluster, job(analyzed.clone()), local, &route)),
+        (Tasks::OfWrite(write), None) => {
+            let whole = write.logical(logical).zip(write.local());
+            let (plan, local) = whole.ok_or_else(|| Error::internal("a statement whose plan commits is no INSERT"))?;
+            write.committed(Arc::new(ClusterExec::new(cluster, job(plan), local)))
         }
-        Tasks::Whole | Tasks::None(_) => on_cluster(logical.clone(), local),
+        (Tasks::Whole | Tasks::None(_), None) => Arc::new(ClusterExec::new(cluster, job(logical.clone()), local)),
     };
-    Ok((plan, route))
+    Ok(Placed { plan, route, progress: Some(progress) })
 }
 
 /// What of a statement executors may run.

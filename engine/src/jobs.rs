@@ -254,13 +254,13 @@ impl Jobs {
         if submission.attempts_max == Some(0) || submission.timeout_ms == Some(0) {
             return Err(Error::invalid_input("a job needs at least one attempt and some time"));
         }
-        if let Some(text) = &submission.memory_limit {
-            if memory_limit_bytes(text)? > self.memory_limit_bytes {
-                return Err(Error::denied(format!(
-                    "memory_limit of {text} is more than the process may use, {} bytes",
-                    self.memory_limit_bytes
-                )));
-            }
+        if let Some(text) = &submission.memory_limit
+            && memory_limit_bytes(text)? > self.memory_limit_bytes
+        {
+            return Err(Error::denied(format!(
+                "memory_limit of {text} is more than the process may use, {} bytes",
+                self.memory_limit_bytes
+            )));
         }
         Ok(())
     }

@@ -9,8 +9,8 @@
 //! it everywhere.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -19,6 +19,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tereza_runtime::{Error, Result};
 use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{StageCounts, StageProgress};
 
 /// A stream of the batches of a result, or of rows to be written. Every batch has the schema that goes with the stream.
 pub type BatchStream = BoxStream<'static, Result<RecordBatch>>;
@@ -216,6 +218,7 @@ pub struct Progress {
     batches: AtomicU64,
     scanned_rows: AtomicU64,
     scanned_bytes: AtomicU64,
+    stages: OnceLock<Arc<StageProgress>>,
 }
 
 /// A reading of [`Progress`].
@@ -231,17 +234,22 @@ pub struct ProgressReading {
     pub scanned_rows: u64,
     /// Bytes read from tables.
     pub scanned_bytes: u64,
+    /// How far executors are, if they run it.
+    pub stages: Option<StageCounts>,
 }
 
 impl Progress {
     /// The counters now.
     pub fn read(&self) -> ProgressReading {
+        let stages = self.stages.get().map(|stages| stages.read());
+        let (rows, bytes) = stages.map_or((0, 0), |stages| (stages.scanned_rows, stages.scanned_bytes));
         ProgressReading {
             rows: self.rows.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             batches: self.batches.load(Ordering::Relaxed),
-            scanned_rows: self.scanned_rows.load(Ordering::Relaxed),
-            scanned_bytes: self.scanned_bytes.load(Ordering::Relaxed),
+            scanned_rows: self.scanned_rows.load(Ordering::Relaxed).max(rows),
+            scanned_bytes: self.scanned_bytes.load(Ordering::Relaxed).max(bytes),
+            stages,
         }
     }
 
@@ -249,6 +257,12 @@ impl Progress {
     pub fn set_scanned(&self, rows: u64, bytes: u64) {
         self.scanned_rows.fetch_max(rows, Ordering::Relaxed);
         self.scanned_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that executors run it.
+    pub(crate) fn follow(&self, stages: Arc<StageProgress>) {
+        // A statement is placed once.
+        let _ = self.stages.set(stages);
     }
 
     fn returned(&self, batch: &RecordBatch) {

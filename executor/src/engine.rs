@@ -16,7 +16,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 use tereza_engine::cluster::to_failure;
+use tokio_util::sync::CancellationToken;
 
+use crate::cancel::cancellable;
 use crate::connections::Connections;
 
 /// Runs stages.
@@ -41,14 +43,18 @@ impl ExecutionEngine for StageEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let token = CancellationToken::new();
+        let plan = cancellable(plan, &token)?;
         let inner = self.inner.create_query_stage_exec(job, stage, task, partitions, plan, work_dir, config)?;
-        Ok(Arc::new(Stage { inner }))
+        Ok(Arc::new(Stage { inner, token }))
     }
 }
 
 #[derive(Debug)]
 struct Stage {
     inner: Arc<dyn QueryStageExecutor>,
+    /// Ends the leaves.
+    token: CancellationToken,
 }
 
 impl fmt::Display for Stage {
@@ -60,6 +66,7 @@ impl fmt::Display for Stage {
 #[async_trait]
 impl QueryStageExecutor for Stage {
     async fn execute_query_stage(&self, task: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
+        let _end_with_this = self.token.clone().drop_guard();
         let ended = self.inner.execute_query_stage(task, context).await;
         ended.map_err(|error| own(&error).map(to_failure).unwrap_or(error))
     }

@@ -3,6 +3,7 @@
 //! It has no catalog and no sessions: a stage's plan says where its files are. What a stage makes for the next one lies in a
 //! folder of this process until the job ends.
 
+mod cancel;
 mod connections;
 mod engine;
 

@@ -10,14 +10,15 @@ use std::time::Duration;
 use ballista_core::JobId;
 use ballista_core::serde::protobuf::job_status::Status;
 use ballista_core::serde::protobuf::{JobStatus, PartitionLocation};
-use ballista_scheduler::cluster::{ClusterState, ClusterStateEvent, ClusterStateEventStream};
+use ballista_scheduler::cluster::{ClusterState, ClusterStateEvent, ClusterStateEventStream, JobState};
 use futures::StreamExt;
-use tereza_engine::cluster::Job;
+use tereza_engine::cluster::{Job, StageCounts, StageProgress};
 use tereza_runtime::{Result, settings};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::cluster::{Server, internal};
+use crate::progress::{counts, explain};
 use crate::result::failure;
 
 /// Status messages that wait to be read. A job sends a handful; one that is lost is found by looking, each `LOOK`.
@@ -29,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) struct Attempt<'a> {
     submitted: Submitted,
     server: &'a Server,
+    jobs: &'a Arc<dyn JobState>,
+    progress: Arc<StageProgress>,
     messages: mpsc::Receiver<JobStatus>,
     events: ClusterStateEventStream,
     looks_max: u128,
@@ -77,6 +80,7 @@ impl<'a> Attempt<'a> {
     pub(crate) async fn new(
         server: &'a Server,
         state: &Arc<dyn ClusterState>,
+        jobs: &'a Arc<dyn JobState>,
         settings: &settings::Cluster,
         job: &Job,
     ) -> Result<Self> {
@@ -87,7 +91,17 @@ impl<'a> Attempt<'a> {
         let id = server.submit_job(&job.name, context, &job.plan, Some(sender)).await.map_err(internal)?;
         let submitted = Submitted { server: server.clone(), job: id, has_ended: false };
         let timeout = Duration::from_millis(settings.progress_timeout_ms);
-        Ok(Self { submitted, server, messages, events, looks_max: timeout.as_millis() / LOOK.as_millis() })
+        let progress = Arc::clone(&job.progress);
+        progress.set(StageCounts::default());
+        Ok(Self {
+            submitted,
+            server,
+            jobs,
+            progress,
+            messages,
+            events,
+            looks_max: timeout.as_millis() / LOOK.as_millis(),
+        })
     }
 
     /// Waits for its end.
@@ -110,6 +124,9 @@ impl<'a> Attempt<'a> {
                         return Ok(Ended::Stuck("no task of it ran any more".into()));
                     }
                     let job = &self.submitted.job;
+                    if let Some(running) = self.server.state.task_manager.get_running_job_cache().get(job) {
+                        self.progress.set(counts(&*running.execution_graph.read().await));
+                    }
                     let status = self.server.state.task_manager.get_job_status(job).await.map_err(internal)?;
                     status.and_then(|status| status.status)
                 }
@@ -117,6 +134,7 @@ impl<'a> Attempt<'a> {
             match status {
                 Some(Status::Successful(job)) => {
                     self.submitted.has_ended = true;
+                    note_end(self.jobs, &self.submitted.job, &self.progress).await;
                     return Ok(Ended::Rows(Rows { partitions: job.partition_location, submitted: self.submitted }));
                 }
                 Some(Status::Failed(job)) => {
@@ -126,6 +144,16 @@ impl<'a> Attempt<'a> {
                 Some(Status::Queued(_) | Status::Running(_)) | None => {}
             }
         }
+    }
+}
+
+/// Notes what the stages of a job that is done did.
+async fn note_end(jobs: &Arc<dyn JobState>, job: &JobId, progress: &StageProgress) {
+    // It is for people, and the rows are there: without it there is less to show.
+    let Ok(Some(graph)) = jobs.get_execution_graph(job).await else { return };
+    progress.set(counts(&graph));
+    if progress.wants_explanation() {
+        progress.explain(explain(&graph));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use ballista_core::serde::scheduler::ExecutorMetadata;
-use ballista_scheduler::cluster::{BallistaCluster, ClusterState};
+use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::create_scheduler;
 use ballista_scheduler::scheduler_server::SchedulerServer;
@@ -42,6 +42,7 @@ const FINISHED_DATA_S: u64 = 300;
 pub struct Scheduler {
     server: Server,
     state: Arc<dyn ClusterState>,
+    jobs: Arc<dyn JobState>,
     settings: settings::Cluster,
     codec: Arc<dyn PhysicalExtensionCodec>,
     /// Of all sessions that plan for executors: they share what executors have opened.
@@ -76,11 +77,12 @@ impl Scheduler {
             ..SchedulerConfig::default()
         };
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(internal)?;
-        let state = cluster.cluster_state();
+        let (state, jobs) = (cluster.cluster_state(), cluster.job_state());
         let server = create_scheduler(cluster, Arc::new(config)).await.map_err(internal)?;
         Ok(Arc::new(Self {
             server,
             state,
+            jobs,
             settings: settings.clone(),
             codec,
             session_id: ids::new_id(),
@@ -181,7 +183,7 @@ impl Cluster for Scheduler {
         let (mut job, mut is_adaptive) = (job, true);
         for attempt in 1..=self.settings.attempts_max.max(1) {
             self.wait_for_executor().await?;
-            let attempting = Attempt::new(&self.server, &self.state, &self.settings, &job).await?;
+            let attempting = Attempt::new(&self.server, &self.state, &self.jobs, &self.settings, &job).await?;
             let loss = match attempting.run().await? {
                 Ended::Rows(rows) => match result::fetch(rows, &self.settings).await {
                     Ok(stream) => return Ok(stream),

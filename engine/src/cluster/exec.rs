@@ -39,6 +39,8 @@ pub struct ClusterExec {
     job: Job,
     /// The plan for this process.
     local: Arc<dyn ExecutionPlan>,
+    /// For EXPLAIN ANALYZE: the lane and its reason. The rows are counted then, and what the stages did is the result.
+    analyzing: Option<String>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -46,13 +48,29 @@ pub struct ClusterExec {
 impl ClusterExec {
     /// A leaf with the columns that the statement has in this process.
     pub(super) fn new(cluster: Arc<dyn Cluster>, job: Job, local: Arc<dyn ExecutionPlan>) -> Self {
+        Self::with(cluster, job, local, None)
+    }
+
+    /// The same for EXPLAIN ANALYZE, of which `job` is what it explains.
+    pub(super) fn analyzing(cluster: Arc<dyn Cluster>, job: Job, local: Arc<dyn ExecutionPlan>, route: &Route) -> Self {
+        Self::with(cluster, job, local, Some(format!("{}: {}", route.lane.as_str(), route.reason)))
+    }
+
+    fn with(cluster: Arc<dyn Cluster>, job: Job, local: Arc<dyn ExecutionPlan>, analyzing: Option<String>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(local.schema()),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { cluster, job, local, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            cluster,
+            job,
+            local,
+            analyzing,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
     }
 }
 
@@ -109,6 +127,10 @@ impl ExecutionPlan for ClusterExec {
         let schema = self.schema();
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let wanted = Arc::clone(&schema);
+        if let Some(lane) = self.analyzing.clone() {
+            let explained = stream::once(analyze(cluster, job, local, context, lane)).try_flatten();
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, explained)));
+        }
         let rows = stream::once(run(cluster, job, local, context)).try_flatten().map(move |batch| {
             let batch = with_schema(&batch?, &wanted)?;
             baseline.record_output(batch.num_rows());
@@ -138,6 +160,34 @@ async fn run(
         }
         Err(error) => Err(to_datafusion(error)),
     }
+}
+
+/// Runs a statement for what its stages did.
+async fn analyze(
+    cluster: Arc<dyn Cluster>,
+    job: Job,
+    local: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    lane: String,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let (name, progress, schema) = (job.name.clone(), Arc::clone(&job.progress), local.schema());
+    let mut rows = match cluster.run(job).await {
+        Ok(rows) => rows,
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            tracing::warn!(query = name, %error, "the statement runs in this process");
+            return Ok(execute_stream(local, context)?.boxed());
+        }
+        Err(error) => return Err(to_datafusion(error)),
+    };
+    let mut count = 0;
+    while let Some(batch) = rows.next().await {
+        count += batch.map_err(to_datafusion)?.num_rows();
+    }
+    let stages = progress.explanation().unwrap_or("what its stages did is not known any more");
+    let texts = |texts: [&str; 2]| Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
+    let plan = format!("{stages}{count} rows");
+    let batch = RecordBatch::try_new(schema, vec![texts(["lane", "Plan with Metrics"]), texts([&lane, &plan])])?;
+    Ok(stream::once(async { Ok(batch) }).boxed())
 }
 
 /// What EXPLAIN shows, with the lane and its reason in front.

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::InUse;
-use crate::cluster::{Lane, place};
+use crate::cluster::{Lane, Placed, place};
 use crate::error::from_datafusion;
 use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
 use crate::session::with_spillable_joins;
@@ -45,15 +45,16 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
         let (session, statement, id) = (Arc::clone(&session), statement.clone(), id.clone());
         async move {
             let planned = statement::plan(&session, &statement.sql, statement.parameters.as_ref()).await?;
-            let mut route = None;
+            let mut routed = None;
             let job = match planned.work {
                 Work::Plan(logical) => {
                     let state = session.state();
                     let plan = state.create_physical_plan(&logical).await.map_err(from_datafusion)?;
-                    let (plan, placed) = place(&session.engine, &id, &state, planned.kind, &logical, plan).await?;
+                    let Placed { plan, route, progress } =
+                        place(&session.engine, &id, &state, planned.kind, &logical, plan).await?;
                     // Only a query may be begun again: it has no effect but its rows.
-                    let is_local_query = planned.kind == StatementKind::Query && placed.lane == Lane::Local;
-                    route = Some(placed);
+                    let is_local_query = planned.kind == StatementKind::Query && route.lane == Lane::Local;
+                    routed = Some((route, progress));
                     Job::Plan { plan, again: is_local_query.then_some(logical), state: Box::new(state) }
                 }
                 Work::Task(task) => Job::Task(task),
@@ -62,7 +63,7 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
                 Job::Plan { plan, .. } => plan.schema(),
                 Job::Task(_) => planned.schema,
             };
-            Ok((planned.kind, schema, job, route))
+            Ok((planned.kind, schema, job, routed))
         }
     };
     let planned = tokio::select! {
@@ -70,7 +71,7 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
         () = cancellation.cancelled() => Err(cancelled()),
         planned = on_own_thread(planning) => planned,
     };
-    let (kind, schema, job, route) = match planned {
+    let (kind, schema, job, routed) = match planned {
         Ok(planned) => planned,
         Err(error) => {
             let kind = StatementKind::Query;
@@ -79,10 +80,13 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
         }
     };
     let entry = queries.start(id.clone(), &session.user, &session.id, &statement.sql, kind, cancellation.clone());
-    if let Some(route) = route {
-        entry.routed(route);
-    }
     let progress = entry.progress();
+    if let Some((route, stages)) = routed {
+        entry.routed(route);
+        if let Some(stages) = stages {
+            progress.follow(stages);
+        }
+    }
     let held = Arc::new(Mutex::new(Held { entry, stage: Stage::Queued { job, permits } }));
     tokio::spawn(give_up_when_cancelled(cancellation.clone(), Arc::downgrade(&held)));
     let run = Run {

@@ -19,7 +19,7 @@ use tereza_catalog::model::Job;
 use tereza_runtime::clock::Clock;
 
 use super::{Course, QueryLog, Record, TEXT_CHARS_MAX, truncated};
-use crate::cluster::{Cluster, Executor, Lane};
+use crate::cluster::{Cluster, Executor, Lane, StageCounts};
 use crate::error::to_datafusion;
 use crate::jobs::{Detail, Jobs};
 use crate::query::StatementKind;
@@ -203,8 +203,14 @@ fn queries_schema() -> SchemaRef {
         Field::new("elapsed_ms", DataType::Int64, false),
         Field::new("rows", DataType::UInt64, false),
         Field::new("bytes", DataType::UInt64, false),
+        Field::new("scanned_rows", DataType::UInt64, false),
+        Field::new("scanned_bytes", DataType::UInt64, false),
         Field::new("lane", DataType::Utf8, false),
         Field::new("lane_reason", DataType::Utf8, true),
+        Field::new("stages", DataType::UInt64, true),
+        Field::new("stages_done", DataType::UInt64, true),
+        Field::new("partitions", DataType::UInt64, true),
+        Field::new("partitions_done", DataType::UInt64, true),
         Field::new("error_kind", DataType::Utf8, true),
         Field::new("error", DataType::Utf8, true),
     ]))
@@ -224,6 +230,10 @@ pub(super) fn queries_batch(records: &[Arc<Record>], now_ms: i64) -> Result<Reco
         (until_ms - record.created_ms).max(0)
     });
     let rows = courses.iter().zip(&readings).map(|(course, reading)| course.rows_written.unwrap_or(reading.rows));
+    let stages = |count: fn(&StageCounts) -> u64| {
+        let counts = readings.iter().map(|reading| reading.stages.as_ref().map(count));
+        Arc::new(counts.collect::<UInt64Array>()) as ArrayRef
+    };
     let columns: Vec<ArrayRef> = vec![
         texts(records.iter().map(|record| record.id.0.as_str())),
         texts(courses.iter().map(|course| course.state.as_str())),
@@ -237,8 +247,14 @@ pub(super) fn queries_batch(records: &[Arc<Record>], now_ms: i64) -> Result<Reco
         Arc::new(Int64Array::from_iter_values(elapsed_ms)),
         Arc::new(UInt64Array::from_iter_values(rows)),
         Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.bytes))),
+        Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.scanned_rows))),
+        Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.scanned_bytes))),
         texts(courses.iter().map(|course| course.route.as_ref().map_or(Lane::Local, |route| route.lane).as_str())),
         texts(courses.iter().map(|course| course.route.as_ref().map(|route| route.reason.as_str()))),
+        stages(|counts| counts.stages),
+        stages(|counts| counts.stages_done),
+        stages(|counts| counts.partitions),
+        stages(|counts| counts.partitions_done),
         texts(courses.iter().map(|course| course.error.as_ref().map(|(kind, _)| kind.as_str()))),
         texts(courses.iter().map(|course| course.error.as_ref().map(|(_, message)| message.as_str()))),
     ];

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_line_names_what_was_returned_and_scanned() {
-        let reading = ProgressReading { rows: 999, bytes: 2048, batches: 1, scanned_rows: 1_500_000, scanned_bytes: 0 };
+        let reading = ProgressReading { rows: 999, bytes: 2048, scanned_rows: 1_500_000, ..ProgressReading::default() };
         assert_eq!(text(Some(reading)), "999 rows, 2.0 KiB · scanned 1.5M rows, 0 B");
         assert_eq!(text(Some(ProgressReading::default())), "0 rows, 0 B");
         assert_eq!(text(None), "planning");
