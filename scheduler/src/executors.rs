@@ -45,13 +45,12 @@ pub(crate) async fn serve(server: Server, listener: TcpListener, stop: Cancellat
 }
 
 /// Lets in who has the same version: what a plan means may differ between two.
-#[expect(clippy::result_large_err, reason = "the type is tonic's")]
 fn of_this_version(request: Request<()>) -> Result<Request<()>, Status> {
     let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     // What the protocol's library says of itself comes after it.
     let version = agent.split(' ').find_map(|word| word.strip_prefix(PROGRAM));
     match version {
-        Some(version) if version == env!("CARGO_PKG_VERSION") => Ok(request),
+        Some(env!("CARGO_PKG_VERSION")) => Ok(request),
         version => Err(Status::failed_precondition(format!(
             "this scheduler is of version {}, and the executor of {}: run both from the same program",
             env!("CARGO_PKG_VERSION"),
