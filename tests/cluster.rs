@@ -14,6 +14,8 @@ const QUERY: &str = "SELECT n_name, o_orderpriority, count(*) AS n, sum(l_extend
     WHERE l_shipdate > DATE '1995-03-15' GROUP BY n_name, o_orderpriority ORDER BY n_name, o_orderpriority";
 /// Kills of an executor at random moments.
 const KILLS: u64 = 6;
+/// Clients that ask at once.
+const CLIENTS: usize = 50;
 /// A statement that loses executors ends after this at the latest.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -166,6 +168,39 @@ fn a_statement_that_ends_early_frees_its_executors_within_a_second() {
         let left = |index: usize| cluster.shuffle_folder(index).read_dir().map_or(0, Iterator::count);
         wait_for("what stages left to be removed", || (left(0) + left(1) == 0).then_some(()));
     }
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered() {
+    let cluster = Cluster::start(None, 2);
+    let right = text(ask(&cluster, "local", QUERY));
+    let began = clock::now();
+    let clients: Vec<Child> = (0..CLIENTS).map(|_| start(&cluster, "cluster", QUERY)).collect();
+    let mut took = Vec::new();
+    for client in clients {
+        assert_eq!(text(end(client)), right);
+        took.push(began.elapsed());
+    }
+    println!("{CLIENTS} clients: the last was answered after {:?}", took.last());
+    let executors: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
+    for id in executors {
+        let held = rss_bytes(id);
+        assert!(held < 1 << 30, "an executor holds {held} bytes");
+    }
+}
+
+#[test]
+fn a_query_that_needs_too_much_is_refused_and_its_executor_lives() {
+    let limit = ["--set".to_owned(), "engine.memory_limit_bytes=192MiB".to_owned()];
+    let cluster = Cluster::start_with(None, 2, &limit);
+    let executors: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
+    let runaway = "SELECT sum(length(s)) FROM (SELECT string_agg(l_comment, ',') AS s FROM tpch.sf1.lineitem) AS t";
+    let refused = ask(&cluster, "cluster", runaway);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && error.contains("memory"), "{error}");
+    assert_eq!(text(ask(&cluster, "cluster", "SELECT count(*) FROM orders")), "count(*)\n150000\n");
+    let after: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
+    assert_eq!(after, executors, "the executors are the same processes");
 }
 
 #[test]
@@ -378,4 +413,11 @@ fn cpu_ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u64>().ok()).sum()
+}
+
+/// Resident memory of a process.
+fn rss_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
 }

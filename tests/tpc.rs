@@ -10,18 +10,22 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::ipc::reader::StreamReader;
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
+use tereza_runtime::{clock, ids};
 
 use crate::support::{self, Cluster, Minio, Python};
 use answer::Answer;
 
 /// Scale of the compared data: small enough for every run, large enough that most queries have rows.
 const SCALE: &str = "0.1";
+/// What the loss of an executor may cost beyond half of a query's time.
+const KILL_COST: Duration = Duration::from_secs(10);
 /// For one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -101,6 +105,91 @@ async fn tpcds_on_two_executors_over_minio() {
     check_queries(&python, "tpcds", 99, Some(minio), &Tereza::of_cluster(&cluster)).await;
 }
 
+/// When an executor is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// After this time.
+    After(Duration),
+    /// When one of them has made something for a later stage; that one.
+    WithOutput,
+}
+
+/// Each query twice with one of two executors killed: at a random moment, and when there are outputs to lose.
+#[tokio::test]
+async fn tpch_while_executors_are_killed() {
+    let (Some(python), Some(minio)) = (support::python(), support::minio()) else { return };
+    let cluster = Arc::new(Cluster::start(Some(minio), 2));
+    let tereza = Tereza::of_cluster(&cluster);
+    let judged = prepare(&python, "tpch", Some(minio), &tereza).await;
+    let seed = ids::jitter(u64::MAX);
+    println!("seed {seed}");
+    let (mut wrong, mut killed) = (Vec::new(), 0);
+    for Judged { number, query, answer: right } in &judged {
+        let began = clock::now();
+        tereza.answer(query).await.unwrap();
+        let whole = began.elapsed();
+        let random = seed.wrapping_mul(u64::from(*number)).rotate_left(17);
+        let part = Duration::from_millis(random % u64::try_from(whole.as_millis()).unwrap().max(1));
+        for moment in [Moment::After(part), Moment::WithOutput] {
+            let has_ended = Arc::new(AtomicBool::new(false));
+            let killing = std::thread::spawn({
+                let (cluster, has_ended) = (Arc::clone(&cluster), Arc::clone(&has_ended));
+                move || kill(&cluster, moment, random as usize % 2, &has_ended)
+            });
+            let began = clock::now();
+            let answer = tereza.answer(query).await;
+            let took = began.elapsed();
+            has_ended.store(true, Ordering::Relaxed);
+            killed += usize::from(killing.join().unwrap());
+            let difference = match answer {
+                Ok((_, answer)) => answer.difference(right),
+                Err(error) => Some(error),
+            };
+            wrong.extend(difference.map(|difference| format!("q{number}, {moment:?}: {difference}")));
+            if took > whole.mul_f64(1.5) + KILL_COST {
+                wrong.push(format!("q{number}, {moment:?}: {took:?} in place of {whole:?}"));
+            }
+            cluster.wait_for_executors();
+        }
+    }
+    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+    // Some end before anything lies in the folders long enough to be seen.
+    assert!(killed > judged.len() + judged.len() / 2, "only {killed} were killed");
+}
+
+/// Kills an executor, unless the query ends before, and waits until it has come back. Returns whether it did.
+fn kill(cluster: &Cluster, moment: Moment, victim: usize, has_ended: &AtomicBool) -> bool {
+    let victim = match moment {
+        Moment::After(time) => {
+            std::thread::park_timeout(time);
+            victim
+        }
+        Moment::WithOutput => loop {
+            if has_ended.load(Ordering::Relaxed) {
+                return false;
+            }
+            match (0..2).find(|index| has_files(&cluster.shuffle_folder(*index))) {
+                Some(index) => break index,
+                None => std::thread::park_timeout(Duration::from_millis(1)),
+            }
+        },
+    };
+    let id = cluster.executor(victim).unwrap();
+    let status = std::process::Command::new("kill").args(["-KILL", &id.to_string()]).status().unwrap();
+    assert!(status.success());
+    support::wait_for("the executor to be replaced", || cluster.executor(victim).filter(|new| *new != id));
+    true
+}
+
+/// Whether anything is in a folder or in those below it.
+fn has_files(folder: &Path) -> bool {
+    let Ok(entries) = folder.read_dir() else { return false };
+    entries.flatten().any(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => has_files(&entry.path()),
+        kind => kind.is_ok(),
+    })
+}
+
 /// Row by row, in every column but the free text: DuckDB's generator draws that from another pool than TPC's does.
 #[tokio::test]
 async fn generated_tpch_is_what_dbgen_makes() {
@@ -154,12 +243,11 @@ async fn generated_tpcds_has_the_row_counts_of_the_specification() {
     assert_eq!(found, wanted);
 }
 
-/// Every query of a benchmark through `tereza sql`, on tables in the catalog of a data folder.
-async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Option<&Minio>, tereza: &Tereza) {
+/// The queries of a benchmark with DuckDB's answers, on tables that are in the catalog when this returns.
+async fn prepare(python: &Python, benchmark: &str, minio: Option<&Minio>, tereza: &Tereza) -> Vec<Judged> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{benchmark}-sf{SCALE}"));
     support_run(python, &["make", benchmark, SCALE, text(&folder)]);
     let judged: Vec<Judged> = judge(python, &["answers", benchmark, text(&folder)]);
-    assert_eq!(judged.len(), count);
 
     let tables: Vec<String> =
         folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -170,6 +258,13 @@ async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Op
     let create = |table: &String| format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{root}/{table}/'");
     let script: Vec<String> = tables.iter().map(create).collect();
     tereza.run(&script.join(";\n"), "csv", Stdio::piped()).await.unwrap();
+    judged
+}
+
+/// Every query of a benchmark through `tereza sql`, on tables in the catalog of a data folder.
+async fn check_queries(python: &Python, benchmark: &str, count: usize, minio: Option<&Minio>, tereza: &Tereza) {
+    let judged = prepare(python, benchmark, minio, tereza).await;
+    assert_eq!(judged.len(), count);
 
     let mut wrong = Vec::new();
     for Judged { number, query, answer: right } in &judged {
