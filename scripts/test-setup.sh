@@ -18,6 +18,7 @@ command -v python3 >/dev/null || need+=(python3 python3-venv)
 command -v go >/dev/null || need+=(golang-go)
 command -v java >/dev/null || need+=(default-jdk-headless)
 command -v mvn >/dev/null || need+=(maven)
+command -v ip >/dev/null || need+=(iproute2)
 if ((${#need[@]})) && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
   echo "installing ${need[*]}"
   apt-get update -qq && apt-get install -y -qq --no-install-recommends "${need[@]}" || true

@@ -1,10 +1,12 @@
 //! Statements on executors that die, hang and come back: the answer is right, and comes in bounded time.
 
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tereza_runtime::{clock, ids};
 
+use crate::support::network::Host;
 use crate::support::{self, Cluster, Look, Minio, Numbers, Process, Python, Server, http_get, numbers, wait_for};
 
 /// A query of several stages that takes about a second: joins, an aggregation and a sort over generated tables.
@@ -14,6 +16,8 @@ const QUERY: &str = "SELECT n_name, o_orderpriority, count(*) AS n, sum(l_extend
     WHERE l_shipdate > DATE '1995-03-15' GROUP BY n_name, o_orderpriority ORDER BY n_name, o_orderpriority";
 /// Kills of an executor at random moments.
 const KILLS: u64 = 6;
+/// Cuts of an executor's network at random moments.
+const CUTS: u64 = 4;
 /// Clients that ask at once.
 const CLIENTS: usize = 50;
 /// A statement that loses executors ends after this at the latest.
@@ -209,23 +213,13 @@ fn a_job_survives_its_scheduler_and_executors_come_back_to_the_next() {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let port = support::free_port();
-    let mut scheduler = Server::start_scheduler(&data, port);
-    let _executors: Vec<Process> = (0..2)
-        .map(|index| {
-            let mut command = support::tereza();
-            command.arg("executor").arg("--data").arg(folder.path().join(format!("executor-{index}")));
-            command.args(["--scheduler", &format!("http://127.0.0.1:{port}")]);
-            for port in ["executor_flight", "executor_tasks", "console"] {
-                command.args(["--set", &format!("listen.{port}=0")]);
-            }
-            Process::start(command.stdout(Stdio::null()))
-        })
-        .collect();
-    let executors = |scheduler: &Server| {
-        let metrics = http_get(&scheduler.console, "/metrics").unwrap_or_default();
-        metrics.contains("tereza_executors 2").then_some(())
-    };
-    wait_for("two executors", || executors(&scheduler));
+    let mut scheduler = Server::start_scheduler(&data, "127.0.0.1", port);
+    let url = format!("http://127.0.0.1:{port}");
+    let _executors = [0, 1].map(|index| {
+        let data = folder.path().join(format!("executor-{index}"));
+        executor(support::tereza(), &data, "127.0.0.1", &url)
+    });
+    wait_for("two executors", || has_executors(&scheduler, 2));
     let script = folder.path().join("job.sql");
     let insert = "INSERT INTO t SELECT l_orderkey, l_comment FROM tpch.\"sf0.1\".lineitem";
     let mode = "SET tereza.mode = 'cluster'";
@@ -240,17 +234,48 @@ fn a_job_survives_its_scheduler_and_executors_come_back_to_the_next() {
         let id = text(run(&scheduler, &["submit", script.to_str().unwrap(), "--attempts", "5"]));
         std::thread::park_timeout(Duration::from_millis(seed.rotate_left(7 * kill as u32) % 2_500));
         scheduler.process().kill();
-        scheduler = Server::start_scheduler(&data, port);
+        scheduler = Server::start_scheduler(&data, "127.0.0.1", port);
         let ended = run(&scheduler, &["job", "wait", id.trim()]);
         let logs = text(run(&scheduler, &["job", "logs", id.trim()]));
         assert!(ended.status.success(), "seed {seed}, kill {kill}: {ended:?}\n{logs}");
         let count = text(run(&scheduler, &["sql", "--format", "csv", "-c", "SELECT count(*) FROM t"]));
         assert_eq!(count, format!("count(*)\n{}\n", kill * 2 * 600_572), "seed {seed}: {logs}");
-        wait_for("the executors to come back", || executors(&scheduler));
+        wait_for("the executors to come back", || has_executors(&scheduler, 2));
     }
     let nodes = "SELECT role, count(*) FROM system.runtime.nodes GROUP BY role ORDER BY role";
     let nodes = text(run(&scheduler, &["sql", "--format", "csv", "-c", nodes]));
     assert_eq!(nodes, "role,count(*)\nall,1\nexecutor,2\n");
+}
+
+#[test]
+fn an_executor_that_is_cut_off_is_given_up_and_comes_back() {
+    let Some(host) = Host::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let scheduler = Server::start_scheduler(&data, &host.here, 0);
+    let url = scheduler.endpoint("scheduler");
+    let _here = executor(support::tereza(), &folder.path().join("here"), &host.here, &url);
+    let _there = executor(host.tereza(), &folder.path().join("there"), &host.there, &url);
+    wait_for("two executors", || has_executors(&scheduler, 2));
+    let ask = |mode: &str| ask_server(&scheduler, mode, QUERY);
+    let right = text(end(ask("local")));
+    let started = clock::now();
+    assert_eq!(text(end(ask("cluster"))), right);
+    let whole_ms = u64::try_from(started.elapsed().as_millis()).unwrap();
+    let seed = ids::jitter(u64::MAX);
+    println!("seed {seed}");
+    for cut in 1..=CUTS {
+        let asked = ask("cluster");
+        let delay = Duration::from_millis(seed.wrapping_mul(cut).rotate_left(17) % whole_ms.max(1));
+        std::thread::park_timeout(delay);
+        host.cut();
+        let answer = text(end(asked));
+        assert_eq!(answer, right, "seed {seed}, cut {cut} after {delay:?} of {whole_ms} ms");
+        host.mend();
+        wait_for("the executor to come back", || has_executors(&scheduler, 2));
+    }
+    assert_eq!(text(end(ask("cluster"))), right);
 }
 
 #[test]
@@ -365,20 +390,28 @@ impl Writes {
     }
 }
 
+/// An executor with free ports.
+fn executor(mut command: Command, data: &Path, ip: &str, scheduler: &str) -> Process {
+    command.arg("executor").arg("--data").arg(data).args(["--listen", ip, "--scheduler", scheduler]);
+    for port in ["executor_flight", "executor_tasks", "console"] {
+        command.args(["--set", &format!("listen.{port}=0")]);
+    }
+    Process::start(command.stdout(Stdio::null()))
+}
+
+fn has_executors(scheduler: &Server, count: usize) -> Option<()> {
+    let metrics = http_get(&scheduler.console, "/metrics")?;
+    metrics.contains(&format!("tereza_executors {count}")).then_some(())
+}
+
 /// `tereza sql` with these statements on the server.
 fn start(cluster: &Cluster, mode: &str, sql: &str) -> Child {
+    ask_server(&cluster.server, mode, sql)
+}
+
+fn ask_server(server: &Server, mode: &str, sql: &str) -> Child {
     let mut command = support::tereza();
-    command.args([
-        "sql",
-        "--url",
-        &cluster.server.flight_sql,
-        "--mode",
-        mode,
-        "--catalog",
-        "tpch",
-        "--schema",
-        "sf0.1",
-    ]);
+    command.args(["sql", "--url", &server.flight_sql, "--mode", mode, "--catalog", "tpch", "--schema", "sf0.1"]);
     command.args(["--format", "csv", "-c", sql]).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait for real processes by the machine's clock")]
 
 pub(crate) mod flight;
+pub(crate) mod network;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -118,6 +119,7 @@ impl Drop for Process {
 /// A running `tereza up` on a data folder, with every port chosen freely.
 pub(crate) struct Server {
     process: Process,
+    data: PathBuf,
     /// Flight SQL's URL, `http://127.0.0.1:port`.
     pub(crate) flight_sql: String,
     /// The console's address, `127.0.0.1:port`, for `/healthz`, `/readyz` and `/metrics`.
@@ -145,9 +147,9 @@ impl Server {
     }
 
     /// The same for a scheduler that executors find at a port.
-    pub(crate) fn start_scheduler(data: &Path, port: u16) -> Self {
+    pub(crate) fn start_scheduler(data: &Path, ip: &str, port: u16) -> Self {
         let mut command = tereza();
-        command.arg("scheduler");
+        command.args(["scheduler", "--listen", ip]);
         Self::start_as(command, data, &["--set", &format!("listen.scheduler={port}")])
     }
 
@@ -172,7 +174,14 @@ impl Server {
             (http_get(&console, "/readyz").is_some_and(|reply| reply.starts_with("HTTP/1.1 200")))
                 .then(|| (format!("http://{}", strip(endpoints["flight_sql"].as_str().expect("flight_sql"))), console))
         });
-        Self { process, flight_sql: found.0, console: found.1 }
+        Self { process, data: data.to_path_buf(), flight_sql: found.0, console: found.1 }
+    }
+
+    /// The URL of what it serves under a name.
+    pub(crate) fn endpoint(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.data.join("endpoints.json")).expect("endpoints.json");
+        let endpoints: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        endpoints["endpoints"][name].as_str().expect("it serves that").to_owned()
     }
 
     /// Its process.
