@@ -322,7 +322,11 @@ pub async fn staged_files_are_noted(store: &dyn Store) {
     let mut expected = Write { staged: vec![moved("first"), moved("second"), again], ..write };
     expected.staged.sort_by_key(|file| format!("{file:?}"));
     assert_eq!(found, expected);
+    let mut alone = store.write(&id).await.expect("asked").expect("the write");
+    alone.staged.sort_by_key(|file| format!("{file:?}"));
+    assert_eq!(alone, expected);
     store.end_write(&id).await.expect("ended");
+    assert_eq!(store.write(&id).await.expect("asked"), None);
     expect_error(store.stage(&id, &moved("late")).await, ErrorKind::NotFound);
 }
 

@@ -187,12 +187,17 @@ async fn gather(
     };
     // In a task of its own, so that a write that is dropped here has either begun or not when it is cleaned up.
     let catalog = Arc::clone(&engine.catalog);
-    let begun = writing.output.tasks.spawn(async move { catalog.begin_write(&write).await }).await;
+    let folders = remote.as_ref().map(|output| remote::folders(engine, output));
+    let begin = async move {
+        catalog.begin_write(&write).await?;
+        match folders {
+            Some(folders) => catalog.begin_write(&folders).await,
+            None => Ok(()),
+        }
+    };
+    let begun = writing.output.tasks.spawn(begin).await;
     begun.map_err(|error| Error::internal("a write did not begin").with_source(error))??;
     fail_point::hit(fail_point::AFTER_BEGIN);
-    if let Some(output) = remote {
-        remote::stage_folders(engine, output).await?;
-    }
 
     // Only now: executing a plan of several partitions starts their tasks at once.
     let mut descriptions = input.execute(0, context).map_err(from_datafusion)?;
@@ -201,6 +206,9 @@ async fn gather(
         files.extend(written::from_batch(&batch.map_err(from_datafusion)?)?);
     }
     fail_point::hit(fail_point::AFTER_LAST_CLOSE);
+    if remote.is_some() {
+        remote::require_files(engine, &files).await?;
+    }
     Ok(files)
 }
 
@@ -237,7 +245,7 @@ async fn end(write: &RunningWrite, files: Vec<WrittenFile>) -> Result<u64> {
     fail_point::hit(fail_point::AFTER_COMMIT);
     writing.output.tasks.close();
     if let Some(output) = remote {
-        remote::sweep_later(&writing.engine, output).await;
+        remote::sweep_later(&writing.engine, remote::folders_id(output));
     }
     match roll_forward::finish(&writing.engine, &commit).await {
         Ok(()) => {
@@ -303,11 +311,14 @@ async fn is_in_journal(writing: &Writing, commit: &Commit) -> Result<bool> {
 /// Ends a write that does not commit, and removes what it staged. What fails is left to [`recover::recover`].
 async fn abandon(RunningWrite { writing, remote }: &RunningWrite) {
     if let Some(output) = remote {
-        remote::sweep_later(&writing.engine, output).await;
+        remote::sweep_later(&writing.engine, remote::folders_id(output));
     }
     let removed = tokio::time::timeout(CLEANUP_TIMEOUT, async {
         writing.output.tasks.close();
         writing.output.tasks.wait().await;
+        if let Some(output) = remote {
+            remote::sweep(&writing.engine, output).await?;
+        }
         recover::remove_write(&writing.engine, writing.id()).await
     });
     let error = match removed.await {

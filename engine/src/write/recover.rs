@@ -38,9 +38,9 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
         }
         for write in abandoned {
             // Executors of the dead process may still write into its folders: known until they cannot.
-            let removed = match has_folders(&write) {
+            let removed = match has_folders(&write) && !write.owner.is_empty() {
                 true => {
-                    remote::remove_later(engine, write.id.clone());
+                    remote::sweep_later(engine, write.id.clone());
                     remove_files(engine, &write).await
                 }
                 false => remove(engine, &write).await,
@@ -70,10 +70,16 @@ pub(super) async fn tidy_journal(engine: &Engine) {
 
 /// Removes what one write staged, if it has begun and not committed, and forgets it.
 pub(super) async fn remove_write(engine: &Engine, id: &str) -> Result<()> {
-    // No process has the empty id, so these are the writes of all.
-    let writes = engine.catalog.abandoned_writes("").await?;
-    match writes.iter().find(|write| write.id == id) {
-        Some(write) => remove(engine, write).await,
+    match engine.catalog.write(id).await? {
+        Some(write) => remove(engine, &write).await,
+        None => Ok(()),
+    }
+}
+
+/// Removes what one write staged, if it has begun and not committed.
+pub(super) async fn remove_files_of(engine: &Engine, id: &str) -> Result<()> {
+    match engine.catalog.write(id).await? {
+        Some(write) => remove_files(engine, &write).await,
         None => Ok(()),
     }
 }
@@ -142,15 +148,9 @@ pub(super) async fn remove_folder(engine: &Engine, url: &str) -> Result<()> {
     let place = engine.stores.place(url)?;
     let Some(bucket) = &place.bucket else {
         let path = files::local_path(&place)?;
-        return files::blocking(move || {
-            match std::fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(files::io_error(error, &path));
-                }
-                _ => {}
-            }
-            files::remove_staging_folders([path]);
-            Ok(())
+        return files::blocking(move || match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(files::io_error(error, &path)),
+            _ => Ok(()),
         })
         .await;
     };

@@ -17,22 +17,25 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, TableType, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use tereza_catalog::store::{StagedFile, Write};
-use tereza_runtime::Result;
+use tereza_runtime::{Error, Result};
 
 use super::commit_exec::CommitExec;
 use super::output::{Output, OutputMessage};
 use super::recover;
 use super::write_exec::WriteExec;
+use super::written::WrittenFile;
 use crate::engine::Engine;
 use crate::error::to_datafusion;
 use crate::stores::ObjectStores;
 
-/// An executor that was given up is told so, or ends, long before this.
-const LATE: Duration = Duration::from_secs(60);
-/// What cannot be removed so often is left to the next start.
-const LATE_TRIES: u32 = 30;
-
+/// When what executors wrote too late is removed, counted from the end of the write and then from the time before. One that
+/// was given up is told so, or ends, long before the first; the second is for one that was stopped, or cut off, for longer.
+const LATE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(60 * 60)];
+/// Requests to an object store at once.
+const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// The tasks of a write that was planned for this process, for executors.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteTasks {
@@ -123,43 +126,59 @@ pub(crate) fn decode_tasks(
     Ok(Arc::new(WriteExec::new(Arc::new(output), input)))
 }
 
-/// Names the folders that tasks will write into, before the first of them begins.
-pub(super) async fn stage_folders(engine: &Engine, output: &Output) -> Result<()> {
-    for folder in output.staging_folders() {
-        engine.catalog.stage(&output.id, &StagedFile { target: folder.clone(), staged: folder }).await?;
-    }
-    Ok(())
-}
-
-/// Removes, after a while, what executors that were given up may still have written. The catalog knows of it meanwhile, so that
-/// the next process does it should this one die.
-pub(super) async fn sweep_later(engine: &Arc<Engine>, output: &Output) {
+/// The folders that tasks will write into, to be named before the first of them begins: as a write of their own, which
+/// outlives the one that commits, so that whoever comes next knows of them also when this process dies after the commit.
+pub(super) fn folders(engine: &Engine, output: &Output) -> Write {
     let folders = output.staging_folders().into_iter();
-    let late = Write {
-        id: format!("{}-late", output.id),
+    Write {
+        id: folders_id(output),
         database: output.table.database.clone(),
         table: output.table.name.clone(),
         owner: engine.process_id.clone(),
         began_ms: engine.clock.unix_ms(),
         staged: folders.map(|folder| StagedFile { target: folder.clone(), staged: folder }).collect(),
-    };
-    if let Err(error) = engine.catalog.begin_write(&late).await {
-        tracing::warn!(write = output.id, %error, "files that executors write too late may be left");
-        return;
     }
-    remove_later(engine, late.id);
 }
 
-/// Removes, after a while, what a write left, and forgets it.
-pub(super) fn remove_later(engine: &Arc<Engine>, write: String) {
+pub(super) fn folders_id(output: &Output) -> String {
+    format!("{}-folders", output.id)
+}
+
+/// Refuses files that this process does not find as they were described: executors on other machines may have other disks.
+pub(super) async fn require_files(engine: &Engine, files: &[WrittenFile]) -> Result<()> {
+    let described: Vec<(String, u64)> =
+        files.iter().map(|written| (written.file.staged.clone(), written.bytes)).collect();
+    let checks = described.into_iter().map(|(url, bytes)| require_file(engine, url, bytes));
+    stream::iter(checks).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
+}
+
+async fn require_file(engine: &Engine, url: String, bytes: u64) -> Result<()> {
+    let place = engine.stores.place(&url)?;
+    match place.store.head(&place.path).await {
+        Ok(found) if found.size == bytes => Ok(()),
+        _ => Err(Error::unavailable(format!("{url}, which an executor wrote, is not found here"))
+            .with_hint("put the table where all executors and this process reach it, or SET tereza.mode = 'local'")),
+    }
+}
+
+/// Removes what tasks left that nothing describes.
+pub(super) async fn sweep(engine: &Engine, output: &Output) -> Result<()> {
+    recover::remove_files_of(engine, &folders_id(output)).await
+}
+
+/// Removes what executors that were given up still write, and then forgets the folders of that id.
+pub(super) fn sweep_later(engine: &Arc<Engine>, write: String) {
     let engine: Weak<Engine> = Arc::downgrade(engine);
     tokio::spawn(async move {
-        for _ in 0..LATE_TRIES {
-            tokio::time::sleep(LATE).await;
+        for (n, pause) in LATE.into_iter().enumerate() {
+            tokio::time::sleep(pause).await;
             let Some(engine) = engine.upgrade() else { return };
-            match recover::remove_write(&engine, &write).await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(write, %error, "files that executors wrote too late are not removed yet"),
+            let removed = match n + 1 == LATE.len() {
+                true => recover::remove_write(&engine, &write).await,
+                false => recover::remove_files_of(&engine, &write).await,
+            };
+            if let Err(error) = removed {
+                tracing::warn!(write, %error, "files that executors wrote too late are not removed yet");
             }
         }
     });

@@ -102,7 +102,10 @@ async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
     stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect::<()>().await?;
     remove(engine, &commit.remove_files).await?;
     for folder in &commit.remove_folders {
-        recover::remove_folder(engine, folder).await?;
+        // Nobody reads what is left there: it must not keep the rows from being seen.
+        if let Err(error) = recover::remove_folder(engine, folder).await {
+            tracing::warn!(commit = commit.id, folder, %error, "a staging folder is not removed yet");
+        }
     }
     files::blocking(move || {
         files::remove_staging_folders(staged);
@@ -162,9 +165,14 @@ async fn remove(engine: &Engine, urls: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
+    use tereza_catalog::model::Parameters;
+    use tereza_catalog::store::Write;
+    use tereza_runtime::Settings;
 
     use super::*;
+    use crate::query::{QueryService, SessionDefaults, Statement};
     use crate::stores::Bucket;
+    use crate::{Engine, LocalQueryService};
 
     fn places(store: &Arc<InMemory>) -> [Place; 2] {
         ["t/_tereza/w/part-0", "t/part-0"].map(|path| Place {
@@ -186,6 +194,51 @@ mod tests {
         delete(&from).await.unwrap();
         assert!(copy(&from, &to).await.unwrap());
         assert_eq!(store.get(&to.path).await.unwrap().bytes().await.unwrap(), "rows");
+    }
+
+    #[tokio::test]
+    async fn a_staging_folder_that_cannot_be_removed_keeps_no_rows_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::in_folder(folder.path()).unwrap();
+        // Nobody listens there.
+        settings.s3.defaults.endpoint = "http://127.0.0.1:1".into();
+        settings.s3.defaults.allow_http = true;
+        settings.s3.defaults.retries_max = 0;
+        let engine = Engine::open(&settings).await.unwrap();
+        let service = LocalQueryService::new(Arc::clone(&engine));
+        let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
+        service.submit(&session, Statement::new("CREATE TABLE t (a INT)")).await.unwrap().run().await.unwrap();
+        let write = Write {
+            id: "w".into(),
+            database: "default".into(),
+            table: "t".into(),
+            owner: engine.process_id.clone(),
+            began_ms: 1,
+            staged: Vec::new(),
+        };
+        engine.catalog.begin_write(&write).await.unwrap();
+        let commit = Commit {
+            id: write.id,
+            database: write.database,
+            table: write.table,
+            version: 0,
+            expected_version: None,
+            expected_table: None,
+            create_table: None,
+            add_files: Vec::new(),
+            remove_files: Vec::new(),
+            remove_folders: vec!["s3://bucket/t/_tereza/w/".into()],
+            add_partitions: Vec::new(),
+            drop_partitions: Vec::new(),
+            table_parameters: Parameters::new(),
+            partition_parameters: Vec::new(),
+            table_increments: Vec::new(),
+            partition_increments: Vec::new(),
+            step: None,
+        };
+        engine.catalog.commit(&commit).await.unwrap();
+        finish(&engine, &commit).await.unwrap();
+        assert_eq!(engine.catalog.pending_commits().await.unwrap(), []);
     }
 
     #[tokio::test]

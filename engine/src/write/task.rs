@@ -107,13 +107,13 @@ impl Task {
         limits: Limits,
         reservation: MemoryReservation,
     ) -> Result<Self> {
-        let attempt = ids::jitter(1 << 32);
+        let attempt = ids::new_id();
         Ok(Self {
             output: Arc::clone(output),
             limits,
             splitter: Splitter::new(&output.columns, &output.keys)?,
             reservation,
-            name_prefix: format!("part-{number:05}-{}-{attempt:08x}", output.id),
+            name_prefix: format!("part-{number:05}-{}-{attempt}", output.id),
             files_begun: 0,
             homes: HashMap::new(),
             open: HashMap::new(),

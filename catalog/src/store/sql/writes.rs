@@ -49,15 +49,28 @@ pub(crate) async fn end(conn: &mut Connection, write_id: &str) -> Result<()> {
     Ok(())
 }
 
+type Row = (String, String, String, String, i64);
+
+macro_rules! select_writes {
+    ($tail:literal) => {
+        concat!("SELECT WRITE_ID, DB_NAME, TBL_NAME, OWNER, BEGAN_MS FROM TZ_WRITES ", $tail)
+    };
+}
+
+/// One write, if it has begun and not ended.
+pub(crate) async fn find(conn: &mut Connection, write_id: &str) -> Result<Option<Write>> {
+    let found = query_as(select_writes!("WHERE WRITE_ID = ?")).bind(write_id).fetch_all(&mut *conn).await?;
+    Ok(with_files(conn, found).await?.pop())
+}
+
 /// Writes of owners other than `alive_owner`, oldest first.
 pub(crate) async fn abandoned(conn: &mut Connection, alive_owner: &str) -> Result<Vec<Write>> {
-    type Row = (String, String, String, String, i64);
-    let found: Vec<Row> = query_as(
-        "SELECT WRITE_ID, DB_NAME, TBL_NAME, OWNER, BEGAN_MS FROM TZ_WRITES WHERE OWNER <> ? ORDER BY BEGAN_MS, WRITE_ID",
-    )
-    .bind(alive_owner)
-    .fetch_all(&mut *conn)
-    .await?;
+    let select = select_writes!("WHERE OWNER <> ? ORDER BY BEGAN_MS, WRITE_ID");
+    let found = query_as(select).bind(alive_owner).fetch_all(&mut *conn).await?;
+    with_files(conn, found).await
+}
+
+async fn with_files(conn: &mut Connection, found: Vec<Row>) -> Result<Vec<Write>> {
     let ids: Vec<&str> = found.iter().map(|row| row.0.as_str()).collect();
     let select = "SELECT WRITE_ID, TARGET, PLACE FROM TZ_STAGED WHERE WRITE_ID IN ";
     let files: Vec<(String, String, String)> =
