@@ -129,6 +129,11 @@ impl Detail {
         i64::from(job.attempts) < i64::from(self.attempts_max) + i64::from(self.drained)
     }
 
+    /// Whether all its statements are done, also if nobody noted yet that it succeeded.
+    pub fn is_done(&self, job: &Job) -> bool {
+        self.statements > 0 && i64::from(job.step) >= i64::from(self.statements)
+    }
+
     /// Notes what happened; of very many events those in the middle are dropped.
     pub fn note(&mut self, at_ms: i64, attempt: i32, text: impl fmt::Display) {
         let text = truncated(&text.to_string(), EVENT_CHARS_MAX);
@@ -206,7 +211,7 @@ impl Jobs {
         self.check(&submission)?;
         let _one_at_a_time = self.submitting.lock().await;
         if let Some(name) = &submission.name
-            && let Some(known) = self.known(name, user, &submission).await?
+            && let Some(known) = self.known(name, user, &detail, &submission).await?
         {
             return Ok(known);
         }
@@ -266,7 +271,7 @@ impl Jobs {
     }
 
     /// The job that a submission under this name is already.
-    async fn known(&self, name: &str, user: &str, submission: &Submission) -> Result<Option<String>> {
+    async fn known(&self, name: &str, user: &str, detail: &Detail, submission: &Submission) -> Result<Option<String>> {
         let job = match self.catalog.job(name).await {
             Ok(job) => job,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -276,7 +281,11 @@ impl Jobs {
         if !is_live && (submission.again || job.state != SUCCEEDED) {
             return Ok(None);
         }
-        let is_same = job.text == submission.text && job.user == user && Detail::of(&job)?.into == submission.into;
+        let known = Detail::of(&job)?;
+        let is_same = job.text == submission.text
+            && job.user == user
+            && (known.into, known.catalog, known.schema)
+                == (submission.into.clone(), detail.catalog.clone(), detail.schema.clone());
         match is_same {
             true => Ok(Some(job.id)),
             false => {
@@ -298,8 +307,9 @@ impl Jobs {
         }
         let now_ms = self.clock.unix_ms();
         let cancelled = self.change(&job.id, |job, detail| {
-            if ![QUEUED, RUNNING].contains(&job.state.as_str()) {
-                return Err(Error::not_found(format!("job '{}' has {}", job.id, ended_as(&job.state))));
+            let state = if detail.is_done(job) { SUCCEEDED } else { &job.state };
+            if ![QUEUED, RUNNING].contains(&state) {
+                return Err(Error::not_found(format!("job '{}' has {}", job.id, ended_as(state))));
             }
             job.state = CANCELLED.into();
             job.owner = None;
@@ -336,12 +346,13 @@ impl Jobs {
 
     /// The job that is to run next.
     pub async fn next(&self) -> Result<Option<Job>> {
-        self.catalog.next_job().await
+        self.catalog.next_job(SQL).await
     }
 
     /// Jobs whose record says that they run.
     pub async fn running(&self) -> Result<Vec<Job>> {
-        self.catalog.jobs(Some(RUNNING), usize::MAX).await
+        let running = self.catalog.jobs(Some(RUNNING), usize::MAX).await?;
+        Ok(running.into_iter().filter(|job| job.kind == SQL).collect())
     }
 
     /// Waits until a job was queued in this process.
@@ -369,6 +380,11 @@ impl Jobs {
         if let Some(live) = self.live.lock().get_mut(id) {
             live.current = Some(Current { query: query.id().clone(), progress: query.progress() });
         }
+    }
+
+    /// Whether the statement that it runs now got its turn: one that only waits has done nothing.
+    pub fn has_begun(&self, id: &str) -> bool {
+        self.current(id).is_some_and(|current| current.progress.has_begun())
     }
 
     /// Says that it runs here no longer.

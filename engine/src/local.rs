@@ -73,8 +73,9 @@ impl LocalQueryService {
     }
 
     /// What may be done with a statement of a job that was interrupted.
-    pub fn repeat(&self, session: &SessionId, sql: &str) -> Result<Repeat> {
-        statement::repeat(&*self.session(session)?, sql)
+    pub async fn repeat(&self, session: &SessionId, sql: &str) -> Result<Repeat> {
+        let session = self.session(session)?;
+        statement::repeat(&session, sql).await
     }
 
     /// Says which step of a job the next statement of a session is: its commit is that step, or does not happen.
@@ -343,6 +344,27 @@ mod tests {
         assert_eq!(rows.unwrap(), 1);
         assert_eq!(unread.next().await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
         assert!(unread.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn rows_of_the_session_are_made_anew_and_files_are_not_written_twice() {
+        let (service, folder) = service(&Clock::fixed(0)).await;
+        let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
+        let files = folder.path().join("files");
+        std::fs::create_dir(&files).unwrap();
+        let external =
+            format!("CREATE EXTERNAL TABLE memory.public.files (a INT) STORED AS CSV LOCATION '{}/'", files.display());
+        for sql in ["CREATE TEMPORARY TABLE numbers AS VALUES (1)", &external] {
+            service.submit(&session, Statement::new(sql)).await.unwrap().run().await.unwrap();
+        }
+        for (expected, sql) in [
+            (Repeat::Always, "INSERT INTO numbers VALUES (2)"),
+            (Repeat::Always, "EXPLAIN ANALYZE INSERT INTO numbers VALUES (2)"),
+            (Repeat::Never, "INSERT INTO memory.public.files VALUES (2)"),
+            (Repeat::Never, "INSERT INTO memory.public.nowhere VALUES (2)"),
+        ] {
+            assert_eq!(service.repeat(&session, sql).await.unwrap(), expected, "{sql}");
+        }
     }
 
     #[tokio::test]

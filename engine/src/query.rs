@@ -9,7 +9,7 @@
 //! it everywhere.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
@@ -219,6 +219,7 @@ pub struct Progress {
     scanned_rows: AtomicU64,
     scanned_bytes: AtomicU64,
     stages: OnceLock<Arc<StageProgress>>,
+    has_begun: AtomicBool,
 }
 
 /// A reading of [`Progress`].
@@ -251,6 +252,16 @@ impl Progress {
             scanned_bytes: self.scanned_bytes.load(Ordering::Relaxed).max(bytes),
             stages,
         }
+    }
+
+    /// Whether it got its turn.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// Says that it got its turn.
+    pub(crate) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
     }
 
     /// Sets what was read from tables so far.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tereza_engine::jobs::{CANCELLED, Detail, FAILED, Jobs, QUEUED, RUNNING, SUCCEEDED};
+use tereza_engine::jobs::{CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING, SUCCEEDED};
 use tereza_engine::{Engine, LocalQueryService};
 use tereza_runtime::{Error, ErrorKind, Result, settings};
 use tokio::task::JoinSet;
@@ -38,13 +38,13 @@ impl JobRunner {
 
     /// Runs jobs until `stop` fires; those that run then are queued again, for the next process.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
-        self.adopt().await?;
+        self.adopt(&stop).await?;
         let mut running = JoinSet::new();
         let mut pause = Pause::new(self.settings.retry_pause_ms);
         while !stop.is_cancelled() {
             let mut wait = None;
             while running.len() < self.settings.running_max {
-                match self.take_next().await {
+                match self.take_next(&stop).await {
                     Ok(Some(attempt)) => {
                         pause = Pause::new(self.settings.retry_pause_ms);
                         running.spawn(Arc::clone(&self).run_job(attempt, stop.clone()));
@@ -69,36 +69,41 @@ impl JobRunner {
     }
 
     /// Queues the jobs of processes that died: the catalog is this process's now.
-    async fn adopt(&self) -> Result<()> {
-        for job in self.jobs.running().await? {
+    async fn adopt(&self, stop: &CancellationToken) -> Result<()> {
+        for Job { id, .. } in self.jobs.running().await? {
             let now_ms = self.jobs.now_ms();
-            let adopted = self.jobs.change(&job.id, |job, detail| {
+            let adopted = self.change(&id, stop, |job, detail| {
                 if job.state != RUNNING {
                     return Ok(());
                 }
-                job.owner = None;
-                if detail.may_start(job) {
+                if detail.may_start(job) && !detail.is_done(job) {
                     job.state = QUEUED.into();
+                    job.owner = None;
                     detail.note(now_ms, job.attempts, "queued again: the process that ran it ended");
                 } else {
                     let error =
                         Error::unavailable(format!("the process that ran it ended, at attempt {}", job.attempts));
-                    fail(&mut job.state, detail, now_ms, job.attempts, &error);
+                    fail(job, detail, now_ms, &error);
                 }
                 Ok(())
             });
-            let (job, _) = adopted.await?;
-            tracing::info!(job = job.id, state = job.state, "a job of a process that ended was taken over");
+            match adopted.await {
+                Ok((job, _)) => {
+                    tracing::info!(job = id, state = job.state, "a job of a process that ended was taken over");
+                }
+                // The others can be.
+                Err(error) => tracing::error!(job = id, %error, "a job of a process that ended is not taken over"),
+            }
         }
         Ok(())
     }
 
     /// Takes the next job, if one waits: its first attempt has begun then.
-    async fn take_next(&self) -> Result<Option<Attempt>> {
+    async fn take_next(&self, stop: &CancellationToken) -> Result<Option<Attempt>> {
         loop {
             let Some(job) = self.jobs.next().await? else { return Ok(None) };
             self.jobs.enter(&job.id);
-            match self.start(&job.id).await {
+            match self.start(&job.id, stop).await {
                 Ok(attempt) => return Ok(Some(attempt)),
                 Err(error) => {
                     self.jobs.leave(&job.id);
@@ -112,11 +117,10 @@ impl JobRunner {
     }
 
     /// Notes that an attempt begins; `Cancelled` if the job is no longer to be run.
-    async fn start(&self, id: &str) -> Result<Attempt> {
+    async fn start(&self, id: &str, stop: &CancellationToken) -> Result<Attempt> {
         let now_ms = self.jobs.now_ms();
         let (job, detail) = self
-            .jobs
-            .change(id, |job, detail| {
+            .change(id, stop, |job, detail| {
                 let is_mine = job.state == RUNNING && job.owner.as_ref() == Some(&self.process_id);
                 if job.state != QUEUED && !is_mine {
                     return Err(Error::cancelled(format!("job '{}' is {}", job.id, job.state)));
@@ -141,7 +145,7 @@ impl JobRunner {
         let ended = ended.unwrap_or_else(|_| Err(Error::internal("the job's runner panicked")));
         if let Err(error) = ended {
             tracing::error!(job = id, %error, "a job could not be run");
-            self.end_failed(&id, &error).await;
+            self.end_failed(&id, &stop, &error).await;
         }
         self.jobs.leave(&id);
         metrics::gauge!("tereza_jobs_running").decrement(1);
@@ -156,26 +160,25 @@ impl JobRunner {
         let cancellation = self.jobs.enter(id);
         let mut pause = Pause::new(self.settings.retry_pause_ms);
         loop {
-            let ended = attempt.run(&self.jobs, &self.service, &cancellation, stop).await;
+            let ended = attempt.run(self, &cancellation, stop).await;
             let now_ms = self.jobs.now_ms();
             let number = attempt.job.attempts;
+            let has_begun = self.jobs.has_begun(id);
             let mut starts_again = false;
             let (job, _) = self
-                .jobs
-                .change(id, |job, detail| {
+                .change(id, stop, |job, detail| {
                     starts_again = false;
                     // Cancelled, and noted by who did it.
                     if job.state != RUNNING || job.attempts != number {
                         return Ok(());
                     }
                     match &ended {
-                        Ended::Done => {
-                            job.state = SUCCEEDED.into();
-                            job.owner = None;
-                            detail.ended_ms = Some(now_ms);
-                            detail.note(now_ms, number, "succeeded");
-                        }
-                        Ended::Drained => {
+                        Ended::Done => succeed(job, detail, now_ms),
+                        Ended::Drained if !detail.is_done(job) => {
+                            // What only waited for its turn has not begun.
+                            if !has_begun {
+                                detail.begun = attempt.detail.begun;
+                            }
                             job.state = QUEUED.into();
                             job.owner = None;
                             detail.drained += 1;
@@ -186,14 +189,14 @@ impl JobRunner {
                             job.owner = None;
                             detail.ended_ms = Some(now_ms);
                         }
-                        Ended::Failed { error, may_pass } if *may_pass && detail.may_start(job) => {
+                        Ended::Drained => succeed(job, detail, now_ms),
+                        Ended::Failed { error, may_pass }
+                            if *may_pass && detail.may_start(job) && !detail.is_done(job) =>
+                        {
                             starts_again = true;
                             detail.note(now_ms, number, format_args!("failed, and starts again: {}", described(error)));
                         }
-                        Ended::Failed { error, .. } => {
-                            job.owner = None;
-                            fail(&mut job.state, detail, now_ms, number, error);
-                        }
+                        Ended::Failed { error, .. } => fail(job, detail, now_ms, error),
                     }
                     Ok(())
                 })
@@ -209,19 +212,44 @@ impl JobRunner {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause.next()) => {}
             }
-            attempt = match self.start(id).await {
+            attempt = match self.start(id, stop).await {
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(()),
                 started => started?,
             };
         }
     }
 
-    async fn end_failed(&self, id: &str, error: &Error) {
+    /// Changes a job's record, as often as that needs to be tried; gives up only when the process is asked to end.
+    async fn change(
+        &self,
+        id: &str,
+        stop: &CancellationToken,
+        mut change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
+    ) -> Result<(Job, Detail)> {
+        use ErrorKind::{Conflict, ResourceExhausted, Unavailable};
+
+        let mut pause = Pause::new(self.settings.retry_pause_ms);
+        loop {
+            match self.jobs.change(id, &mut change).await {
+                Err(error)
+                    if [Unavailable, ResourceExhausted, Conflict].contains(&error.kind()) && !stop.is_cancelled() =>
+                {
+                    tracing::warn!(job = id, %error, "the record of a job cannot be changed yet");
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(pause.next()) => {}
+                    }
+                }
+                changed => return changed,
+            }
+        }
+    }
+
+    async fn end_failed(&self, id: &str, stop: &CancellationToken, error: &Error) {
         let now_ms = self.jobs.now_ms();
-        let failed = self.jobs.change(id, |job, detail| {
+        let failed = self.change(id, stop, |job, detail| {
             if job.state == RUNNING && job.owner.as_ref() == Some(&self.process_id) {
-                job.owner = None;
-                fail(&mut job.state, detail, now_ms, job.attempts, error);
+                fail(job, detail, now_ms, error);
             }
             Ok(())
         });
@@ -231,11 +259,22 @@ impl JobRunner {
     }
 }
 
-/// Notes that a job failed.
-fn fail(state: &mut String, detail: &mut Detail, now_ms: i64, attempt: i32, error: &Error) {
-    *state = FAILED.into();
+fn succeed(job: &mut Job, detail: &mut Detail, now_ms: i64) {
+    job.state = SUCCEEDED.into();
+    job.owner = None;
     detail.ended_ms = Some(now_ms);
-    detail.note(now_ms, attempt, format_args!("failed: {}", described(error)));
+    detail.note(now_ms, job.attempts, "succeeded");
+}
+
+/// Notes that a job failed. One whose statements are all done has succeeded, whatever happened then.
+fn fail(job: &mut Job, detail: &mut Detail, now_ms: i64, error: &Error) {
+    if detail.is_done(job) {
+        return succeed(job, detail, now_ms);
+    }
+    job.state = FAILED.into();
+    job.owner = None;
+    detail.ended_ms = Some(now_ms);
+    detail.note(now_ms, job.attempts, format_args!("failed: {}", described(error)));
     detail.error = Some((error.kind().as_str().to_owned(), described(error)));
 }
 
@@ -283,8 +322,13 @@ mod tests {
 
     impl World {
         async fn open() -> Self {
+            Self::with(|_| ()).await
+        }
+
+        async fn with(change: impl FnOnce(&mut Settings)) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let mut settings = Settings::in_folder(folder.path()).unwrap();
+            change(&mut settings);
             settings.jobs.retry_pause_ms = 1;
             // Nobody listens there.
             settings.s3.defaults.endpoint = "http://127.0.0.1:1".into();
@@ -302,7 +346,11 @@ mod tests {
         }
 
         async fn submit(&self, text: &str) -> String {
-            let rows = self.rows(&format!("CALL system.runtime.submit_job('{}')", text.replace('\'', "''"))).await;
+            self.call(&format!("CALL system.runtime.submit_job('{}')", text.replace('\'', "''"))).await
+        }
+
+        async fn call(&self, sql: &str) -> String {
+            let rows = self.rows(sql).await;
             arrow::util::display::array_value_to_string(rows[0].column(0), 0).unwrap()
         }
 
@@ -382,6 +430,65 @@ mod tests {
         let (job, detail) = world.run(&id).await;
         assert_eq!((job.state.as_str(), job.attempts), (FAILED, 3));
         assert!(detail.error.unwrap().1.contains("the process that ran it ended"));
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_statements_are_all_done_has_succeeded_however_its_process_ended() {
+        let world = World::open().await;
+        let jobs = world.engine.jobs();
+        for (attempts, timeout_ms) in [(3, None), (1, Some(1))] {
+            let id = world.submit("SELECT 1").await;
+            let died = jobs.change(&id, |job, detail| {
+                (job.state, job.owner, job.attempts, job.step) = (RUNNING.into(), Some("dead".into()), attempts, 1);
+                (detail.started_ms, detail.timeout_ms) = (Some(0), timeout_ms);
+                Ok(())
+            });
+            died.await.unwrap();
+            let cancel = Statement::new(format!("CALL system.runtime.cancel_job('{id}')"));
+            let refused = world.service.submit(&world.session, cancel).await.unwrap().run().await.unwrap_err();
+            assert!(refused.message().contains("has succeeded"), "{refused}");
+            let (job, detail) = world.run(&id).await;
+            assert_eq!((job.state.as_str(), job.attempts, detail.error), (SUCCEEDED, attempts, None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_only_waited_for_its_turn_begins_again_after_the_process_was_asked_to_end() {
+        let world = World::with(|settings| settings.engine.queries_max = 1).await;
+        let id = world.submit("CREATE TABLE t (a INT)").await;
+        let sql = "SELECT * FROM generate_series(1, 1000000)";
+        let mut first = world.service.submit(&world.session, Statement::new(sql)).await.unwrap();
+        first.next().await.unwrap().unwrap();
+        let (stop, jobs) = (CancellationToken::new(), world.engine.jobs());
+        let runner = JobRunner::new(&world.engine, Arc::clone(&world.service), world.settings.jobs.clone());
+        let running = tokio::spawn(runner.run(stop.clone()));
+        let record = || jobs.change(&id, |_, _| Ok(()));
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while record().await.unwrap().1.begun.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("it waits");
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        let (job, detail) = record().await.unwrap();
+        assert_eq!((job.state.as_str(), detail.begun), (QUEUED, None));
+        drop(first);
+        let (job, detail) = world.run(&id).await;
+        assert_eq!(job.state, SUCCEEDED, "{detail:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_stands_for_a_text_with_what_its_names_mean() {
+        let world = World::open().await;
+        world.rows("CREATE SCHEMA s").await;
+        let sql = "CALL system.runtime.submit_job('SELECT 1', 'nightly')";
+        let id = world.call(sql).await;
+        assert_eq!(world.call(sql).await, id);
+        world.rows("USE s").await;
+        let query = world.service.submit(&world.session, Statement::new(sql)).await.unwrap();
+        assert_eq!(query.collect().await.unwrap_err().kind(), ErrorKind::AlreadyExists);
     }
 
     #[tokio::test]

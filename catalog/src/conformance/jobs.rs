@@ -1,5 +1,7 @@
 //! Jobs.
 
+use std::time::Duration;
+
 use tereza_runtime::{ErrorKind, ids};
 
 use super::commits::begin;
@@ -130,7 +132,8 @@ pub async fn the_greatest_priority_is_next_and_then_the_oldest(store: &dyn Store
     }
     assert_eq!(store.count_jobs("queued").await.expect("a count"), waiting + 3);
     for id in made {
-        let next = store.next_job().await.expect("the next").expect("there is one");
+        assert_ne!(store.next_job("other").await.expect("the next").map(|job| job.id), Some(id.clone()));
+        let next = store.next_job("sql").await.expect("the next").expect("there is one");
         assert_eq!(next.id, id);
         store.update_job(&Job { state: "cancelled".into(), priority: 0, ..next }).await.expect("updated");
     }
@@ -176,15 +179,18 @@ pub async fn a_commit_is_a_step_of_the_attempt_that_runs(store: &dyn Store) {
     expect_error(commit(&running, 2, 3).await, ErrorKind::Conflict);
 }
 
-/// Those that are done, but the newest; those that are not stay.
+/// Those that are done, but the last to end, whenever they began; those that are not stay.
 pub async fn old_jobs_are_forgotten(store: &dyn Store) {
     let live = Job { created_ms: -9, ..job() };
     store.create_job(&live).await.expect("a new job");
     let mut done = Vec::new();
     for n in 0..3 {
-        let job = Job { state: "failed".into(), created_ms: 9_100_000_000_000 + n, ..job() };
+        let job = Job { created_ms: 9_100_000_000_000 - n, ..job() };
         store.create_job(&job).await.expect("a new job");
+        store.update_job(&Job { state: "failed".into(), ..job.clone() }).await.expect("updated");
         done.push(job.id);
+        // So that they end at times that can be told apart.
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!(store.forget_jobs(u64::MAX).await.expect("forgotten"), 0);
     assert!(store.forget_jobs(2).await.expect("forgotten") >= 1);

@@ -260,6 +260,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn finish_commit(&self, commit_id: &str) -> Result<()>;
     /// Forgets commits that were finished before `before_ms` and returns how many.
     async fn forget_commits(&self, before_ms: i64) -> Result<u64>;
+    /// A write that has begun and not ended.
+    async fn write(&self, write_id: &str) -> Result<Option<Write>>;
     /// Writes that began, did not commit, and whose owner is not `alive_owner`; for cleaning up after the dead.
     async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>>;
     /// Forgets a write (after its staged files were removed); harmless when repeated.
@@ -275,10 +277,10 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn jobs(&self, state: Option<&str>, limit: usize) -> Result<Vec<Job>>;
     /// How many jobs are in a state.
     async fn count_jobs(&self, state: &str) -> Result<u64>;
-    /// The queued job that is next: of the greatest priority the oldest.
-    async fn next_job(&self) -> Result<Option<Job>>;
+    /// The queued job of a kind that is next: of the greatest priority the oldest.
+    async fn next_job(&self, kind: &str) -> Result<Option<Job>>;
     /// Replaces a job if its version is still `job.version`, else `Conflict`; returns the new version.
     async fn update_job(&self, job: &Job) -> Result<i64>;
-    /// Forgets all jobs that are done but the `kept` newest of them, and returns how many.
+    /// Forgets all jobs that are done but the `kept` that were the last to end, and returns how many.
     async fn forget_jobs(&self, kept: u64) -> Result<u64>;
 }

@@ -67,7 +67,7 @@ impl Call {
     pub(super) fn is_repeatable(&self) -> bool {
         match self {
             Self::KillQuery(_) | Self::CancelJob(_) => true,
-            Self::SubmitJob(submission) => submission.name.is_some(),
+            Self::SubmitJob(submission) => submission.name.is_some() && !submission.again,
         }
     }
 

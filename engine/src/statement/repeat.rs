@@ -1,23 +1,38 @@
 //! Which statements may be run again, for jobs that begin again.
 
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{CopyToStatement, Statement};
 use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TableObject};
-use tereza_runtime::Result;
+use tereza_runtime::{Error, Result};
 
-use super::parse::{Home, Own, Parsed, Scope, Text};
+use super::parse::{Home, Own, Parsed, Scope, TableName, Text};
 use super::session::SessionStatement;
+use crate::catalogs::SessionTable;
 use crate::jobs::Repeat;
 use crate::session::Session;
 
 /// What may be done with a statement that was interrupted.
-pub(crate) fn repeat(session: &Session, sql: &str) -> Result<Repeat> {
-    of_text(sql, &Scope::of(session))
+pub(crate) async fn repeat(session: &Session, sql: &str) -> Result<Repeat> {
+    match of_text(sql, &Scope::of(session))? {
+        Effect::Known(repeat) => Ok(repeat),
+        Effect::Insert(name) => {
+            let found = session.context.table_provider(name.reference()).await;
+            let is_in_memory = found.is_ok_and(|table| table.downcast_ref::<SessionTable>().is_some());
+            Ok(if is_in_memory { Repeat::Always } else { Repeat::Never })
+        }
+    }
 }
 
-fn of_text(sql: &str, scope: &Scope) -> Result<Repeat> {
+/// What a text tells.
+#[derive(Debug, PartialEq, Eq)]
+enum Effect {
+    Known(Repeat),
+    /// Rows go into a table of the session, which may be in memory, or files that another attempt finds.
+    Insert(TableName),
+}
+
+fn of_text(sql: &str, scope: &Scope) -> Result<Effect> {
     let text = Text::new(sql, scope.clone())?;
-    let is_repeatable = |yes: bool| if yes { Repeat::UnlessDone } else { Repeat::Never };
-    Ok(match text.parse()? {
+    let known = match text.parse()? {
         Parsed::Own(own) => match own {
             Own::Ddl(ddl) => is_repeatable(ddl.is_repeatable()),
             Own::CreateView(create) => is_repeatable(create.is_repeatable()),
@@ -25,33 +40,68 @@ fn of_text(sql: &str, scope: &Scope) -> Result<Repeat> {
             Own::Show(_) | Own::Describe(_) | Own::Analyze(_) => Repeat::UnlessDone,
             // Cancelling twice cancels once; a job without a name would be submitted twice.
             Own::Call(call) => is_repeatable(call.is_repeatable()),
-            Own::Session(SessionStatement::Immediate(sql)) => of_text(&sql, scope)?,
+            Own::Session(SessionStatement::Immediate(sql)) => return of_text(&sql, scope),
             Own::Session(_) => Repeat::Always,
         },
-        Parsed::DataFusion(statement) => of_datafusion(&statement, scope)?,
-    })
+        Parsed::DataFusion(statement) => return of_datafusion(&statement, scope),
+    };
+    Ok(Effect::Known(known))
 }
 
-/// DataFusion's statements change nothing but the session, except INSERT, and COPY, which makes the same file again.
-fn of_datafusion(statement: &Statement, scope: &Scope) -> Result<Repeat> {
-    let Statement::Statement(statement) = statement else {
-        return Ok(match statement {
-            Statement::CreateExternalTable(_) | Statement::Reset(_) => Repeat::Always,
-            _ => Repeat::UnlessDone,
-        });
+fn is_repeatable(yes: bool) -> Repeat {
+    if yes { Repeat::UnlessDone } else { Repeat::Never }
+}
+
+/// DataFusion's statements change nothing but the session, except INSERT and COPY.
+fn of_datafusion(statement: &Statement, scope: &Scope) -> Result<Effect> {
+    let statement = match statement {
+        Statement::Statement(statement) => statement,
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => return Ok(Effect::Known(Repeat::Always)),
+        Statement::CopyTo(copy) => return Ok(Effect::Known(is_repeatable(makes_one_file(copy)))),
+        Statement::Explain(explain) if explain.options.analyze => return of_datafusion(&explain.statement, scope),
+        Statement::Explain(_) => return Ok(Effect::Known(Repeat::UnlessDone)),
     };
-    Ok(match statement.as_ref() {
-        SqlStatement::Query(_) | SqlStatement::Explain { .. } | SqlStatement::Execute { .. } => Repeat::UnlessDone,
+    of_sql(statement, scope)
+}
+
+fn of_sql(statement: &SqlStatement, scope: &Scope) -> Result<Effect> {
+    let known = match statement {
+        SqlStatement::Explain { analyze: true, statement, .. } => return of_sql(statement, scope),
+        SqlStatement::Query(_) | SqlStatement::Explain { .. } => Repeat::UnlessDone,
         SqlStatement::Insert(insert) => match &insert.table {
-            TableObject::TableName(name) if scope.table(scope.parts(name)?)?.home() == Home::Session => Repeat::Always,
+            TableObject::TableName(name) => {
+                let name = scope.table(scope.parts(name)?)?;
+                if name.home() == Home::Session {
+                    return Ok(Effect::Insert(name));
+                }
+                Repeat::UnlessDone
+            }
             _ => Repeat::UnlessDone,
         },
+        // Its EXECUTE does not say what it runs.
+        SqlStatement::Prepare { statement, .. } => match of_sql(statement, scope)? {
+            Effect::Known(Repeat::UnlessDone) => Repeat::Always,
+            _ => {
+                return Err(Error::unsupported("in a job, PREPARE of a statement that changes the session")
+                    .with_hint("run the statement itself"));
+            }
+        },
+        SqlStatement::Execute { .. } => Repeat::UnlessDone,
         _ => Repeat::Always,
-    })
+    };
+    Ok(Effect::Known(known))
+}
+
+/// Whether COPY makes one file, the same again if it runs again; in a folder it would be one more.
+fn makes_one_file(copy: &CopyToStatement) -> bool {
+    let name = copy.target.rsplit('/').next().unwrap_or_default();
+    copy.partitioned_by.is_empty() && name.contains('.')
 }
 
 #[cfg(test)]
 mod tests {
+    use tereza_runtime::ErrorKind;
+
     use super::super::parse::tests::scope;
     use super::*;
 
@@ -62,8 +112,6 @@ mod tests {
             (Repeat::Always, "set datafusion.execution.batch_size = 100"),
             (Repeat::Always, "create temporary table t as select 1"),
             (Repeat::Always, "create table memory.public.t (a int)"),
-            (Repeat::Always, "insert into scratch values (1)"),
-            (Repeat::Always, "insert into memory.public.t values (1)"),
             (Repeat::Always, "prepare p as select 1"),
             (Repeat::UnlessDone, "select 1"),
             (Repeat::UnlessDone, "explain select 1"),
@@ -78,6 +126,14 @@ mod tests {
             (Repeat::UnlessDone, "truncate table t"),
             (Repeat::UnlessDone, "analyze table t compute statistics"),
             (Repeat::UnlessDone, "copy (select 1) to '/tmp/a.csv'"),
+            (Repeat::Never, "copy (select 1) to '/tmp/a'"),
+            (Repeat::Never, "copy (select 1) to '/tmp/a.b/' stored as csv"),
+            (Repeat::Never, "copy (select 1 as a, 2 as b) to '/tmp/a.csv' partitioned by (b)"),
+            (Repeat::UnlessDone, "explain insert into scratch values (1)"),
+            (Repeat::UnlessDone, "explain analyze insert into t values (1)"),
+            (Repeat::Never, "explain analyze copy (select 1) to '/tmp/a'"),
+            (Repeat::Always, "prepare p as insert into t values (1)"),
+            (Repeat::UnlessDone, "execute p"),
             (Repeat::UnlessDone, "execute immediate 'select 1'"),
             (Repeat::Always, "execute immediate 'use a'"),
             (Repeat::Never, "create table t (a int)"),
@@ -87,9 +143,20 @@ mod tests {
             (Repeat::Never, "alter table t rename to u"),
             (Repeat::Never, "call system.runtime.submit_job('select 1')"),
             (Repeat::UnlessDone, "call system.runtime.submit_job('select 1', name => 'a')"),
+            (Repeat::Never, "call system.runtime.submit_job('select 1', name => 'a', again => true)"),
         ];
         for (expected, sql) in all {
-            assert_eq!(of_text(sql, &scope()).expect(sql), expected, "{sql}");
+            assert_eq!(of_text(sql, &scope()).expect(sql), Effect::Known(expected), "{sql}");
         }
+        for sql in ["insert into scratch values (1)", "explain analyze insert into memory.public.scratch values (1)"] {
+            assert_eq!(
+                of_text(sql, &scope()).expect(sql),
+                Effect::Insert(Scope::temporary_table("scratch".into())),
+                "{sql}"
+            );
+        }
+        let refused =
+            of_text("prepare p as insert into scratch values (1)", &scope()).expect_err("it changes the session");
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
     }
 }

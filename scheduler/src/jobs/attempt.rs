@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tereza_engine::LocalQueryService;
 use tereza_engine::jobs::{Detail, Job, JobStep, Jobs, RUNNING, Repeat};
 use tereza_engine::query::{QueryService, SessionDefaults, SessionId, Statement};
 use tereza_runtime::{Error, ErrorKind, Result, clock};
 use tokio_util::sync::CancellationToken;
+
+use super::JobRunner;
 
 /// The setting of a session that bounds what its operators hold.
 const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
@@ -35,12 +36,12 @@ impl Attempt {
     /// Runs the statements that are not done.
     pub(super) async fn run(
         &self,
-        jobs: &Jobs,
-        service: &LocalQueryService,
+        runner: &JobRunner,
         cancellation: &CancellationToken,
         stop: &CancellationToken,
     ) -> Ended {
-        let time_left = self.time_left(jobs);
+        let service = &runner.service;
+        let time_left = self.time_left(&runner.jobs);
         let defaults = SessionDefaults {
             catalog: Some(self.detail.catalog.clone()),
             schema: Some(self.detail.schema.clone()),
@@ -59,7 +60,7 @@ impl Attempt {
                 let error = Error::cancelled(format!("the job took longer than its limit of {limit_ms} ms"));
                 Ended::Failed { error, may_pass: false }
             }
-            ended = self.statements(jobs, service, &session) => ended.err().unwrap_or(Ended::Done),
+            ended = self.statements(runner, &session, stop) => ended.err().unwrap_or(Ended::Done),
         };
         // What runs is cancelled with it.
         let _ = service.close_session(&session).await;
@@ -73,19 +74,20 @@ impl Attempt {
         Some(Duration::from_millis(limit_ms.saturating_sub(u64::try_from(spent_ms).unwrap_or_default())))
     }
 
-    async fn statements(&self, jobs: &Jobs, service: &LocalQueryService, session: &SessionId) -> Result<(), Ended> {
+    async fn statements(&self, runner: &JobRunner, session: &SessionId, stop: &CancellationToken) -> Result<(), Ended> {
+        let service = &runner.service;
         let statements = service.split(&self.job.text).map_err(for_good)?;
         let script = self.detail.script(statements);
         for (n, sql) in script.iter().enumerate() {
             let n = i32::try_from(n).unwrap_or(i32::MAX);
             let in_statement =
                 |error: Error| error.context(format!("statement {} of {}, {}", n + 1, script.len(), shown(sql)));
-            let repeat = service.repeat(session, sql).map_err(|error| for_good(in_statement(error)))?;
+            let repeat = service.repeat(session, sql).await.map_err(|error| for_good(in_statement(error)))?;
             let is_done = n < self.job.step;
             if is_done && repeat != Repeat::Always {
                 continue;
             }
-            let run = self.statement(jobs, service, session, sql, n, repeat).await;
+            let run = self.statement(runner, session, stop, sql, n, repeat).await;
             run.map_err(|(error, may_pass)| {
                 let may_pass = may_pass && [ErrorKind::Unavailable, ErrorKind::Conflict].contains(&error.kind());
                 Ended::Failed { error: in_statement(error), may_pass }
@@ -98,13 +100,14 @@ impl Attempt {
     /// run once more.
     async fn statement(
         &self,
-        jobs: &Jobs,
-        service: &LocalQueryService,
+        runner: &JobRunner,
         session: &SessionId,
+        stop: &CancellationToken,
         sql: &str,
         n: i32,
         repeat: Repeat,
     ) -> Result<(), (Error, bool)> {
+        let JobRunner { jobs, service, .. } = runner;
         let began = clock::now();
         let step = JobStep { job: self.job.id.clone(), attempt: self.job.attempts, step: n };
         let may_repeat = |error| (error, true);
@@ -116,10 +119,10 @@ impl Attempt {
         service.set_step(session, (n >= self.job.step).then_some(step)).map_err(may_repeat)?;
         // Nothing has happened until it is run.
         let query = service.submit(session, Statement::new(sql)).await.map_err(may_repeat)?;
-        if repeat == Repeat::Never {
-            self.note_begun(jobs, n).await.map_err(may_repeat)?;
-        }
         jobs.runs(&self.job.id, &query);
+        if repeat == Repeat::Never {
+            self.note_begun(runner, stop, n).await.map_err(may_repeat)?;
+        }
         let query_id = query.id().clone();
         let rows = query.run().await.map_err(|error| (error, repeat != Repeat::Never))?;
         if n < self.job.step {
@@ -127,7 +130,8 @@ impl Attempt {
         }
         let now_ms = jobs.now_ms();
         let elapsed_ms = began.elapsed().as_millis();
-        let noted = jobs.change(&self.job.id, |job, detail| {
+        // Whatever it was, it is done: it is noted sooner or later.
+        let noted = runner.change(&self.job.id, stop, |job, detail| {
             self.require_running(job)?;
             job.step = job.step.max(n + 1);
             detail.rows = Some(rows);
@@ -139,8 +143,8 @@ impl Attempt {
     }
 
     /// Notes that a statement begins that may not be repeated.
-    async fn note_begun(&self, jobs: &Jobs, n: i32) -> Result<()> {
-        let noted = jobs.change(&self.job.id, |job, detail| {
+    async fn note_begun(&self, runner: &JobRunner, stop: &CancellationToken, n: i32) -> Result<()> {
+        let noted = runner.change(&self.job.id, stop, |job, detail| {
             self.require_running(job)?;
             detail.begun = u32::try_from(n).ok();
             Ok(())

@@ -120,10 +120,10 @@ pub(crate) async fn count(conn: &mut Connection, state: &str) -> Result<u64> {
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-/// The queued job that is next: of the greatest priority the oldest.
-pub(crate) async fn next(conn: &mut Connection) -> Result<Option<Job>> {
-    let next = select_jobs!("WHERE STATE = ? ORDER BY PRIORITY DESC, CREATED_MS, JOB_ID LIMIT 1");
-    let row: Option<Row> = query_as(next).bind(QUEUED).fetch_optional(conn).await?;
+/// The queued job of a kind that is next: of the greatest priority the oldest.
+pub(crate) async fn next(conn: &mut Connection, kind: &str) -> Result<Option<Job>> {
+    let next = select_jobs!("WHERE STATE = ? AND KIND = ? ORDER BY PRIORITY DESC, CREATED_MS, JOB_ID LIMIT 1");
+    let row: Option<Row> = query_as(next).bind(QUEUED).bind(kind).fetch_optional(conn).await?;
     Ok(row.map(job))
 }
 
@@ -150,22 +150,20 @@ pub(crate) async fn do_step(conn: &mut Connection, step: &JobStep, now_ms: i64) 
     }
 }
 
-/// Forgets all jobs that are done but the `kept` newest of them.
+/// Forgets all jobs that are done but the `kept` that were the last to end.
 pub(crate) async fn forget(conn: &mut Connection, kept: u64) -> Result<u64> {
-    let old = "SELECT CREATED_MS FROM TZ_JOBS WHERE STATE NOT IN (?, ?) ORDER BY CREATED_MS DESC LIMIT 1 OFFSET ?";
-    let newest_to_go: Option<i64> = query_scalar(old)
+    let old = "SELECT UPDATED_MS, JOB_ID FROM TZ_JOBS WHERE STATE NOT IN (?, ?) \
+               ORDER BY UPDATED_MS DESC, JOB_ID DESC LIMIT 1 OFFSET ?";
+    let newest_to_go: Option<(i64, String)> = query_as(old)
         .bind(QUEUED)
         .bind(RUNNING)
         .bind(i64::try_from(kept).unwrap_or(i64::MAX))
         .fetch_optional(&mut *conn)
         .await?;
-    let Some(newest_to_go) = newest_to_go else { return Ok(0) };
-    let deleted = query("DELETE FROM TZ_JOBS WHERE STATE NOT IN (?, ?) AND CREATED_MS <= ?")
-        .bind(QUEUED)
-        .bind(RUNNING)
-        .bind(newest_to_go)
-        .execute(conn)
-        .await?;
+    let Some((ended_ms, id)) = newest_to_go else { return Ok(0) };
+    let delete =
+        "DELETE FROM TZ_JOBS WHERE STATE NOT IN (?, ?) AND (UPDATED_MS < ? OR (UPDATED_MS = ? AND JOB_ID <= ?))";
+    let deleted = query(delete).bind(QUEUED).bind(RUNNING).bind(ended_ms).bind(ended_ms).bind(id).execute(conn).await?;
     Ok(deleted.rows_affected())
 }
 

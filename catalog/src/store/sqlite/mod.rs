@@ -315,6 +315,12 @@ impl Store for SqliteStore {
         self.end(tx, forgotten).await
     }
 
+    async fn write(&self, write_id: &str) -> Result<Option<Write>> {
+        let mut tx = self.begin_read().await?;
+        let write = writes::find(&mut tx, write_id).await;
+        self.end(tx, write).await
+    }
+
     async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>> {
         let mut tx = self.begin_read().await?;
         let abandoned = writes::abandoned(&mut tx, alive_owner).await;
@@ -352,9 +358,9 @@ impl Store for SqliteStore {
         self.end(tx, count).await
     }
 
-    async fn next_job(&self) -> Result<Option<Job>> {
+    async fn next_job(&self, kind: &str) -> Result<Option<Job>> {
         let mut tx = self.begin_read().await?;
-        let next = jobs::next(&mut tx).await;
+        let next = jobs::next(&mut tx, kind).await;
         self.end(tx, next).await
     }
 
