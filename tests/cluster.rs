@@ -208,6 +208,27 @@ fn a_query_that_needs_too_much_is_refused_and_its_executor_lives() {
 }
 
 #[test]
+fn a_join_whose_hash_tables_do_not_fit_is_sorted() {
+    let limit = ["--set".to_owned(), "engine.memory_limit_bytes=192MiB".to_owned()];
+    let cluster = Cluster::start_with(None, 2, &limit);
+    let sql = "SELECT count(*), sum(length(a.l_comment)), sum(length(b.l_comment)) FROM lineitem AS a JOIN lineitem AS b \
+               ON a.l_orderkey = b.l_orderkey AND a.l_linenumber = b.l_linenumber AND a.l_shipinstruct = b.l_shipinstruct \
+               AND a.l_shipmode || a.l_extendedprice || a.l_comment = b.l_shipmode || b.l_extendedprice || b.l_comment";
+    let begun_again = || {
+        let metrics = support::http_get(&cluster.server.console, "/metrics").expect("metrics");
+        metrics.contains("tereza_statements_begun_again_total 1\n")
+    };
+    assert!(!begun_again());
+    let [joined, alone] = ["cluster", "local"].map(|mode| {
+        let sql = if mode == "cluster" { sql } else { "SELECT count(*), sum(length(l_comment)) FROM lineitem" };
+        text(ask(&cluster, mode, sql))
+    });
+    let alone = alone.lines().nth(1).and_then(|row| row.split_once(',')).expect("a row");
+    assert_eq!(joined.lines().nth(1), Some(format!("{},{},{}", alone.0, alone.1, alone.1).as_str()));
+    assert!(begun_again(), "everything fitted");
+}
+
+#[test]
 fn a_job_survives_its_scheduler_and_executors_come_back_to_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -276,6 +297,28 @@ fn an_executor_that_is_cut_off_is_given_up_and_comes_back() {
         wait_for("the executor to come back", || has_executors(&scheduler, 2));
     }
     assert_eq!(text(end(ask("cluster"))), right);
+}
+
+#[test]
+fn rows_that_an_executor_wrote_on_a_disk_of_its_own_are_not_committed() {
+    if !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success()) {
+        return support::missing("a mount namespace (root and util-linux)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir_all(data.join("warehouse")).unwrap();
+    let scheduler = Server::start_scheduler(&data, "127.0.0.1", 0);
+    let mut apart = Command::new("unshare");
+    apart.args(["-m", "sh", "-c", "mount -t tmpfs none \"$0\" && exec \"$@\""]).arg(data.join("warehouse"));
+    apart.arg(support::tereza().get_program());
+    let _executor = executor(apart, &folder.path().join("executor"), "127.0.0.1", &scheduler.endpoint("scheduler"));
+    wait_for("the executor", || has_executors(&scheduler, 1));
+    let ask = |mode: &str, sql: &str| end(ask_server(&scheduler, mode, sql));
+    text(ask("local", "CREATE TABLE tereza.default.t (k BIGINT)"));
+    let refused = ask("cluster", "INSERT INTO tereza.default.t SELECT o_orderkey FROM orders");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is not found here"), "{refused:?}");
+    text(ask("local", "INSERT INTO tereza.default.t VALUES (1)"));
+    assert_eq!(text(ask("local", "SELECT k FROM tereza.default.t")), "k\n1\n");
 }
 
 #[test]

@@ -46,6 +46,7 @@ use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::generated::GenerateExec;
 use crate::query::{BatchStream, QueryId, StatementKind};
+pub use crate::spillable_joins::is_hash_join_too_large;
 use crate::stages::Stages;
 use crate::write::RemoteTasks;
 

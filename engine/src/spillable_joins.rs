@@ -18,11 +18,17 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use tereza_runtime::{Error, ErrorKind};
 
 /// Bytes that a value of a type without a fixed width is taken to have, with what refers to it.
 const VALUE_BYTES: usize = 32;
 /// Bytes of a row in a hash table, besides its values.
 const ENTRY_BYTES: usize = 24;
+
+/// Whether a statement failed for a hash table that did not fit.
+pub fn is_hash_join_too_large(error: &Error) -> bool {
+    error.kind() == ErrorKind::ResourceExhausted && error.message().contains("HashJoinInput")
+}
 
 /// The rule; it runs before DataFusion chooses the sides of joins.
 #[derive(Debug)]

@@ -4,92 +4,39 @@
 //! which go on then. So the leaves of a stage end with an error as soon as the future of its task is dropped, and with them
 //! all that waits for their rows.
 
-use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-};
 use futures::{StreamExt, future, stream};
 use tokio_util::sync::CancellationToken;
+
+use crate::passing::Passing;
 
 /// The plan with leaves that end when `token` is cancelled.
 pub(crate) fn cancellable(plan: Arc<dyn ExecutionPlan>, token: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
     let wrapped = plan.transform_up(|node| {
+        let token = token.clone();
         Ok(match node.children().is_empty() {
-            true => Transformed::yes(Arc::new(Cancellable { input: node, token: token.clone() }) as _),
+            true => Transformed::yes(Passing::through(node, "Cancellable", move |rows| until(&token, rows))),
             false => Transformed::no(node),
         })
     });
     Ok(wrapped?.data)
 }
 
-/// A leaf that ends when its task does.
-#[derive(Debug)]
-struct Cancellable {
-    input: Arc<dyn ExecutionPlan>,
-    token: CancellationToken,
-}
-
-impl DisplayAs for Cancellable {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cancellable")
-    }
-}
-
-impl ExecutionPlan for Cancellable {
-    fn name(&self) -> &str {
-        "Cancellable"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: children.swap_remove(0), token: self.token.clone() }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, context)?;
-        let schema = rows.schema();
-        let token = self.token.clone();
-        let cut_off = async move {
-            token.is_cancelled().then(|| Err(DataFusionError::Execution("the task was cancelled".into())))
-        };
-        let rows = rows
-            .take_until(self.token.clone().cancelled_owned())
-            .chain(stream::once(cut_off).filter_map(future::ready));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
-    }
+/// The rows up to the moment when `token` is cancelled, and then an error.
+fn until(token: &CancellationToken, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let cancelled = token.clone();
+    let cut_off = async move {
+        cancelled.is_cancelled().then(|| Err(DataFusionError::Execution("the task was cancelled".into())))
+    };
+    let rows = rows.take_until(token.clone().cancelled_owned()).chain(stream::once(cut_off).filter_map(future::ready));
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 #[cfg(test)]

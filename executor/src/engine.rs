@@ -1,4 +1,5 @@
-//! How a stage is run: as Ballista does it, but its errors arrive whole at the client.
+//! How a stage is run: as Ballista does it, but tasks share the executor's memory, what they pass on is compact, they end when
+//! they are cancelled, and their errors arrive whole at the client.
 
 use std::error::Error;
 use std::fmt;
@@ -12,23 +13,28 @@ use ballista_core::serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, 
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
+use tereza_engine::Stages;
 use tereza_engine::cluster::to_failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::cancellable;
+use crate::compact::compacted;
 use crate::connections::Connections;
 
 /// Runs stages.
 pub(crate) struct StageEngine {
     inner: DefaultExecutionEngine,
+    runtime: Arc<RuntimeEnv>,
 }
 
 impl StageEngine {
-    pub(crate) fn new() -> Self {
-        Self { inner: DefaultExecutionEngine::with_client_pool(Arc::new(Connections::default())) }
+    pub(crate) fn new(stages: &Stages) -> Self {
+        let inner = DefaultExecutionEngine::with_client_pool(Arc::new(Connections::default()));
+        Self { inner, runtime: stages.runtime() }
     }
 }
 
@@ -44,9 +50,9 @@ impl ExecutionEngine for StageEngine {
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         let token = CancellationToken::new();
-        let plan = cancellable(plan, &token)?;
+        let plan = compacted(cancellable(plan, &token)?)?;
         let inner = self.inner.create_query_stage_exec(job, stage, task, partitions, plan, work_dir, config)?;
-        Ok(Arc::new(Stage { inner, token }))
+        Ok(Arc::new(Stage { inner, token, runtime: Arc::clone(&self.runtime) }))
     }
 }
 
@@ -55,6 +61,7 @@ struct Stage {
     inner: Arc<dyn QueryStageExecutor>,
     /// Ends the leaves.
     token: CancellationToken,
+    runtime: Arc<RuntimeEnv>,
 }
 
 impl fmt::Display for Stage {
@@ -67,6 +74,7 @@ impl fmt::Display for Stage {
 impl QueryStageExecutor for Stage {
     async fn execute_query_stage(&self, task: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         let _end_with_this = self.token.clone().drop_guard();
+        let context = Arc::new(in_runtime(&context, Arc::clone(&self.runtime)));
         let ended = self.inner.execute_query_stage(task, context).await;
         ended.map_err(|error| own(&error).map(to_failure).unwrap_or(error))
     }
@@ -86,6 +94,21 @@ impl QueryStageExecutor for Stage {
     fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
         self.inner.collect_column_stats()
     }
+}
+
+/// The context with the memory budget of the whole executor. Ballista gives each task a fair pool of its own, in which a sort
+/// that spills has less the more operators there are, and which does not see what the process really holds.
+fn in_runtime(context: &TaskContext, runtime: Arc<RuntimeEnv>) -> TaskContext {
+    TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone(),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        runtime,
+    )
 }
 
 /// The statement's own error in that of a task; `None` if Ballista knows what to do about it: fetch elsewhere, or try again.

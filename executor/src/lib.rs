@@ -4,8 +4,10 @@
 //! folder of this process until the job ends.
 
 mod cancel;
+mod compact;
 mod connections;
 mod engine;
+mod passing;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -69,7 +71,7 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         grpc_max_encoding_message_size: cluster.message_limit_bytes,
         executor_heartbeat_interval_seconds: cluster.heartbeat_ms.div_ceil(1_000).max(1),
         memory_pool_size: Some(stages.memory_limit_bytes() as u64),
-        override_execution_engine: Some(Arc::new(engine::StageEngine::new())),
+        override_execution_engine: Some(Arc::new(engine::StageEngine::new(&stages))),
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&stages.functions()))),
         override_runtime_producer: Some(Arc::new(move |_| Ok(runtime.runtime()))),
         override_config_producer: Some(Arc::new(|| Stages::with_own_settings(SessionConfig::new_with_ballista()))),

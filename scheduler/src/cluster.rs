@@ -18,7 +18,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::StreamExt;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use parking_lot::Mutex;
-use tereza_engine::cluster::{Candidate, Cluster, Executor, Job, Planning, Route, plan_codec};
+use tereza_engine::cluster::{Candidate, Cluster, Executor, Job, Planning, Route, is_hash_join_too_large, plan_codec};
 use tereza_engine::query::BatchStream;
 use tereza_runtime::{Error, Result, clock, ids, settings};
 use tokio::net::TcpListener;
@@ -180,25 +180,34 @@ impl Cluster for Scheduler {
 
     async fn run(&self, job: Job) -> Result<BatchStream> {
         let mut losses = Vec::new();
-        let (mut job, mut is_adaptive) = (job, true);
-        for attempt in 1..=self.settings.attempts_max.max(1) {
+        let (mut job, mut is_adaptive, mut is_sorted) = (job, true, false);
+        let attempts_max = self.settings.attempts_max.max(1);
+        for attempt in 1..=attempts_max {
             self.wait_for_executor().await?;
             let attempting = Attempt::new(&self.server, &self.state, &self.jobs, &self.settings, &job).await?;
-            let loss = match attempting.run().await? {
-                Ended::Rows(rows) => match result::fetch(rows, &self.settings).await {
+            let loss = match attempting.run().await {
+                Ok(Ended::Rows(rows)) => match result::fetch(rows, &self.settings).await {
                     Ok(stream) => return Ok(stream),
                     Err(loss) => loss,
                 },
-                Ended::Lost(loss) => loss,
-                Ended::Stuck(reason) if is_adaptive => {
+                Ok(Ended::Lost(loss)) => loss,
+                Ok(Ended::Stuck(reason)) if is_adaptive => {
                     let (key, value) = config::STATIC_PLANNER;
                     (job, is_adaptive) = (job.with_setting(key, value)?, false);
                     reason
                 }
-                Ended::Stuck(reason) => {
+                Ok(Ended::Stuck(reason)) => {
                     counter!("tereza_statements_taken_back_total").increment(1);
                     return Err(Error::unsupported(format!("by executors: {reason}")));
                 }
+                Err(error) if is_hash_join_too_large(&error) && !is_sorted && attempt < attempts_max => {
+                    for (key, value) in config::SORTED {
+                        job = job.with_setting(key, value)?;
+                    }
+                    is_sorted = true;
+                    error.message().to_owned()
+                }
+                Err(error) => return Err(error),
             };
             tracing::warn!(query = job.name, attempt, loss, "the statement begins again");
             counter!("tereza_statements_begun_again_total").increment(1);

@@ -18,6 +18,20 @@ const PINNED: [(&str, bool); 2] = [
 /// Stages that join what one of them has less of than this hash it; the others sort both sides, which spills.
 const PREFER_HASH_JOIN: (&str, bool) = ("datafusion.optimizer.prefer_hash_join", true);
 
+/// Below these a build side is hashed as a whole by every task, or by partitions. Ballista's own bounds (a million rows where the
+/// bytes are not known, and 64 MiB a partition) have it shuffle and sort tens of millions of rows for the sake of a few.
+const HASHED: [(&str, usize); 2] = [
+    ("ballista.optimizer.broadcast_join_threshold_rows", 4_000_000),
+    ("ballista.optimizer.hash_join_max_build_partition_bytes", 1 << 30),
+];
+
+/// The same for a statement whose hash tables did not fit: it sorts what is not known to be small.
+pub(crate) const SORTED: [(&str, &str); 3] = [
+    ("ballista.optimizer.broadcast_join_threshold_bytes", "1048576"),
+    ("ballista.optimizer.broadcast_join_threshold_rows", "0"),
+    ("ballista.optimizer.hash_join_max_build_partition_bytes", "1"),
+];
+
 /// Plans without looking at what earlier stages made: slower, but it can plan what the adaptive planner cannot.
 pub(crate) const STATIC_PLANNER: (&str, &str) = ("ballista.planner.adaptive.enabled", "false");
 
@@ -37,6 +51,9 @@ pub(crate) fn planning(
         .with_ballista_grpc_client_max_message_size(message_limit_bytes as usize);
     for (key, value) in PINNED.into_iter().chain([PREFER_HASH_JOIN]) {
         config = config.set_bool(key, value);
+    }
+    for (key, value) in HASHED {
+        config = config.set_usize(key, value);
     }
     Planning { config, rules: ballista_default_optimizer_rules(), session_id: session_id.to_owned() }
 }

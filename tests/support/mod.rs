@@ -36,7 +36,7 @@ fn home() -> PathBuf {
 }
 
 /// Says that a component is missing; fails the test under `CI=true`.
-fn missing(component: &str) {
+pub(crate) fn missing(component: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{component} is missing; run scripts/test-setup.sh");
     eprintln!("MISSING: {component}; run scripts/test-setup.sh");
     let target = Path::new(env!("CARGO_BIN_EXE_tereza")).parent().and_then(Path::parent);
@@ -236,7 +236,12 @@ impl Cluster {
     /// Waits until every executor is there.
     pub(crate) fn wait_for_executors(&self) {
         let line = format!("tereza_executors {}", self.executors);
-        wait_for("all executors", || http_get(&self.server.console, "/metrics")?.contains(&line).then_some(()));
+        wait_for("all executors", || {
+            // One that was just killed may still be counted.
+            let live = (0..self.executors).filter_map(|index| self.executor(index)).filter(|id| is_alive(*id)).count();
+            let is_counted = http_get(&self.server.console, "/metrics")?.contains(&line);
+            (live == self.executors && is_counted).then_some(())
+        });
     }
 
     /// Where an executor, from 0, keeps what stages pass on.
@@ -252,6 +257,12 @@ impl Cluster {
         let endpoints: serde_json::Value = serde_json::from_str(&text).ok()?;
         endpoints.get("pid")?.as_u64()?.try_into().ok()
     }
+}
+
+/// Whether a process runs, and has not ended without its parent having been told.
+fn is_alive(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }
 
 fn strip(endpoint: &str) -> String {

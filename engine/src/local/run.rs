@@ -10,7 +10,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::{FutureExt, StreamExt, stream};
-use tereza_runtime::{Error, ErrorKind, Result, clock, ids};
+use tereza_runtime::{Error, Result, clock, ids};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::error::from_datafusion;
 use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
 use crate::session::with_spillable_joins;
 use crate::shared_plan::SharedExec;
+use crate::spillable_joins::is_hash_join_too_large;
 use crate::statement::{self, Work};
 use crate::system::Entry;
 
@@ -220,6 +221,7 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
     if let Stage::Queued { permits, .. } = &*stage {
         let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| cancelled())?;
         entry.running();
+        progress.begin();
         let Stage::Queued { job, .. } = std::mem::replace(stage, Stage::Done) else {
             return Ok(None);
         };
@@ -267,11 +269,6 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
         Stage::Done => Err(cancelled()),
         Stage::Queued { .. } => Ok(None),
     }
-}
-
-/// DataFusion's hash join does not spill, its sort-merge join does: slower, but it ends.
-fn is_hash_join_too_large(error: &Error) -> bool {
-    error.kind() == ErrorKind::ResourceExhausted && error.message().contains("HashJoinInput")
 }
 
 /// Rows and bytes that the leaves of a plan have read so far; what is shared counts where it is shown.
