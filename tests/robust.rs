@@ -179,7 +179,7 @@ fn the_limit_of_open_files_is_raised_or_named() {
         let command = format!("ulimit {limit} && exec \"$0\" \"$@\"");
         Command::new("sh")
             .args(["-c", &command, env!("CARGO_BIN_EXE_tereza")])
-            .args(["sql", "--format", "csv", "--set", "engine.memory_limit_bytes=16MB", "-c", spills, "--data"])
+            .args(["sql", "--format", "csv", "--set", "engine.memory_limit_bytes=24MB", "-c", spills, "--data"])
             .arg(folder.path().join("data"))
             .output()
             .expect("sh starts")
