@@ -77,9 +77,9 @@ mod tests {
     const ROWS: usize = 100_000;
 
     fn columns() -> Vec<(&'static str, ArrayRef)> {
-        let text = |n: usize| (n % 3 > 0).then(|| format!("a text that is longer than a view, {n}"));
+        let text = |n: usize| (!n.is_multiple_of(3)).then(|| format!("a text that is longer than a view, {n}"));
         vec![
-            ("number", Arc::new((0..ROWS as i64).map(|n| (n % 2 > 0).then_some(n)).collect::<Int64Array>())),
+            ("number", Arc::new((0..ROWS as i64).map(|n| (n > 5).then_some(n)).collect::<Int64Array>())),
             ("text", Arc::new((0..ROWS).map(text).collect::<StringArray>())),
             ("view", Arc::new((0..ROWS).map(text).collect::<StringViewArray>())),
             ("bytes", Arc::new((0..ROWS).map(text).collect::<BinaryViewArray>())),
