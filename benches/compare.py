@@ -26,7 +26,7 @@ class Runner:
     def __init__(self, command, folder, data):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=data)
         tables = {table.name: f"{table}/*.parquet" for table in folder.resolve().iterdir() if table.is_dir()}
-        self.ask({"open": {"tables": tables, "cores": 2, "memory_limit_bytes": None, "data": data}})
+        self.ask({"open": {"tables": tables, "cores": 2, "memory_limit_bytes": None, "data": data, "executors": 0}})
 
     def ask(self, request):
         self.process.stdin.write(json.dumps(request) + "\n")
