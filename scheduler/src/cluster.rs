@@ -103,7 +103,10 @@ impl Scheduler {
     async fn watch_executors(&self) -> Result<()> {
         describe_gauge!("tereza_executors", Unit::Count, "executors that can be given tasks");
         describe_gauge!("tereza_executor_slots", Unit::Count, "tasks that they run at once");
-        describe_counter!("tereza_statements_begun_again_total", "statements that lost an executor and began again");
+        describe_counter!(
+            "tereza_statements_begun_again_total",
+            "statements that lost an executor or did not fit, and began again"
+        );
         describe_counter!(
             "tereza_statements_taken_back_total",
             "statements that executors could not run, and the process that schedules did"

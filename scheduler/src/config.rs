@@ -25,7 +25,7 @@ const HASHED: [(&str, usize); 2] = [
     ("ballista.optimizer.hash_join_max_build_partition_bytes", 1 << 30),
 ];
 
-/// The same for a statement whose hash tables did not fit: it sorts what is not known to be small.
+/// The same for a statement whose hash tables did not fit: it sorts what is known to be large.
 pub(crate) const SORTED: [(&str, &str); 3] = [
     ("ballista.optimizer.broadcast_join_threshold_bytes", "1048576"),
     ("ballista.optimizer.broadcast_join_threshold_rows", "0"),

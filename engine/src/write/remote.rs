@@ -3,7 +3,7 @@
 //! `CommitExec` gets its descriptions of files from a leaf that runs the rows' plan on the cluster, with `WriteExec` on top.
 //! A task there may be given up and begun again, by Ballista or with its whole attempt; each try writes files of its own, and
 //! only those are committed that the attempt's result describes. The others lie in a folder of the write's own, which is
-//! named in the catalog before the first task and removed after the last; and once more later, since an executor that was
+//! named in the catalog before the first task and removed after the last; and again later, since an executor that was
 //! given up may go on for a while.
 
 use std::sync::{Arc, Weak};

@@ -130,7 +130,7 @@ impl Attempt {
         }
         let now_ms = jobs.now_ms();
         let elapsed_ms = began.elapsed().as_millis();
-        // Whatever it was, it is done: it is noted sooner or later.
+        // It is done: the catalog is asked until it notes that, or the attempt is to end.
         let noted = runner.change(&self.job.id, stop, |job, detail| {
             self.require_running(job)?;
             job.step = job.step.max(n + 1);
