@@ -21,6 +21,9 @@ use self::attempt::{Attempt, Ended};
 
 /// The longest pause before a job is started again, or the catalog asked again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// So long a change of a record is tried once the process is asked to end, with so long a pause.
+const LAST_TRIES: Duration = Duration::from_secs(3);
+const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs jobs in this process.
 pub struct JobRunner {
@@ -134,7 +137,7 @@ impl JobRunner {
                 Ok(())
             })
             .await?;
-        Ok(Attempt { job, detail })
+        Ok(Attempt::new(job, detail))
     }
 
     /// Runs one job to its end; whatever happens is in its record afterwards.
@@ -143,13 +146,22 @@ impl JobRunner {
         let id = first.job.id.clone();
         let ended = AssertUnwindSafe(self.attempts(first, &stop)).catch_unwind().await;
         let ended = ended.unwrap_or_else(|_| Err(Error::internal("the job's runner panicked")));
-        if let Err(error) = ended {
-            tracing::error!(job = id, %error, "a job could not be run");
-            self.end_failed(&id, &stop, &error).await;
+        match ended {
+            Ok(()) => {}
+            // Its record says that it runs, for the next process.
+            Err(error) if may_pass(&error) => {
+                tracing::error!(job = id, %error, "how a job is cannot be noted: the next process goes on with it");
+            }
+            Err(error) => {
+                tracing::error!(job = id, %error, "a job could not be run");
+                self.end_failed(&id, &stop, &error).await;
+            }
         }
         self.jobs.leave(&id);
         metrics::gauge!("tereza_jobs_running").decrement(1);
-        if let Err(error) = self.jobs.forget_old().await {
+        if !stop.is_cancelled()
+            && let Err(error) = self.jobs.forget_old().await
+        {
             tracing::warn!(%error, "old jobs are not forgotten yet");
         }
     }
@@ -172,6 +184,7 @@ impl JobRunner {
                     if job.state != RUNNING || job.attempts != number {
                         return Ok(());
                     }
+                    attempt.note_done(job, detail);
                     match &ended {
                         Ended::Done => succeed(job, detail, now_ms),
                         Ended::Drained if !detail.is_done(job) => {
@@ -219,29 +232,36 @@ impl JobRunner {
         }
     }
 
-    /// Changes a job's record, as often as that needs to be tried; gives up only when the process is asked to end.
+    /// Changes a job's record, as often as that needs to be tried; gives up only some time after the process is asked to end.
     async fn change(
         &self,
         id: &str,
         stop: &CancellationToken,
         mut change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
     ) -> Result<(Job, Detail)> {
-        use ErrorKind::{Conflict, ResourceExhausted, Unavailable};
-
         let mut pause = Pause::new(self.settings.retry_pause_ms);
-        loop {
-            match self.jobs.change(id, &mut change).await {
-                Err(error)
-                    if [Unavailable, ResourceExhausted, Conflict].contains(&error.kind()) && !stop.is_cancelled() =>
-                {
-                    tracing::warn!(job = id, %error, "the record of a job cannot be changed yet");
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = tokio::time::sleep(pause.next()) => {}
-                    }
+        let changing = async {
+            loop {
+                let error = match self.jobs.change(id, &mut change).await {
+                    Err(error) if may_pass(&error) => error,
+                    changed => return changed,
+                };
+                tracing::warn!(job = id, %error, "the record of a job cannot be changed yet");
+                let is_last = stop.is_cancelled();
+                tokio::select! {
+                    () = stop.cancelled(), if !is_last => {}
+                    () = tokio::time::sleep(if is_last { LAST_PAUSE } else { pause.next() }) => {}
                 }
-                changed => return changed,
             }
+        };
+        let over = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_TRIES).await;
+        };
+        tokio::select! {
+            biased;
+            changed = changing => changed,
+            () = over => Err(Error::unavailable(format!("the record of job '{id}' could not be changed in time"))),
         }
     }
 
@@ -257,6 +277,11 @@ impl JobRunner {
             tracing::error!(job = id, %error, "the end of a job could not be noted: it begins again with the next process");
         }
     }
+}
+
+/// Whether what the catalog refused may work later.
+fn may_pass(error: &Error) -> bool {
+    [ErrorKind::Unavailable, ErrorKind::ResourceExhausted, ErrorKind::Conflict].contains(&error.kind())
 }
 
 fn succeed(job: &mut Job, detail: &mut Detail, now_ms: i64) {
@@ -302,211 +327,4 @@ impl Pause {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tereza_engine::QueryService;
-    use tereza_engine::query::{SessionDefaults, SessionId, Statement};
-    use tereza_runtime::Settings;
-
-    use super::*;
-
-    /// An engine on a folder of its own.
-    struct World {
-        service: Arc<LocalQueryService>,
-        engine: Arc<Engine>,
-        session: SessionId,
-        settings: Settings,
-        _folder: tempfile::TempDir,
-    }
-
-    impl World {
-        async fn open() -> Self {
-            Self::with(|_| ()).await
-        }
-
-        async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let mut settings = Settings::in_folder(folder.path()).unwrap();
-            change(&mut settings);
-            settings.jobs.retry_pause_ms = 1;
-            // Nobody listens there.
-            settings.s3.defaults.endpoint = "http://127.0.0.1:1".into();
-            settings.s3.defaults.allow_http = true;
-            settings.s3.defaults.retries_max = 0;
-            let engine = Engine::open(&settings).await.unwrap();
-            let service = LocalQueryService::new(Arc::clone(&engine));
-            let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
-            Self { service, engine, session, settings, _folder: folder }
-        }
-
-        async fn rows(&self, sql: &str) -> Vec<arrow::array::RecordBatch> {
-            let query = self.service.submit(&self.session, Statement::new(sql)).await.unwrap();
-            query.collect().await.unwrap()
-        }
-
-        async fn submit(&self, text: &str) -> String {
-            self.call(&format!("CALL system.runtime.submit_job('{}')", text.replace('\'', "''"))).await
-        }
-
-        async fn call(&self, sql: &str) -> String {
-            let rows = self.rows(sql).await;
-            arrow::util::display::array_value_to_string(rows[0].column(0), 0).unwrap()
-        }
-
-        /// Runs jobs until this one has ended, and returns how.
-        async fn run(&self, id: &str) -> (tereza_engine::jobs::Job, Detail) {
-            let stop = CancellationToken::new();
-            let runner = JobRunner::new(&self.engine, Arc::clone(&self.service), self.settings.jobs.clone());
-            let running = tokio::spawn(runner.run(stop.clone()));
-            let jobs = self.engine.jobs();
-            let ended = tokio::time::timeout(Duration::from_secs(30), async {
-                loop {
-                    let job = jobs.change(id, |_, _| Ok(())).await.unwrap();
-                    if job.1.ended_ms.is_some() {
-                        return job;
-                    }
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            });
-            let ended = ended.await.expect("it ends");
-            stop.cancel();
-            running.await.unwrap().unwrap();
-            ended
-        }
-    }
-
-    #[tokio::test]
-    async fn a_statement_that_nobody_knows_of_whether_it_is_done_fails_its_job() {
-        let world = World::open().await;
-        let id = world.submit("CREATE TABLE t (a INT); CREATE TABLE u (a INT)").await;
-        // As a process leaves it that died in the second statement.
-        let jobs = world.engine.jobs();
-        let died = jobs.change(&id, |job, detail| {
-            (job.state, job.owner, job.attempts, job.step) = (RUNNING.into(), Some("dead".into()), 1, 1);
-            detail.begun = Some(1);
-            Ok(())
-        });
-        died.await.unwrap();
-        let (job, detail) = world.run(&id).await;
-        let (kind, message) = detail.error.unwrap();
-        assert_eq!((job.state.as_str(), job.attempts, kind.as_str()), (FAILED, 2, "Conflict"));
-        assert!(message.contains("statement 2 of 2") && message.contains("is not known"), "{message}");
-    }
-
-    #[tokio::test]
-    async fn what_changes_the_session_runs_in_each_attempt_and_what_is_done_does_not() {
-        let world = World::open().await;
-        world.rows("CREATE SCHEMA s").await;
-        let id = world
-            .submit(
-                "USE s; CREATE TEMPORARY TABLE numbers AS VALUES (1), (2); CREATE TABLE t AS SELECT * FROM numbers; \
-                 INSERT INTO t SELECT * FROM numbers",
-            )
-            .await;
-        // As a process leaves it that died before the last statement, whose table is there.
-        world.rows("CREATE TABLE s.t AS VALUES (7)").await;
-        let jobs = world.engine.jobs();
-        let died = jobs.change(&id, |job, _| {
-            (job.state, job.owner, job.attempts, job.step) = (RUNNING.into(), Some("dead".into()), 1, 3);
-            Ok(())
-        });
-        died.await.unwrap();
-        let (job, detail) = world.run(&id).await;
-        assert_eq!((job.state.as_str(), job.step, detail.rows), (SUCCEEDED, 4, Some(2)), "{detail:?}");
-        assert_eq!(world.rows("SELECT * FROM s.t").await.iter().map(|batch| batch.num_rows()).sum::<usize>(), 3);
-    }
-
-    #[tokio::test]
-    async fn a_job_that_ends_its_process_each_time_is_not_run_for_ever() {
-        let world = World::open().await;
-        let id = world.submit("SELECT 1").await;
-        let jobs = world.engine.jobs();
-        let died = jobs.change(&id, |job, _| {
-            (job.state, job.owner, job.attempts) = (RUNNING.into(), Some("dead".into()), 3);
-            Ok(())
-        });
-        died.await.unwrap();
-        let (job, detail) = world.run(&id).await;
-        assert_eq!((job.state.as_str(), job.attempts), (FAILED, 3));
-        assert!(detail.error.unwrap().1.contains("the process that ran it ended"));
-    }
-
-    #[tokio::test]
-    async fn a_job_whose_statements_are_all_done_has_succeeded_however_its_process_ended() {
-        let world = World::open().await;
-        let jobs = world.engine.jobs();
-        for (attempts, timeout_ms) in [(3, None), (1, Some(1))] {
-            let id = world.submit("SELECT 1").await;
-            let died = jobs.change(&id, |job, detail| {
-                (job.state, job.owner, job.attempts, job.step) = (RUNNING.into(), Some("dead".into()), attempts, 1);
-                (detail.started_ms, detail.timeout_ms) = (Some(0), timeout_ms);
-                Ok(())
-            });
-            died.await.unwrap();
-            let cancel = Statement::new(format!("CALL system.runtime.cancel_job('{id}')"));
-            let refused = world.service.submit(&world.session, cancel).await.unwrap().run().await.unwrap_err();
-            assert!(refused.message().contains("has succeeded"), "{refused}");
-            let (job, detail) = world.run(&id).await;
-            assert_eq!((job.state.as_str(), job.attempts, detail.error), (SUCCEEDED, attempts, None));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_statement_that_only_waited_for_its_turn_begins_again_after_the_process_was_asked_to_end() {
-        let world = World::with(|settings| settings.engine.queries_max = 1).await;
-        let id = world.submit("CREATE TABLE t (a INT)").await;
-        let sql = "SELECT * FROM generate_series(1, 1000000)";
-        let mut first = world.service.submit(&world.session, Statement::new(sql)).await.unwrap();
-        first.next().await.unwrap().unwrap();
-        let (stop, jobs) = (CancellationToken::new(), world.engine.jobs());
-        let runner = JobRunner::new(&world.engine, Arc::clone(&world.service), world.settings.jobs.clone());
-        let running = tokio::spawn(runner.run(stop.clone()));
-        let record = || jobs.change(&id, |_, _| Ok(()));
-        tokio::time::timeout(Duration::from_secs(30), async {
-            while record().await.unwrap().1.begun.is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .expect("it waits");
-        stop.cancel();
-        running.await.unwrap().unwrap();
-        let (job, detail) = record().await.unwrap();
-        assert_eq!((job.state.as_str(), detail.begun), (QUEUED, None));
-        drop(first);
-        let (job, detail) = world.run(&id).await;
-        assert_eq!(job.state, SUCCEEDED, "{detail:?}");
-    }
-
-    #[tokio::test]
-    async fn a_name_stands_for_a_text_with_what_its_names_mean() {
-        let world = World::open().await;
-        world.rows("CREATE SCHEMA s").await;
-        let sql = "CALL system.runtime.submit_job('SELECT 1', 'nightly')";
-        let id = world.call(sql).await;
-        assert_eq!(world.call(sql).await, id);
-        world.rows("USE s").await;
-        let query = world.service.submit(&world.session, Statement::new(sql)).await.unwrap();
-        assert_eq!(query.collect().await.unwrap_err().kind(), ErrorKind::AlreadyExists);
-    }
-
-    #[tokio::test]
-    async fn errors_that_may_pass_are_tried_again_and_others_are_not() {
-        let world = World::open().await;
-        let id = world.submit("SELECT * FROM nowhere").await;
-        let (job, detail) = world.run(&id).await;
-        assert_eq!((job.state.as_str(), job.attempts), (FAILED, 1), "{detail:?}");
-        let id = world.submit("SELECT * FROM 's3://bucket/none.parquet'").await;
-        let (job, detail) = world.run(&id).await;
-        let kind = detail.error.clone().unwrap().0;
-        assert_eq!((job.state.as_str(), kind.as_str(), job.attempts), (FAILED, "Unavailable", 3), "{detail:?}");
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_minute() {
-        let mut pause = Pause::new(20_000);
-        let pauses: Vec<u64> = (0..4).map(|_| pause.next().as_secs()).collect();
-        assert_eq!(pauses, [20, 40, 60, 60]);
-    }
-}
+mod tests;

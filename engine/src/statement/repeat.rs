@@ -1,5 +1,6 @@
 //! Which statements may be run again, for jobs that begin again.
 
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::sql::parser::{CopyToStatement, Statement};
 use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TableObject};
 use tereza_runtime::{Error, Result};
@@ -92,10 +93,11 @@ fn of_sql(statement: &SqlStatement, scope: &Scope) -> Result<Effect> {
     Ok(Effect::Known(known))
 }
 
-/// Whether COPY makes one file, the same again if it runs again; in a folder it would be one more.
+/// Whether COPY makes one file, the same again if it runs again; in a folder it would be one more. As DataFusion decides it.
 fn makes_one_file(copy: &CopyToStatement) -> bool {
-    let name = copy.target.rsplit('/').next().unwrap_or_default();
-    copy.partitioned_by.is_empty() && name.contains('.')
+    let target = ListingTableUrl::parse(&copy.target);
+    let is_file = target.is_ok_and(|target| !target.is_collection() && target.file_extension().is_some());
+    is_file && copy.partitioned_by.is_empty()
 }
 
 #[cfg(test)]
@@ -128,6 +130,7 @@ mod tests {
             (Repeat::UnlessDone, "copy (select 1) to '/tmp/a.csv'"),
             (Repeat::Never, "copy (select 1) to '/tmp/a'"),
             (Repeat::Never, "copy (select 1) to '/tmp/a.b/' stored as csv"),
+            (Repeat::Never, "copy (select 1) to 's3://b/a.csv.' stored as csv"),
             (Repeat::Never, "copy (select 1 as a, 2 as b) to '/tmp/a.csv' partitioned by (b)"),
             (Repeat::UnlessDone, "explain insert into scratch values (1)"),
             (Repeat::UnlessDone, "explain analyze insert into t values (1)"),
@@ -148,6 +151,10 @@ mod tests {
         for (expected, sql) in all {
             assert_eq!(of_text(sql, &scope()).expect(sql), Effect::Known(expected), "{sql}");
         }
+        // A folder may be named like a file.
+        let folder = tempfile::Builder::new().suffix(".csv").tempdir().expect("a folder");
+        let sql = format!("copy (select 1) to '{}'", folder.path().display());
+        assert_eq!(of_text(&sql, &scope()).expect("COPY"), Effect::Known(Repeat::Never));
         for sql in ["insert into scratch values (1)", "explain analyze insert into memory.public.scratch values (1)"] {
             assert_eq!(
                 of_text(sql, &scope()).expect(sql),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tereza_engine::jobs::{Detail, Job, JobStep, Jobs, RUNNING, Repeat};
 use tereza_engine::query::{QueryService, SessionDefaults, SessionId, Statement};
 use tereza_runtime::{Error, ErrorKind, Result, clock};
@@ -18,6 +19,16 @@ const SHOWN_CHARS: usize = 60;
 pub(super) struct Attempt {
     pub(super) job: Job,
     pub(super) detail: Detail,
+    /// The statement that ended last, for the next change of the record.
+    done: Mutex<Option<Done>>,
+}
+
+/// A statement that has ended well.
+struct Done {
+    statement: i32,
+    at_ms: i64,
+    rows: u64,
+    text: String,
 }
 
 /// How an attempt ended.
@@ -33,6 +44,22 @@ pub(super) enum Ended {
 }
 
 impl Attempt {
+    pub(super) fn new(job: Job, detail: Detail) -> Self {
+        Self { job, detail, done: Mutex::default() }
+    }
+
+    /// Notes in the job's record what is done, once.
+    pub(super) fn note_done(&self, job: &mut Job, detail: &mut Detail) {
+        let done = self.done.lock();
+        let Some(Done { statement, at_ms, rows, text }) = &*done else { return };
+        if detail.events.last().is_some_and(|last| last.text == *text) {
+            return;
+        }
+        job.step = job.step.max(statement + 1);
+        detail.rows = Some(*rows);
+        detail.note(*at_ms, job.attempts, text);
+    }
+
     /// Runs the statements that are not done.
     pub(super) async fn run(
         &self,
@@ -53,6 +80,8 @@ impl Attempt {
         };
         let ended = tokio::select! {
             biased;
+            // First, so that what has just been done is known to be.
+            ended = self.statements(runner, &session, stop) => ended.err().unwrap_or(Ended::Done),
             () = cancellation.cancelled() => Ended::Cancelled,
             () = stop.cancelled() => Ended::Drained,
             () = tokio::time::sleep(time_left.unwrap_or_default()), if time_left.is_some() => {
@@ -60,7 +89,6 @@ impl Attempt {
                 let error = Error::cancelled(format!("the job took longer than its limit of {limit_ms} ms"));
                 Ended::Failed { error, may_pass: false }
             }
-            ended = self.statements(runner, &session, stop) => ended.err().unwrap_or(Ended::Done),
         };
         // What runs is cancelled with it.
         let _ = service.close_session(&session).await;
@@ -128,15 +156,13 @@ impl Attempt {
         if n < self.job.step {
             return Ok(());
         }
-        let now_ms = jobs.now_ms();
         let elapsed_ms = began.elapsed().as_millis();
-        // It is done: the catalog is asked until it notes that, or the attempt is to end.
+        let text = format!("statement {} is done: {rows} rows in {elapsed_ms} ms (query {query_id})", n + 1);
+        *self.done.lock() = Some(Done { statement: n, at_ms: jobs.now_ms(), rows, text });
+        // The catalog is asked until it notes that, or the attempt is to end.
         let noted = runner.change(&self.job.id, stop, |job, detail| {
             self.require_running(job)?;
-            job.step = job.step.max(n + 1);
-            detail.rows = Some(rows);
-            let text = format!("statement {} is done: {rows} rows in {elapsed_ms} ms (query {query_id})", n + 1);
-            detail.note(now_ms, job.attempts, text);
+            self.note_done(job, detail);
             Ok(())
         });
         noted.await.map(drop).map_err(may_repeat)
