@@ -29,6 +29,10 @@ const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
     let pending = engine.catalog.pending_commits().await?;
     let abandoned = engine.catalog.abandoned_writes(&engine.process_id).await?;
+    // What executors wrote may be much, or lie where nobody answers, and hides nothing from readers.
+    let (remote, abandoned): (Vec<_>, Vec<_>) =
+        abandoned.into_iter().partition(|write| has_folders(write) && !write.owner.is_empty());
+    remote::sweep_from_now(engine, remote.into_iter().map(|write| write.id).collect());
     let (commits, writes) = (pending.len(), abandoned.len());
     let done = tokio::time::timeout(RECOVERY_TIMEOUT, async {
         for commit in pending {
@@ -37,15 +41,7 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
             }
         }
         for write in abandoned {
-            // Executors of the dead process may still write into its folders: known until they cannot.
-            let removed = match has_folders(&write) && !write.owner.is_empty() {
-                true => {
-                    remote::sweep_later(engine, write.id.clone());
-                    remove_files(engine, &write).await
-                }
-                false => remove(engine, &write).await,
-            };
-            if let Err(error) = removed {
+            if let Err(error) = remove(engine, &write).await {
                 tracing::warn!(write = write.id, %error, "files of a write that ended are left");
             }
         }

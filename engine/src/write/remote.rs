@@ -24,9 +24,9 @@ use tereza_runtime::{Error, Result};
 
 use super::commit_exec::CommitExec;
 use super::output::{Output, OutputMessage};
-use super::recover;
 use super::write_exec::WriteExec;
 use super::written::WrittenFile;
+use super::{files, recover};
 use crate::engine::Engine;
 use crate::error::to_datafusion;
 use crate::stores::ObjectStores;
@@ -36,6 +36,9 @@ use crate::stores::ObjectStores;
 const LATE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(60 * 60)];
 /// Requests to an object store at once.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+/// Writes whose folders are looked at at once.
+const SWEPT_AT_ONCE: usize = 4;
+
 /// The tasks of a write that was planned for this process, for executors.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteTasks {
@@ -156,8 +159,11 @@ async fn require_file(engine: &Engine, url: String, bytes: u64) -> Result<()> {
     let place = engine.stores.place(&url)?;
     match place.store.head(&place.path).await {
         Ok(found) if found.size == bytes => Ok(()),
-        _ => Err(Error::unavailable(format!("{url}, which an executor wrote, is not found here"))
-            .with_hint("put the table where all executors and this process reach it, or SET tereza.mode = 'local'")),
+        Ok(_) | Err(object_store::Error::NotFound { .. }) => {
+            Err(Error::unavailable(format!("{url}, which an executor wrote, is not found here"))
+                .with_hint("put the table where all executors and this process reach it, or SET tereza.mode = 'local'"))
+        }
+        Err(error) => Err(files::store_error(error, &url)),
     }
 }
 
@@ -168,18 +174,34 @@ pub(super) async fn sweep(engine: &Engine, output: &Output) -> Result<()> {
 
 /// Removes what executors that were given up still write, and then forgets the folders of that id.
 pub(super) fn sweep_later(engine: &Arc<Engine>, write: String) {
-    let engine: Weak<Engine> = Arc::downgrade(engine);
+    sweep_in_turn(engine, vec![write], &LATE);
+}
+
+/// The same, now and later, for writes of a process that died: its executors may go on for a while.
+pub(super) fn sweep_from_now(engine: &Arc<Engine>, writes: Vec<String>) {
+    let [first, second] = LATE;
+    sweep_in_turn(engine, writes, &[Duration::ZERO, first, second]);
+}
+
+fn sweep_in_turn(engine: &Arc<Engine>, writes: Vec<String>, pauses: &[Duration]) {
+    let (engine, pauses): (Weak<Engine>, _) = (Arc::downgrade(engine), pauses.to_vec());
     tokio::spawn(async move {
-        for (n, pause) in LATE.into_iter().enumerate() {
-            tokio::time::sleep(pause).await;
-            let Some(engine) = engine.upgrade() else { return };
-            let removed = match n + 1 == LATE.len() {
-                true => recover::remove_write(&engine, &write).await,
-                false => recover::remove_files_of(&engine, &write).await,
-            };
-            if let Err(error) = removed {
-                tracing::warn!(write, %error, "files that executors wrote too late are not removed yet");
-            }
+        for (n, pause) in pauses.iter().enumerate() {
+            tokio::time::sleep(*pause).await;
+            let is_last = n + 1 == pauses.len();
+            let sweeps = writes.clone().into_iter().map(|write| sweep_one(Weak::clone(&engine), write, is_last));
+            stream::iter(sweeps).buffer_unordered(SWEPT_AT_ONCE).collect::<()>().await;
         }
     });
+}
+
+async fn sweep_one(engine: Weak<Engine>, write: String, is_last: bool) {
+    let Some(engine) = engine.upgrade() else { return };
+    let removed = match is_last {
+        true => recover::remove_write(&engine, &write).await,
+        false => recover::remove_files_of(&engine, &write).await,
+    };
+    if let Err(error) = removed {
+        tracing::warn!(write, %error, "files that executors wrote too late are not removed yet");
+    }
 }

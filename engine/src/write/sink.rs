@@ -154,15 +154,19 @@ impl Object {
             Some(upload) => upload,
             none => {
                 let (place, bucket) = (self.place.clone(), Arc::clone(&self.bucket));
-                let announcement = output.announces_uploads().then(|| format!("{}{ANNOUNCEMENT}", place.path));
+                let announces = output.announces_uploads();
                 let begun = output.tasks.spawn(async move {
-                    if let Some(path) = announcement {
-                        let announced = bucket.store.put(&Path::from(path), PutPayload::new()).await;
-                        announced.map_err(|error| files::store_error(error, &place.url()))?;
+                    if announces {
+                        announce(&bucket, &place).await?;
                     }
                     let begun = bucket.uploads.create_multipart(&place.path).await;
                     fail_point::hit(fail_point::AFTER_BEGIN_UPLOAD);
-                    begun.map_err(|error| files::store_error(error, &place.url()))
+                    let begun = begun.map_err(|error| files::store_error(error, &place.url()))?;
+                    // Who removed the first one meanwhile did not find the upload.
+                    if announces {
+                        announce(&bucket, &place).await?;
+                    }
+                    Ok(begun)
                 });
                 none.insert(Upload { id: joined(begun).await?, parts: Vec::new(), in_flight: VecDeque::new() })
             }
@@ -214,6 +218,13 @@ impl Upload {
         }
         Ok(())
     }
+}
+
+/// Says that an object is uploaded in parts.
+async fn announce(bucket: &Bucket, place: &Place) -> Result<()> {
+    let path = Path::from(format!("{}{ANNOUNCEMENT}", place.path));
+    let announced = bucket.store.put(&path, PutPayload::new()).await;
+    announced.map(drop).map_err(|error| files::store_error(error, &place.url()))
 }
 
 async fn joined<T>(task: JoinHandle<Result<T>>) -> Result<T> {
