@@ -25,7 +25,8 @@ const VALUE_BYTES: usize = 32;
 /// Bytes of a row in a hash table, besides its values.
 const ENTRY_BYTES: usize = 24;
 
-/// Whether a statement failed for a hash table that did not fit.
+/// Whether a statement failed for a hash table that did not fit, or for want of the memory that one held: then it is worth
+/// another try without, also where the hash table was another statement's.
 pub fn is_hash_join_too_large(error: &Error) -> bool {
     error.kind() == ErrorKind::ResourceExhausted && error.message().contains("HashJoinInput")
 }

@@ -4,13 +4,16 @@
 //! a whole build side. What writes the output counts, keeps and writes all of that for each batch: forty rows of TPC-H query
 //! 10 at scale 10 were written as a gigabyte.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryViewArray, GenericByteViewArray, MutableArrayData, RecordBatch, RecordBatchOptions,
-    StringViewArray, make_array,
+    Array, ArrayRef, AsArray, GenericByteViewArray, GenericListArray, MapArray, MutableArrayData, OffsetSizeTrait,
+    RecordBatch, RecordBatchOptions, StructArray, make_array,
 };
-use datafusion::arrow::datatypes::ByteViewType;
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{ByteViewType, DataType};
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::Result;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
@@ -41,36 +44,86 @@ fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
 }
 
 fn compact_column(column: &ArrayRef) -> ArrayRef {
-    if let Some(texts) = column.as_any().downcast_ref::<StringViewArray>() {
-        return compact_views(texts, column);
-    }
-    if let Some(bytes) = column.as_any().downcast_ref::<BinaryViewArray>() {
-        return compact_views(bytes, column);
-    }
-    let data = column.to_data();
-    let is_loose = |own: usize| column.get_array_memory_size() > SLACK * own + SLACK_BYTES;
-    // A type that does not say how much is its own stays as it is.
-    if data.get_slice_memory_size().is_ok_and(is_loose) {
-        let mut copy = MutableArrayData::new(vec![&data], false, data.len());
-        if copy.try_extend(0, 0, data.len()).is_ok() {
-            return make_array(copy.freeze());
+    let compacted = match column.data_type() {
+        DataType::Utf8View => Ok(compact_views(column.as_string_view())),
+        DataType::BinaryView => Ok(compact_views(column.as_binary_view())),
+        DataType::Struct(_) => {
+            compact_struct(column.as_struct()).map(|made| made.map(|made| Arc::new(made) as ArrayRef))
         }
-    }
-    Arc::clone(column)
+        DataType::List(_) => compact_list(column.as_list::<i32>()),
+        DataType::LargeList(_) => compact_list(column.as_list::<i64>()),
+        DataType::Map(..) => compact_map(column.as_map()),
+        // What others share is part of a dictionary's meaning.
+        DataType::Dictionary(..) => Ok(None),
+        _ => compact_plain(column),
+    };
+    // What cannot be made compact stays as it is.
+    compacted.ok().flatten().unwrap_or_else(|| Arc::clone(column))
 }
 
-fn compact_views<T: ByteViewType + ?Sized>(views: &GenericByteViewArray<T>, column: &ArrayRef) -> ArrayRef {
-    let own = size_of_val(&views.views()[..]) + views.total_buffer_bytes_used();
-    match views.get_array_memory_size() > SLACK * own + SLACK_BYTES {
-        true => Arc::new(views.gc()),
-        false => Arc::clone(column),
+fn is_loose(column: &dyn Array, own: usize) -> bool {
+    column.get_array_memory_size() > SLACK * own + SLACK_BYTES
+}
+
+fn compact_plain(column: &ArrayRef) -> Result<Option<ArrayRef>, ArrowError> {
+    let data = column.to_data();
+    if !is_loose(column, data.get_slice_memory_size()?) {
+        return Ok(None);
     }
+    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+    copy.try_extend(0, 0, data.len())?;
+    Ok(Some(make_array(copy.freeze())))
+}
+
+/// The fields of a struct are columns of the same rows.
+fn compact_struct(structs: &StructArray) -> Result<Option<StructArray>, ArrowError> {
+    let columns: Vec<ArrayRef> = structs.columns().iter().map(compact_column).collect();
+    if columns.iter().zip(structs.columns()).all(|(after, before)| Arc::ptr_eq(after, before)) {
+        return Ok(None);
+    }
+    let (fields, nulls) = (structs.fields().clone(), structs.nulls().cloned());
+    StructArray::try_new_with_length(fields, columns, nulls, structs.len()).map(Some)
+}
+
+fn compact_list<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> Result<Option<ArrayRef>, ArrowError> {
+    let (DataType::List(field) | DataType::LargeList(field)) = list.data_type() else { return Ok(None) };
+    let (own, offsets) = own_offsets(list.offsets());
+    let used = list.values().slice(own.start, own.len());
+    let values = compact_column(&used);
+    if Arc::ptr_eq(&values, &used) {
+        return Ok(None);
+    }
+    let made = GenericListArray::try_new(Arc::clone(field), offsets, values, list.nulls().cloned())?;
+    Ok(Some(Arc::new(made)))
+}
+
+fn compact_map(map: &MapArray) -> Result<Option<ArrayRef>, ArrowError> {
+    let DataType::Map(field, is_sorted) = map.data_type() else { return Ok(None) };
+    let (own, offsets) = own_offsets(map.offsets());
+    let Some(entries) = compact_struct(&map.entries().slice(own.start, own.len()))? else { return Ok(None) };
+    let made = MapArray::try_new(Arc::clone(field), offsets, entries, map.nulls().cloned(), *is_sorted)?;
+    Ok(Some(Arc::new(made)))
+}
+
+/// The part of the values that offsets are about, and the offsets in it.
+fn own_offsets<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>) -> (Range<usize>, OffsetBuffer<O>) {
+    let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+    let own = OffsetBuffer::new(offsets.iter().map(|offset| *offset - first).collect());
+    (first.as_usize()..last.as_usize(), own)
+}
+
+fn compact_views<T: ByteViewType + ?Sized>(views: &GenericByteViewArray<T>) -> Option<ArrayRef> {
+    let own = size_of_val(&views.views()[..]) + views.total_buffer_bytes_used();
+    is_loose(views, own).then(|| Arc::new(views.gc()) as ArrayRef)
 }
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Int64Array, StringArray};
-    use datafusion::arrow::datatypes::Schema;
+    use datafusion::arrow::array::{
+        BinaryViewArray, Int64Array, LargeListBuilder, ListArray, MapBuilder, StringArray, StringBuilder,
+        StringViewArray, StringViewBuilder,
+    };
+    use datafusion::arrow::datatypes::{Field, Schema};
 
     use super::*;
 
@@ -78,10 +131,28 @@ mod tests {
 
     fn columns() -> Vec<(&'static str, ArrayRef)> {
         let text = |n: usize| (!n.is_multiple_of(3)).then(|| format!("a text that is longer than a view, {n}"));
+        let view: ArrayRef = Arc::new((0..ROWS).map(text).collect::<StringViewArray>());
+        let field = Arc::new(Field::new("view", DataType::Utf8View, true));
+        let structs = StructArray::new(vec![Arc::clone(&field)].into(), vec![Arc::clone(&view)], None);
+        let offsets = OffsetBuffer::from_repeated_length(1, ROWS);
+        let list = ListArray::new(field, offsets, Arc::clone(&view), None);
+        let mut lists = LargeListBuilder::new(StringViewBuilder::new());
+        let mut map = MapBuilder::new(None, StringBuilder::new(), StringViewBuilder::new());
+        for n in 0..ROWS {
+            lists.values().append_option(text(n));
+            lists.append(n % 5 != 1);
+            map.keys().append_value("a key");
+            map.values().append_option(text(n));
+            map.append(n % 5 != 2).unwrap();
+        }
         vec![
+            ("struct", Arc::new(structs)),
+            ("list", Arc::new(list)),
+            ("large list", Arc::new(lists.finish())),
+            ("map", Arc::new(map.finish())),
             ("number", Arc::new((0..ROWS as i64).map(|n| (n > 5).then_some(n)).collect::<Int64Array>())),
             ("text", Arc::new((0..ROWS).map(text).collect::<StringArray>())),
-            ("view", Arc::new((0..ROWS).map(text).collect::<StringViewArray>())),
+            ("view", view),
             ("bytes", Arc::new((0..ROWS).map(text).collect::<BinaryViewArray>())),
         ]
     }
@@ -94,7 +165,8 @@ mod tests {
         assert_eq!(compacted, slice);
         for (at, column) in compacted.columns().iter().enumerate() {
             let bytes = column.get_array_memory_size();
-            assert!(bytes < SLACK_BYTES, "column {at} holds {bytes} bytes");
+            // With the bits that say what is NULL, which stay shared.
+            assert!(bytes < 3 * SLACK_BYTES, "column {at} holds {bytes} bytes");
             assert!(slice.column(at).get_array_memory_size() > 1 << 17, "column {at}");
         }
     }

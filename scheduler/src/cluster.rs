@@ -203,11 +203,16 @@ impl Cluster for Scheduler {
                     counter!("tereza_statements_taken_back_total").increment(1);
                     return Err(Error::unsupported(format!("by executors: {reason}")));
                 }
-                Err(error) if is_hash_join_too_large(&error) && !is_sorted && attempt < attempts_max => {
-                    for (key, value) in config::SORTED {
+                // The adaptive planner hashes a side also then, if it does not know how large it is.
+                Err(error)
+                    if is_hash_join_too_large(&error) && (!is_sorted || is_adaptive) && attempt < attempts_max =>
+                {
+                    is_adaptive = is_adaptive && !is_sorted;
+                    is_sorted = true;
+                    let static_planner = (!is_adaptive).then_some(config::STATIC_PLANNER);
+                    for (key, value) in config::SORTED.into_iter().chain(static_planner) {
                         job = job.with_setting(key, value)?;
                     }
-                    is_sorted = true;
                     error.message().to_owned()
                 }
                 Err(error) => return Err(error),

@@ -8,11 +8,13 @@ use datafusion::prelude::SessionConfig;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use tereza_engine::cluster::Planning;
 
-/// What must hold of every plan for executors, whatever a session has set. Both let operators of one plan share memory, and
-/// the operators would be in different processes: a scan would wait for a filter for ever, and a stage could not be read.
-const PINNED: [(&str, bool); 2] = [
+/// What must hold of every plan for executors, whatever a session has set. The first two let operators of one plan share
+/// memory, and the operators would be in different processes: a scan would wait for a filter for ever, and a stage could not be
+/// read. The third looks for counts at a place of the stage where batches are made compact.
+const PINNED: [(&str, bool); 3] = [
     ("datafusion.optimizer.enable_dynamic_filter_pushdown", false),
     ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", false),
+    ("ballista.planner.parallel_window.enabled", false),
 ];
 
 /// Stages that join what one of them has less of than this hash it; the others sort both sides, which spills.
@@ -25,8 +27,10 @@ const HASHED: [(&str, usize); 2] = [
     ("ballista.optimizer.hash_join_max_build_partition_bytes", 1 << 30),
 ];
 
-/// The same for a statement whose hash tables did not fit: it sorts what is known to be large.
-pub(crate) const SORTED: [(&str, &str); 3] = [
+/// The same for a statement whose hash tables did not fit: it sorts what is known to be large, or with the static planner all
+/// but `NOT IN`, which only a hash join knows.
+pub(crate) const SORTED: [(&str, &str); 4] = [
+    ("datafusion.optimizer.prefer_hash_join", "false"),
     ("ballista.optimizer.broadcast_join_threshold_bytes", "1048576"),
     ("ballista.optimizer.broadcast_join_threshold_rows", "0"),
     ("ballista.optimizer.hash_join_max_build_partition_bytes", "1"),
