@@ -7,6 +7,8 @@ use libmimalloc_sys::{mi_collect, mi_option_set};
 use tereza_runtime::memory;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::program;
+
 /// Operators allocate and free many short-lived buffers on many threads, which the system's allocator serialises.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,7 +48,8 @@ pub(crate) fn keep_freed_memory() {
     }
 }
 
-/// Gives freed memory back whenever the process comes to rest: mimalloc does so only while it is asked for memory.
+/// Gives freed memory back whenever the process comes to rest, which mimalloc does only while it is asked for memory; and the
+/// program's own pages.
 pub(crate) async fn give_back_at_rest() {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -55,6 +58,7 @@ pub(crate) async fn give_back_at_rest() {
         looks.tick().await;
         if rest.begins(memory::processor_time()) {
             memory::give_back();
+            program::unmap_unused();
         }
     }
 }

@@ -4,6 +4,7 @@ mod allocator;
 mod cmd;
 mod output;
 mod processor;
+mod program;
 
 use std::process::ExitCode;
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::executors::Executors;
 use super::{ExitStatus, SettingsArgs};
+use crate::program;
 
 /// The console answers until everything else has ended; its last answers get so long.
 const CONSOLE_END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -181,8 +182,9 @@ fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
     }
 }
 
-/// Tells on standard output where a process is reached, and that it is ready.
+/// Tells on standard output where a process is reached, and that it is ready. What only the start needed is let go of.
 pub(crate) fn tell_ready(endpoints: &Endpoints, elapsed: Duration) -> io::Result<()> {
+    program::unmap_unused();
     let mut out = io::stdout().lock();
     endpoints.print(&mut out)?;
     writeln!(out, "ready in {} ms", elapsed.as_millis())?;
