@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use tereza_engine::fail_point;
 use tereza_runtime::{clock, ids};
 
 use crate::support::network::Host;
@@ -205,6 +206,41 @@ fn a_query_that_needs_too_much_is_refused_and_its_executor_lives() {
     assert_eq!(text(ask(&cluster, "cluster", "SELECT count(*) FROM orders")), "count(*)\n150000\n");
     let after: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
     assert_eq!(after, executors, "the executors are the same processes");
+}
+
+#[test]
+fn a_task_that_ends_every_executor_fails_its_statement_with_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let server = Server::start_mortal(&data, fail_point::AFTER_STAGE, &["--executors", "2"]);
+    wait_for("the executors", || has_executors(&server, 2));
+    let ask = |mode: &str, sql: &str| end(ask_server(&server, mode, sql));
+    text(ask("local", "CREATE TABLE tereza.default.t (k BIGINT)"));
+    let began = clock::now();
+    let failed = ask("cluster", "INSERT INTO tereza.default.t SELECT o_orderkey FROM orders");
+    let error = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(failed.status.code() == Some(1) && began.elapsed() < BOUND, "{:?}: {error}", began.elapsed());
+    assert!(error.contains("given up after 4 attempts: executor") && error.contains("was lost"), "{error}");
+    wait_for("the executors", || has_executors(&server, 2));
+    assert_eq!(text(ask("cluster", "SELECT count(*) FROM orders")), "count(*)\n150000\n");
+    assert_eq!(text(ask("local", "SELECT count(*) FROM tereza.default.t")), "count(*)\n0\n");
+}
+
+#[test]
+fn how_far_a_statement_is_stands_on_the_terminal_of_its_client() {
+    if !Command::new("script").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return support::missing("script (util-linux)");
+    }
+    let cluster = Cluster::start(None, 2);
+    let long = "SELECT count(*) FROM tpch.sf1.lineitem WHERE l_comment LIKE '%no such thing%'";
+    let program = support::tereza().get_program().to_string_lossy().into_owned();
+    let url = &cluster.server.flight_sql;
+    let command = format!("{program} sql --url {url} -c \"SET tereza.mode = 'cluster'\" -c \"{long}\"");
+    let mut terminal = Command::new("script");
+    let shown = terminal.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let shown = text(shown);
+    assert!(shown.contains(" · stages ") && shown.contains(", tasks "), "{shown:?}");
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn a_job_whose_server_dies_at_any_step_commits_once() {
         }
         let folder = tempfile::tempdir().unwrap();
         let data = data_folder(&folder);
-        let server = Server::start_mortal(&data, place);
+        let server = Server::start_mortal(&data, place, &[]);
         let mut world = World { server, data, folder };
         let script = world.script(&format!("USE default; {CREATE}; {INSERT}; SELECT count(*) FROM t"));
         let id = text(world.run(&["submit", &script]));

@@ -19,8 +19,8 @@ use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::jobs::{JobStep, Repeat};
 use crate::query::{
-    BatchStream, Description, IngestTarget, Query, QueryId, QueryService, SessionDefaults, SessionId, Statement,
-    TableEntry, TableFilter,
+    BatchStream, Description, IngestTarget, ProgressReading, Query, QueryId, QueryService, SessionDefaults, SessionId,
+    Statement, TableEntry, TableFilter,
 };
 use crate::session::Session;
 use crate::statement::{self, Work};
@@ -217,6 +217,11 @@ impl QueryService for LocalQueryService {
     async fn cancel(&self, session: &SessionId, query: &QueryId) -> Result<()> {
         let session = self.session(session)?;
         self.engine.queries.cancel(query, &session.user)
+    }
+
+    async fn progress(&self, session: &SessionId) -> Result<Option<ProgressReading>> {
+        self.session(session)?;
+        Ok(self.engine.queries.progress(session))
     }
 
     async fn catalogs(&self, session: &SessionId) -> Result<Vec<String>> {

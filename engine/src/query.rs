@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use tereza_runtime::{Error, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -203,6 +204,11 @@ pub trait QueryService: Send + Sync + fmt::Debug + 'static {
     ) -> Result<Vec<(String, String)>>;
     /// Tables, sorted by catalog, schema and name.
     async fn tables(&self, session: &SessionId, filter: &TableFilter) -> Result<Vec<TableEntry>>;
+    /// How far the statement is that the session submitted last and that has not ended; `None` if there is none, or this
+    /// service does not know.
+    async fn progress(&self, _session: &SessionId) -> Result<Option<ProgressReading>> {
+        Ok(None)
+    }
     /// Splits a text into its statements, without the `;` between them and without empty ones; `InvalidInput` with a
     /// location if a quote or comment is not closed.
     fn split(&self, sql: &str) -> Result<Vec<String>>;
@@ -223,7 +229,8 @@ pub struct Progress {
 }
 
 /// A reading of [`Progress`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ProgressReading {
     /// Rows returned.
     pub rows: u64,
@@ -271,7 +278,7 @@ impl Progress {
     }
 
     /// Says that executors run it.
-    pub(crate) fn follow(&self, stages: Arc<StageProgress>) {
+    pub fn follow(&self, stages: Arc<StageProgress>) {
         // A statement is placed once.
         let _ = self.stages.set(stages);
     }

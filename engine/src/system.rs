@@ -16,7 +16,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Route;
-use crate::query::{Progress, QueryId, SessionId, StatementKind};
+use crate::query::{Progress, ProgressReading, QueryId, SessionId, StatementKind};
 
 pub(crate) use tables::{Node, catalog};
 
@@ -133,6 +133,13 @@ impl QueryLog {
         }
         record.cancellation.cancel();
         Ok(())
+    }
+
+    /// How far the newest statement of a session is, of those that have not ended.
+    pub(crate) fn progress(&self, session: &SessionId) -> Option<ProgressReading> {
+        let entries = self.entries.lock();
+        let live = entries.live.values().filter(|record| record.session == *session);
+        live.max_by_key(|record| record.created_ms).map(|record| record.progress.read())
     }
 
     /// All records, by the time they were made.

@@ -26,11 +26,12 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use prost::Message;
 use prost::bytes::Bytes;
 use tereza_engine::query::{
-    BatchStream, Description, IfExists, IfNotExists, IngestTarget, Progress, Query, QueryId, QueryService,
-    SessionDefaults, SessionId, Statement, StatementKind, TableEntry, TableFilter,
+    BatchStream, Description, IfExists, IfNotExists, IngestTarget, Query, QueryId, QueryService, SessionDefaults,
+    SessionId, Statement, StatementKind, TableEntry, TableFilter,
 };
 use tereza_runtime::{Error, Result, ids};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request};
@@ -43,6 +44,7 @@ use messages::{GetSessionOptionsResult, SessionOptionValue, SetSessionOptionsReq
 mod failure;
 mod fetch;
 mod messages;
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -225,8 +227,14 @@ impl RemoteQueryService {
     }
 
     /// Registers a statement as running for as long as its stream lives.
-    fn tracked(&self, id: &QueryId, cancellation: &CancellationToken, rows: BatchStream) -> BatchStream {
-        let running = Running { id: id.clone(), all: Arc::clone(&self.running) };
+    fn tracked(
+        &self,
+        id: &QueryId,
+        cancellation: &CancellationToken,
+        asking: AbortOnDropHandle<()>,
+        rows: BatchStream,
+    ) -> BatchStream {
+        let running = Running { id: id.clone(), all: Arc::clone(&self.running), _asking: asking };
         running.all.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), cancellation.clone());
         stream::unfold((rows, running), async |(mut rows, running)| Some((rows.next().await?, (rows, running)))).boxed()
     }
@@ -236,6 +244,8 @@ impl RemoteQueryService {
 struct Running {
     id: QueryId,
     all: Arc<Mutex<HashMap<QueryId, CancellationToken>>>,
+    /// Asks how far it is.
+    _asking: AbortOnDropHandle<()>,
 }
 
 impl Drop for Running {
@@ -322,11 +332,13 @@ impl QueryService for RemoteQueryService {
             }
         };
         let id = QueryId(ids::new_id());
-        let rows = self.tracked(&id, &cancellation, rows);
+        let progress = Arc::default();
+        let asking = tokio::spawn(progress::ask(self.client(session)?, Arc::downgrade(&progress)));
+        let rows = self.tracked(&id, &cancellation, AbortOnDropHandle::new(asking), rows);
         // A statement without rows may turn out to write some (`CREATE TABLE … AS`), so it is an update that may stay
         // without its batch.
         let kind = if kind == StatementKind::Query { kind } else { StatementKind::Update };
-        Ok(Query::new(id, kind, schema, Arc::new(Progress::default()), cancellation, rows))
+        Ok(Query::new(id, kind, schema, progress, cancellation, rows))
     }
 
     async fn ingest(

@@ -140,10 +140,10 @@ impl Server {
     }
 
     /// The same, which dies when it comes to a place of `tereza_engine::fail_point`.
-    pub(crate) fn start_mortal(data: &Path, fail_point: &str) -> Self {
+    pub(crate) fn start_mortal(data: &Path, fail_point: &str, arguments: &[&str]) -> Self {
         let mut command = tereza();
         command.arg("up").env(tereza_engine::fail_point::VARIABLE, fail_point);
-        Self::start_as(command, data, &[])
+        Self::start_as(command, data, arguments)
     }
 
     /// The same for a scheduler that executors find at a port.

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 /// How far the stages of a statement are: of the attempt that runs, so that the counts may begin again.
 #[derive(Debug, Default)]
@@ -13,7 +14,8 @@ pub struct StageProgress {
 }
 
 /// A reading of [`StageProgress`]. Stages that depend on what others make are known when those are done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StageCounts {
     /// Stages that are known.
     pub stages: u64,

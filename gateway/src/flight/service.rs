@@ -44,7 +44,7 @@ use crate::status::{ascii, status};
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The actions and what each does, in the order in which they are listed.
-const ACTIONS: [(&str, &str); 8] = [
+const ACTIONS: [(&str, &str); 9] = [
     (
         "CreatePreparedStatement",
         "prepares a statement: ActionCreatePreparedStatementRequest to ActionCreatePreparedStatementResult",
@@ -59,6 +59,7 @@ const ACTIONS: [(&str, &str); 8] = [
     ("SetSessionOptions", "sets options of the session: SetSessionOptionsRequest to SetSessionOptionsResult"),
     ("GetSessionOptions", "the options of the session: GetSessionOptionsRequest to GetSessionOptionsResult"),
     ("CloseSession", "ends the session: CloseSessionRequest to CloseSessionResult"),
+    ("GetProgress", "how far the statement is that the session submitted last: to JSON, or to nothing if none runs"),
 ];
 
 /// The state of one Flight SQL server.
@@ -294,6 +295,11 @@ impl Gateway {
                     self.sessions.close(session).await?;
                     CloseSessionResult { status: CloseSessionStatus::Closed as i32 }.encode_to_vec()
                 }
+                "GetProgress" => match self.service.progress(&session.id).await? {
+                    Some(reading) => serde_json::to_vec(&reading)
+                        .map_err(|error| Error::internal(format!("progress cannot be written: {error}")))?,
+                    None => return Ok(None),
+                },
                 "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
                     return Err(no_transactions());
                 }

@@ -71,6 +71,11 @@ fn write(text: &str) {
 fn text(reading: Option<ProgressReading>) -> String {
     let Some(reading) = reading else { return "planning".into() };
     let mut text = format!("{} rows, {}", count(reading.rows), bytes(reading.bytes));
+    if let Some(stages) = reading.stages {
+        let (done, known) = (stages.stages_done, stages.stages);
+        let tasks = format!("{}/{}", stages.partitions_done, stages.partitions);
+        text.push_str(&format!(" · stages {done}/{known}, tasks {tasks}"));
+    }
     if reading.scanned_rows > 0 || reading.scanned_bytes > 0 {
         let scanned = format!(" · scanned {} rows, {}", count(reading.scanned_rows), bytes(reading.scanned_bytes));
         text.push_str(&scanned);
@@ -98,6 +103,8 @@ fn scaled(n: u64, base: f64, units: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tereza_engine::cluster::StageCounts;
+
     use super::*;
 
     #[test]
@@ -105,6 +112,10 @@ mod tests {
         let reading = ProgressReading { rows: 999, bytes: 2048, scanned_rows: 1_500_000, ..ProgressReading::default() };
         assert_eq!(text(Some(reading)), "999 rows, 2.0 KiB · scanned 1.5M rows, 0 B");
         assert_eq!(text(Some(ProgressReading::default())), "0 rows, 0 B");
+        let stages =
+            StageCounts { stages: 3, stages_done: 1, partitions: 12, partitions_done: 7, ..StageCounts::default() };
+        let reading = ProgressReading { stages: Some(stages), ..ProgressReading::default() };
+        assert_eq!(text(Some(reading)), "0 rows, 0 B · stages 1/3, tasks 7/12");
         assert_eq!(text(None), "planning");
     }
 }
