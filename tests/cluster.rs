@@ -189,7 +189,7 @@ fn many_clients_at_once_are_all_answered() {
     println!("{CLIENTS} clients: the last was answered after {:?}", took.last());
     let executors: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
     for id in executors {
-        let held = rss_bytes(id);
+        let held = support::rss_bytes(id);
         assert!(held < 1 << 30, "an executor holds {held} bytes");
     }
 }
@@ -225,6 +225,41 @@ fn a_task_that_ends_every_executor_fails_its_statement_with_the_cause() {
     wait_for("the executors", || has_executors(&server, 2));
     assert_eq!(text(ask("cluster", "SELECT count(*) FROM orders")), "count(*)\n150000\n");
     assert_eq!(text(ask("local", "SELECT count(*) FROM tereza.default.t")), "count(*)\n0\n");
+}
+
+#[test]
+fn an_executor_that_is_asked_to_end_does_so_when_nobody_needs_what_it_made() {
+    let cluster = Cluster::start(None, 2);
+    let right = text(ask(&cluster, "local", QUERY));
+    let seed = ids::jitter(u64::MAX);
+    println!("seed {seed}");
+    for end_of in 0..KILLS {
+        let random = seed.wrapping_mul(end_of + 1).rotate_left(17);
+        let delay = Duration::from_millis(random % 1_000);
+        let victim = cluster.executor((random >> 32) as usize % 2).unwrap();
+        let asked = start(&cluster, "cluster", QUERY);
+        std::thread::park_timeout(delay);
+        signal("-TERM", victim);
+        let began = clock::now();
+        assert_eq!(text(end(asked)), right, "seed {seed}, after {delay:?}");
+        wait_for("the executor to end", || (!Path::new(&format!("/proc/{victim}")).exists()).then_some(()));
+        println!("asked after {delay:?}, ended {:?} later", began.elapsed());
+        cluster.wait_for_executors();
+    }
+    let metrics = http_get(&cluster.server.console, "/metrics").expect("metrics");
+    assert!(!metrics.contains("tereza_statements_begun_again_total "), "a statement lost an executor: {metrics}");
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_finishes_what_runs_on_its_executors() {
+    let mut cluster = Cluster::start(None, 2);
+    let right = text(ask(&cluster, "local", QUERY));
+    let asked = start(&cluster, "cluster", QUERY);
+    let running =
+        "SELECT count(*) FROM system.runtime.queries WHERE state = 'running' AND lane = 'cluster' AND stages > 0";
+    wait_for("it to run", || (text(ask(&cluster, "local", running)) == "count(*)\n1\n").then_some(()));
+    assert_eq!(cluster.server.terminate(), Some(0));
+    assert_eq!(text(end(asked)), right);
 }
 
 #[test]
@@ -525,11 +560,4 @@ fn cpu_ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u64>().ok()).sum()
-}
-
-/// Resident memory of a process.
-fn rss_bytes(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
 }

@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, sql};
+use crate::support::{Cluster, Server, rss_bytes, sql, wait_for};
 
 /// From process start to the end of `tereza sql -c 'select 1'`.
 const FIRST_ANSWER_MAX: Duration = Duration::from_millis(150);
 /// From process start of `tereza up` to ready.
 const READY_MAX: Duration = Duration::from_millis(500);
-/// Resident memory of an idle server.
-const IDLE_MAX_BYTES: u64 = 100 << 20;
+/// Resident memory of an idle server, and of an executor.
+const IDLE_MAX_BYTES: u64 = 60 << 20;
 /// Odd, for a median.
 const RUNS: usize = 7;
 
@@ -50,4 +50,17 @@ fn a_server_is_ready_soon_and_idles_light() {
     println!("ready after {time:?}, {} MB idle", idle_bytes >> 20);
     assert!(time < READY_MAX, "{time:?}");
     assert!(idle_bytes < IDLE_MAX_BYTES, "{idle_bytes} bytes");
+}
+
+#[test]
+fn a_cluster_idles_light() {
+    let cluster = Cluster::start(None, 2);
+    let processes =
+        [Some(cluster.server.id()), cluster.executor(0), cluster.executor(1)].map(|id| id.expect("it runs"));
+    // An executor is at rest some time after its start.
+    let idle = wait_for("all to idle light", || {
+        let held = processes.map(rss_bytes);
+        held.iter().all(|bytes| *bytes < IDLE_MAX_BYTES).then_some(held)
+    });
+    println!("{:?} MB idle", idle.map(|bytes| bytes >> 20));
 }

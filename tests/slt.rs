@@ -203,16 +203,27 @@ const OUTSIDE: [&str; 6] = [
 
 #[test]
 fn datafusion_corpus() {
+    report(&corpus(&[], &[]));
+}
+
+#[test]
+fn datafusion_corpus_on_executors() {
+    let results = corpus(&["--executors", "2"], &["SET tereza.mode = 'cluster'"]);
+    compare(&results);
+}
+
+/// What a file of the corpus gave.
+type Results = BTreeMap<String, (Count, Vec<String>)>;
+
+/// Runs the corpus on a server with these arguments, in sessions with this setup.
+fn corpus(arguments: &[&str], setup: &[&str]) -> Results {
     let folder = tempfile::tempdir().expect("temporary folder");
     let corpus = corpus_folder();
     // The files name their data relative to the crate, and write beside it: so the server works in a copy.
     let work = folder.path().join("corpus");
     copy_folder(&corpus, &work);
-    let server = Server::start_in(
-        &folder.path().join("data"),
-        &work,
-        &["--set", "engine.target_partitions=4", "--set", "engine.batch_size_rows=8192"],
-    );
+    let ours = ["--set", "engine.target_partitions=4", "--set", "engine.batch_size_rows=8192"];
+    let server = Server::start_in(&folder.path().join("data"), &work, &[&ours, arguments].concat());
     let files: Vec<(String, PathBuf)> = slt_files(&work.join("test_files"))
         .into_iter()
         .filter(|path| {
@@ -221,7 +232,8 @@ fn datafusion_corpus() {
         })
         .map(|path| (path.strip_prefix(work.join("test_files")).expect("below").to_string_lossy().into_owned(), path))
         .collect();
-    let results = block_on(async {
+    let setup: Arc<[String]> = setup.iter().map(|statement| (*statement).to_owned()).collect();
+    block_on(async {
         let mut results = BTreeMap::new();
         let mut queue = files.into_iter();
         let mut running = tokio::task::JoinSet::new();
@@ -233,15 +245,15 @@ fn datafusion_corpus() {
                     .join("test_files/scratch")
                     .join(Path::new(&name).with_extension("").file_name().expect("name"));
                 fs::create_dir_all(scratch).expect("scratch folder");
-                let url = Arc::clone(&url);
+                let (url, setup) = (Arc::clone(&url), Arc::clone(&setup));
                 running.spawn(async move {
-                    let setup: &[&str] = if is_spark_path(Path::new(&name)) {
-                        &["USE memory.public", FLOATS, "SET tereza.dialect = 'spark'"]
-                    } else {
-                        &["USE memory.public", FLOATS]
-                    };
+                    let mut statements = vec!["USE memory.public", FLOATS];
+                    if is_spark_path(Path::new(&name)) {
+                        statements.push("SET tereza.dialect = 'spark'");
+                    }
+                    statements.extend(setup.iter().map(String::as_str));
                     // From the file itself, since some include others beside them.
-                    let result = run_file(&url, &name, parse_file(path), setup, false).await;
+                    let result = run_file(&url, &name, parse_file(path), &statements, false).await;
                     (name, result)
                 });
             }
@@ -250,12 +262,42 @@ fn datafusion_corpus() {
             results.insert(name, result);
         }
         results
-    });
-    report(&results);
+    })
+}
+
+/// Compares what executors gave with what one process is recorded to give: files of which fewer queries pass are listed
+/// with their cause.
+fn compare(results: &Results) {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(manifest.join(name)).expect("record");
+    let (local, causes) = (read("tests/corpus.tsv"), read("tests/corpus-executors.tsv"));
+    let numbers = |text: &str| -> BTreeMap<String, usize> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let fields = lines.map(|line| line.split('\t').take(2).collect::<Vec<_>>());
+        fields.map(|fields| (fields[0].to_owned(), fields[1].parse().expect("a number"))).collect()
+    };
+    let (local, known) = (numbers(&local), numbers(&causes));
+    let mut differ = Vec::new();
+    let mut log = String::new();
+    for (name, passed) in &local {
+        let (count, failed) = results.get(name).cloned().unwrap_or_default();
+        let expected = known.get(name).unwrap_or(passed);
+        if count.passed < *expected {
+            differ.push(format!("{name}: {} pass, {expected} expected, {passed} in one process", count.passed));
+        }
+        if count.passed < *passed {
+            log.push_str(&failed.iter().map(|failure| format!("== {name}\n{failure}\n\n")).collect::<String>());
+        }
+    }
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus-failures-executors.txt");
+    fs::write(&file, log).expect("failures");
+    let all: usize = results.values().map(|(count, _)| count.passed).sum();
+    println!("{all} queries passed; failures are in {}", file.display());
+    assert!(differ.is_empty(), "fewer queries pass on executors:\n{}", differ.join("\n"));
 }
 
 /// Compares with the recorded counts, which may only rise. `UPDATE=1` records.
-fn report(results: &BTreeMap<String, (Count, Vec<String>)>) {
+fn report(results: &Results) {
     let record = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus.tsv");
     let mut now = String::from("# file\tqueries passed\tqueries\n");
     let mut sum = Count::default();

@@ -13,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::registry::BallistaFunctionRegistry;
@@ -30,6 +31,8 @@ const REMOVE_INTERVAL_S: u64 = 60;
 const REMOVE_AFTER_S: u64 = 60 * 60;
 /// The scheduler is waited for so long, in seconds.
 const SCHEDULER_WAIT_S: u16 = 30;
+/// A scheduler answers the goodbye of an executor when its drain is over; everything else it answers at once.
+const ANSWER_SLACK: Duration = Duration::from_secs(10);
 
 /// Runs stages until the process is told to end, or the scheduler tells it to. `flight` is where it gives away what stages
 /// made, `tasks` where it is given tasks.
@@ -54,6 +57,7 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()), Some(&stages));
     let runtime = Arc::clone(&stages);
+    let answer_timeout = Duration::from_millis(settings.shutdown.drain_timeout_ms) + ANSWER_SLACK;
     let config = ExecutorProcessConfig {
         executor_id: ids::new_id(),
         bind_host: flight.ip().to_string(),
@@ -76,8 +80,8 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         override_runtime_producer: Some(Arc::new(move |_| Ok(runtime.runtime()))),
         override_config_producer: Some(Arc::new(|| Stages::with_own_settings(SessionConfig::new_with_ballista()))),
         override_physical_codec: Some(codec),
-        override_create_grpc_client_endpoint: Some(Arc::new(|endpoint| {
-            Ok(endpoint.user_agent(concat!("tereza/", env!("CARGO_PKG_VERSION")))?)
+        override_create_grpc_client_endpoint: Some(Arc::new(move |endpoint| {
+            Ok(endpoint.timeout(answer_timeout).user_agent(concat!("tereza/", env!("CARGO_PKG_VERSION")))?)
         })),
         ..ExecutorProcessConfig::default()
     };

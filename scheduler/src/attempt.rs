@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::cluster::{Server, internal};
+use crate::drain::{Drains, Statement};
 use crate::progress::{counts, explain};
 use crate::result::failure;
 
@@ -31,6 +32,7 @@ pub(crate) struct Attempt<'a> {
     submitted: Submitted,
     server: &'a Server,
     jobs: &'a Arc<dyn JobState>,
+    drains: &'a Drains,
     progress: Arc<StageProgress>,
     messages: mpsc::Receiver<JobStatus>,
     events: ClusterStateEventStream,
@@ -59,6 +61,8 @@ pub(crate) struct Submitted {
     server: Server,
     job: JobId,
     has_ended: bool,
+    /// Executors that are asked to end stay for it.
+    _statement: Statement,
 }
 
 impl Drop for Submitted {
@@ -81,6 +85,7 @@ impl<'a> Attempt<'a> {
         server: &'a Server,
         state: &Arc<dyn ClusterState>,
         jobs: &'a Arc<dyn JobState>,
+        drains: &'a Drains,
         settings: &settings::Cluster,
         job: &Job,
     ) -> Result<Self> {
@@ -88,8 +93,9 @@ impl<'a> Attempt<'a> {
         let events = state.cluster_state_events().await.map_err(internal)?;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let context = Arc::clone(&job.context);
+        let statement = drains.begin();
         let id = server.submit_job(&job.name, context, &job.plan, Some(sender)).await.map_err(internal)?;
-        let submitted = Submitted { server: server.clone(), job: id, has_ended: false };
+        let submitted = Submitted { server: server.clone(), job: id, has_ended: false, _statement: statement };
         let timeout = Duration::from_millis(settings.progress_timeout_ms);
         let progress = Arc::clone(&job.progress);
         progress.set(StageCounts::default());
@@ -97,6 +103,7 @@ impl<'a> Attempt<'a> {
             submitted,
             server,
             jobs,
+            drains,
             progress,
             messages,
             events,
@@ -113,7 +120,9 @@ impl<'a> Attempt<'a> {
                 biased;
                 message = self.messages.recv() => message.and_then(|message| message.status),
                 event = self.events.next() => {
-                    if let Some(ClusterStateEvent::RemovedExecutor { executor_id }) = event {
+                    if let Some(ClusterStateEvent::RemovedExecutor { executor_id }) = event
+                        && !self.drains.is_released(&executor_id)
+                    {
                         return Ok(Ended::Lost(format!("executor {executor_id} was lost")));
                     }
                     continue;

@@ -25,7 +25,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Attempt, Ended};
-use crate::executors::Watches;
+use crate::drain::Drains;
+use crate::executors::{Desk, Watches};
 use crate::{config, executors, result, router};
 
 /// Ballista's scheduler over plans of DataFusion.
@@ -48,6 +49,8 @@ pub struct Scheduler {
     /// Of all sessions that plan for executors: they share what executors have opened.
     session_id: String,
     executors: Mutex<Vec<Known>>,
+    drains: Drains,
+    drain_timeout: Duration,
 }
 
 /// An executor, and when it came.
@@ -57,8 +60,13 @@ struct Known {
 }
 
 impl Scheduler {
-    /// A scheduler that executors reach at `address`, which [`Scheduler::serve`] is to answer at.
-    pub async fn start(settings: &settings::Cluster, address: SocketAddr) -> Result<Arc<Self>> {
+    /// A scheduler that executors reach at `address`, which [`Scheduler::serve`] is to answer at. What is asked to end, this
+    /// process or an executor, is needed for `drain_timeout` at most.
+    pub async fn start(
+        settings: &settings::Cluster,
+        address: SocketAddr,
+        drain_timeout: Duration,
+    ) -> Result<Arc<Self>> {
         let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()), None);
         let seconds = |ms: u64| ms.div_ceil(1_000).max(1);
         let config = SchedulerConfig {
@@ -87,16 +95,25 @@ impl Scheduler {
             codec,
             session_id: ids::new_id(),
             executors: Mutex::default(),
+            drains: Drains::default(),
+            drain_timeout,
         }))
     }
 
-    /// Answers executors until `stop` fires.
+    /// Answers executors until `stop` fires and the statements have ended that run then.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+        let (server, drains, drain_timeout) = (self.server.clone(), self.drains.clone(), self.drain_timeout);
         tokio::select! {
-            served = executors::serve(self.server.clone(), listener, stop.clone()) => served,
+            served = executors::serve(Desk { server, drains, drain_timeout }, listener) => served,
             watched = self.watch_executors() => watched,
-            () = stop.cancelled() => Ok(()),
+            () = async { stop.cancelled().await; self.idle().await } => Ok(()),
         }
+    }
+
+    /// Waits until the statements have ended that run now, or for as long as a drain may take.
+    pub async fn idle(&self) {
+        // What has not ended by then is cancelled.
+        let _ = tokio::time::timeout(self.drain_timeout, self.drains.idle()).await;
     }
 
     /// Keeps count of the executors, and misses those that end, for as long as it is polled.
@@ -127,7 +144,13 @@ impl Scheduler {
 
     fn know(&self, executors: Vec<ExecutorMetadata>) {
         let mut known = self.executors.lock();
-        known.retain(|known| executors.iter().any(|executor| executor.id == known.metadata.id));
+        known.retain(|known| {
+            let is_there = executors.iter().any(|executor| executor.id == known.metadata.id);
+            if !is_there {
+                self.drains.lost(&known.metadata.id);
+            }
+            is_there
+        });
         for metadata in executors {
             if !known.iter().any(|known| known.metadata.id == metadata.id) {
                 known.push(Known { metadata, since: clock::now() });
@@ -137,12 +160,18 @@ impl Scheduler {
 
     /// How many executors can be given tasks now.
     pub fn executor_count(&self) -> usize {
-        self.executors.lock().len()
+        self.executors.lock().iter().filter(|known| self.is_taking_tasks(known)).count()
     }
 
     /// How many tasks they run at once.
     fn slots(&self) -> usize {
-        self.executors.lock().iter().map(|known| known.metadata.specification.vcores as usize).sum()
+        let executors = self.executors.lock();
+        let taking = executors.iter().filter(|known| self.is_taking_tasks(known));
+        taking.map(|known| known.metadata.specification.vcores as usize).sum()
+    }
+
+    fn is_taking_tasks(&self, executor: &Known) -> bool {
+        !self.drains.is_ending(&executor.metadata.id)
     }
 
     async fn wait_for_executor(&self) -> Result<()> {
@@ -187,7 +216,8 @@ impl Cluster for Scheduler {
         let attempts_max = self.settings.attempts_max.max(1);
         for attempt in 1..=attempts_max {
             self.wait_for_executor().await?;
-            let attempting = Attempt::new(&self.server, &self.state, &self.jobs, &self.settings, &job).await?;
+            let attempting =
+                Attempt::new(&self.server, &self.state, &self.jobs, &self.drains, &self.settings, &job).await?;
             let loss = match attempting.run().await {
                 Ok(Ended::Rows(rows)) => match result::fetch(rows, &self.settings).await {
                     Ok(stream) => return Ok(stream),

@@ -1,4 +1,5 @@
-//! Who the executors are: of this version, counted, and missed at once when their process ends.
+//! Who the executors are: of this version, counted, missed at once when their process ends, and let go of when they are asked
+//! to end.
 //!
 //! Ballista misses an executor when its heartbeats stop, after seconds. One whose process ended refuses connections at once:
 //! so a connection to each is kept, and when it breaks and cannot be made again, the executor is given up. One that hangs or
@@ -8,19 +9,28 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use ballista_core::serde::protobuf::ExecutorStoppedParams;
+use async_trait::async_trait;
+use ballista_core::serde::protobuf::executor_status::Status as Life;
 use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
+use ballista_core::serde::protobuf::{
+    CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams,
+    CreateUpdateSessionResult, ExecuteQueryParams, ExecuteQueryResult, ExecutorStatus, ExecutorStoppedParams,
+    ExecutorStoppedResult, GetJobMetricsParams, GetJobMetricsResult, GetJobStatusParams, GetJobStatusResult,
+    HeartBeatParams, HeartBeatResult, PollWorkParams, PollWorkResult, RegisterExecutorParams, RegisterExecutorResult,
+    RemoveSessionParams, RemoveSessionResult, UpdateTaskStatusParams, UpdateTaskStatusResult,
+};
 use ballista_core::serde::scheduler::ExecutorMetadata;
 use futures::future::AbortHandle;
+use futures::stream::BoxStream;
 use tereza_runtime::{Error, Result};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
-use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::cluster::Server;
+use crate::drain::Drains;
 
 /// Pause before a connection that broke is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
@@ -30,18 +40,115 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How an executor names itself, before its version.
 const PROGRAM: &str = "tereza/";
 
-/// Answers executors until `stop` fires.
-pub(crate) async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-    let config = &server.state.config;
-    let service = SchedulerGrpcServer::new(server.clone())
+/// Answers executors for as long as it is polled.
+pub(crate) async fn serve(desk: Desk, listener: TcpListener) -> Result<()> {
+    let config = desk.server.state.config.clone();
+    let service = SchedulerGrpcServer::new(desk)
         .max_encoding_message_size(config.grpc_server_max_encoding_message_size as usize)
         .max_decoding_message_size(config.grpc_server_max_decoding_message_size as usize);
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .add_service(InterceptedService::new(service, of_this_version))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming(TcpListenerStream::new(listener))
         .await
         .map_err(|error| Error::unavailable(format!("executors are not answered any more: {error}")).with_source(error))
+}
+
+/// What executors may ask of the scheduler. What Ballista's clients ask is refused: statements come through the engine.
+pub(crate) struct Desk {
+    pub(crate) server: Server,
+    pub(crate) drains: Drains,
+    /// An executor that is asked to end is needed for so long at most.
+    pub(crate) drain_timeout: Duration,
+}
+
+#[async_trait]
+impl SchedulerGrpc for Desk {
+    type ExecuteQueryPushStream = BoxStream<'static, Result<GetJobStatusResult, Status>>;
+
+    async fn register_executor(
+        &self,
+        request: Request<RegisterExecutorParams>,
+    ) -> Result<Response<RegisterExecutorResult>, Status> {
+        self.server.register_executor(request).await
+    }
+
+    async fn heart_beat_from_executor(
+        &self,
+        mut request: Request<HeartBeatParams>,
+    ) -> Result<Response<HeartBeatResult>, Status> {
+        let beat = request.get_mut();
+        if self.drains.is_released(&beat.executor_id) {
+            return Ok(Response::new(HeartBeatResult { reregister: false }));
+        }
+        if let Some(ExecutorStatus { status: Some(Life::Terminating(_)) }) = beat.status {
+            self.drains.ends(&beat.executor_id);
+            // One of whom it is not known how it is gets no tasks, and stays for as long as it is heard of.
+            beat.status = None;
+        }
+        self.server.heart_beat_from_executor(request).await
+    }
+
+    async fn update_task_status(
+        &self,
+        request: Request<UpdateTaskStatusParams>,
+    ) -> Result<Response<UpdateTaskStatusResult>, Status> {
+        self.server.update_task_status(request).await
+    }
+
+    async fn executor_stopped(
+        &self,
+        request: Request<ExecutorStoppedParams>,
+    ) -> Result<Response<ExecutorStoppedResult>, Status> {
+        self.drains.release(&request.get_ref().executor_id, self.drain_timeout).await;
+        self.server.executor_stopped(request).await
+    }
+
+    async fn poll_work(&self, _: Request<PollWorkParams>) -> Result<Response<PollWorkResult>, Status> {
+        refused()
+    }
+
+    async fn create_update_session(
+        &self,
+        _: Request<CreateUpdateSessionParams>,
+    ) -> Result<Response<CreateUpdateSessionResult>, Status> {
+        refused()
+    }
+
+    async fn remove_session(&self, _: Request<RemoveSessionParams>) -> Result<Response<RemoveSessionResult>, Status> {
+        refused()
+    }
+
+    async fn execute_query_push(
+        &self,
+        _: Request<ExecuteQueryParams>,
+    ) -> Result<Response<Self::ExecuteQueryPushStream>, Status> {
+        refused()
+    }
+
+    async fn execute_query(&self, _: Request<ExecuteQueryParams>) -> Result<Response<ExecuteQueryResult>, Status> {
+        refused()
+    }
+
+    async fn get_job_status(&self, _: Request<GetJobStatusParams>) -> Result<Response<GetJobStatusResult>, Status> {
+        refused()
+    }
+
+    async fn get_job_metrics(&self, _: Request<GetJobMetricsParams>) -> Result<Response<GetJobMetricsResult>, Status> {
+        refused()
+    }
+
+    async fn cancel_job(&self, _: Request<CancelJobParams>) -> Result<Response<CancelJobResult>, Status> {
+        refused()
+    }
+
+    async fn clean_job_data(&self, _: Request<CleanJobDataParams>) -> Result<Response<CleanJobDataResult>, Status> {
+        refused()
+    }
+}
+
+fn refused<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("executors are answered here; send statements by Flight SQL"))
 }
 
 /// Lets in who has the same version: what a plan means may differ between two.

@@ -4,7 +4,8 @@
 //!
 //! Files in reading order: [`router`] (which lane a statement takes), [`cluster`] (the scheduler of this process, and a
 //! statement's way through it), `attempt` (one submission of a statement, watched to its end), `result` (rows from
-//! executors), `config` (how sessions plan for executors), `progress` (how far a statement is), `executors` (who they are); and [`jobs`] (texts that outlive their client).
+//! executors), `config` (how sessions plan for executors), `progress` (how far a statement is), `executors` (who they are),
+//! `drain` (those that are asked to end); and [`jobs`] (texts that outlive their client).
 
 pub mod cluster;
 pub mod jobs;
@@ -12,6 +13,7 @@ pub mod router;
 
 mod attempt;
 mod config;
+mod drain;
 mod executors;
 mod progress;
 mod result;
