@@ -18,7 +18,7 @@ use sqllogictest::{
 };
 
 use crate::support::flight::Session;
-use crate::support::{Server, minio};
+use crate::support::{PATIENCE, Server, minio};
 
 /// Files that run at once.
 const SESSIONS: usize = 4;
@@ -35,7 +35,9 @@ impl AsyncDB for Door {
     type ColumnType = DFColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DFOutput, Self::Error> {
-        let (schema, batches) = self.session.run(sql).await.map_err(other)?;
+        let run = tokio::time::timeout(PATIENCE, self.session.run(sql)).await;
+        let run = run.map_err(|_| DFSqlLogicTestError::Other(format!("no answer within {PATIENCE:?}")))?;
+        let (schema, batches) = run.map_err(other)?;
         let types = convert_schema_to_types(schema.fields());
         let rows = convert_batches(&schema, batches, self.is_spark)?;
         Ok(if rows.is_empty() && types.is_empty() {

@@ -118,10 +118,12 @@ pub struct Job {
 }
 
 impl Job {
-    /// The same, planned with another value of a setting.
-    pub fn with_setting(&self, key: &str, value: &str) -> Result<Self> {
+    /// The same, planned with other values of some settings.
+    pub fn with_settings<'a>(&self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let mut state = self.context.state();
-        state.config_mut().options_mut().set(key, value).map_err(from_datafusion)?;
+        for (key, value) in settings {
+            state.config_mut().options_mut().set(key, value).map_err(from_datafusion)?;
+        }
         Ok(Self { context: Arc::new(SessionContext::new_with_state(state)), ..self.clone() })
     }
 }

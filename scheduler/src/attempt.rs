@@ -11,9 +11,11 @@ use ballista_core::JobId;
 use ballista_core::serde::protobuf::job_status::Status;
 use ballista_core::serde::protobuf::{JobStatus, PartitionLocation};
 use ballista_scheduler::cluster::{ClusterState, ClusterStateEvent, ClusterStateEventStream, JobState};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use tereza_engine::cluster::{Job, StageCounts, StageProgress};
-use tereza_runtime::{Result, settings};
+use tereza_runtime::{Error, Result, settings};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -26,6 +28,9 @@ use crate::result::failure;
 const MESSAGES_MAX: usize = 64;
 /// How often a job is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Stages of a statement, and more for each node of its plan, that are not too many.
+const STAGES: u64 = 64;
+const STAGES_PER_NODE: u64 = 4;
 
 /// A job that was submitted. Dropping it cancels what runs of it and removes what its stages left.
 pub(crate) struct Attempt<'a> {
@@ -37,6 +42,7 @@ pub(crate) struct Attempt<'a> {
     messages: mpsc::Receiver<JobStatus>,
     events: ClusterStateEventStream,
     looks_max: u128,
+    stages_max: u64,
 }
 
 /// How an attempt ended.
@@ -108,6 +114,7 @@ impl<'a> Attempt<'a> {
             messages,
             events,
             looks_max: timeout.as_millis() / LOOK.as_millis(),
+            stages_max: stages_max(&job.plan)?,
         })
     }
 
@@ -134,7 +141,11 @@ impl<'a> Attempt<'a> {
                     }
                     let job = &self.submitted.job;
                     if let Some(running) = self.server.state.task_manager.get_running_job_cache().get(job) {
-                        self.progress.set(counts(&*running.execution_graph.read().await));
+                        let counts = counts(&*running.execution_graph.read().await);
+                        self.progress.set(counts);
+                        if counts.stages > self.stages_max {
+                            return Ok(Ended::Stuck(format!("{} stages and no end", counts.stages)));
+                        }
                     }
                     let status = self.server.state.task_manager.get_job_status(job).await.map_err(internal)?;
                     status.and_then(|status| status.status)
@@ -154,6 +165,18 @@ impl<'a> Attempt<'a> {
             }
         }
     }
+}
+
+/// The most stages that a statement may need. The adaptive planner, which plans again after each stage, may plan the same one
+/// for ever (an outer join of which it learns that a side is empty).
+fn stages_max(plan: &LogicalPlan) -> Result<u64> {
+    let mut nodes = 0;
+    let counted = plan.apply_with_subqueries(|_| {
+        nodes += 1;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    counted.map_err(|error| Error::internal(format!("a plan cannot be counted: {error}")))?;
+    Ok(STAGES + STAGES_PER_NODE * nodes)
 }
 
 /// Notes what the stages of a job that is done did.

@@ -225,8 +225,8 @@ impl Cluster for Scheduler {
                 },
                 Ok(Ended::Lost(loss)) => loss,
                 Ok(Ended::Stuck(reason)) if is_adaptive => {
-                    let (key, value) = config::STATIC_PLANNER;
-                    (job, is_adaptive) = (job.with_setting(key, value)?, false);
+                    job = job.with_settings(config::STATIC_PLANNER)?;
+                    is_adaptive = false;
                     reason
                 }
                 Ok(Ended::Stuck(reason)) => {
@@ -239,9 +239,9 @@ impl Cluster for Scheduler {
                 {
                     is_adaptive = is_adaptive && !is_sorted;
                     is_sorted = true;
-                    let static_planner = (!is_adaptive).then_some(config::STATIC_PLANNER);
-                    for (key, value) in config::SORTED.into_iter().chain(static_planner) {
-                        job = job.with_setting(key, value)?;
+                    job = job.with_settings(config::SORTED)?;
+                    if !is_adaptive {
+                        job = job.with_settings(config::STATIC_PLANNER)?;
                     }
                     error.message().to_owned()
                 }

@@ -399,7 +399,7 @@ impl Default for Cluster {
             executor_wait_ms: 30_000,
             message_limit_bytes: 256 << 20,
             attempts_max: 4,
-            progress_timeout_ms: 10_000,
+            progress_timeout_ms: 5_000,
             result_buffer_bytes: 64 << 20,
             scan_bytes_min: 64 << 30,
         }
