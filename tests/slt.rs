@@ -18,8 +18,10 @@ use sqllogictest::{
 };
 
 use crate::support::flight::Session;
-use crate::support::{PATIENCE, Server, minio};
+use crate::support::{PATIENCE, Server, http_get, minio, wait_for};
 
+/// Asks for executors.
+const ON_EXECUTORS: &str = "SET tereza.mode = 'cluster'";
 /// Files that run at once.
 const SESSIONS: usize = 4;
 
@@ -27,6 +29,7 @@ const SESSIONS: usize = 4;
 struct Door {
     session: Session,
     is_spark: bool,
+    is_parallel: bool,
 }
 
 #[async_trait]
@@ -39,7 +42,10 @@ impl AsyncDB for Door {
         let run = run.map_err(|_| DFSqlLogicTestError::Other(format!("no answer within {PATIENCE:?}")))?;
         let (schema, batches) = run.map_err(other)?;
         let types = convert_schema_to_types(schema.fields());
-        let rows = convert_batches(&schema, batches, self.is_spark)?;
+        let mut rows = convert_batches(&schema, batches, self.is_spark)?;
+        if self.is_parallel && !is_ordered(sql) {
+            rows.sort_by_key(|row| row.join(" "));
+        }
         Ok(if rows.is_empty() && types.is_empty() {
             DBOutput::StatementComplete(0)
         } else {
@@ -62,6 +68,19 @@ fn other(error: crate::support::flight::Error) -> DFSqlLogicTestError {
     DFSqlLogicTestError::Other(error.to_string())
 }
 
+/// Waits until executors can be asked, if they are to be.
+fn wait_for_executors(server: &Server, setup: &[&str]) {
+    let are_there = || http_get(&server.console, "/metrics")?.contains("tereza_executors 2").then_some(());
+    if setup.contains(&ON_EXECUTORS) {
+        wait_for("executors", are_there);
+    }
+}
+
+/// Whether a query says in which order its rows come. Of one that does not, executors give them in any.
+fn is_ordered(sql: &str) -> bool {
+    sql.to_ascii_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").contains("order by")
+}
+
 /// How many queries of a file ran as they should.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Count {
@@ -75,12 +94,13 @@ type Script = Result<Vec<Record<DFColumnType>>, ParseError>;
 /// Runs one file's records, each for itself, and returns the count of its queries and what failed.
 async fn run_file(url: &str, name: &str, script: Script, setup: &[&str], own: bool) -> (Count, Vec<String>) {
     let is_spark = is_spark_path(Path::new(name));
+    let is_parallel = !own && setup.contains(&ON_EXECUTORS);
     let mut runner = Runner::new(|| async {
         let mut session = Session::open(url).await;
         for statement in setup {
             session.run(statement).await.map_err(other)?;
         }
-        Ok(Door { session, is_spark })
+        Ok(Door { session, is_spark, is_parallel })
     });
     runner.add_label("Datafusion");
     runner.with_column_validator(strict_column_validator);
@@ -99,8 +119,10 @@ async fn run_file(url: &str, name: &str, script: Script, setup: &[&str], own: bo
         let is_query = match &mut record {
             Record::Query { sql, expected, .. } => {
                 // Tereza words its errors itself, so in the corpus any error is the expected one.
-                if let (QueryExpect::Error(expected), false) = (expected, own) {
-                    *expected = ExpectedError::Empty;
+                match expected {
+                    QueryExpect::Error(expected) if !own => *expected = ExpectedError::Empty,
+                    QueryExpect::Results { results, .. } if is_parallel && !is_ordered(sql) => results.sort(),
+                    _ => {}
                 }
                 if !own && sql.trim_start().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("explain")) {
                     continue;
@@ -148,6 +170,7 @@ fn own_files(directory: &str, arguments: &[String], setup: &[&str]) {
     let folder = tempfile::tempdir().expect("temporary folder");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let server = Server::start(&folder.path().join("data"), &arguments);
+    wait_for_executors(&server, setup);
     let files = slt_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt"));
     assert!(!files.is_empty());
     let failures = block_on(async {
@@ -175,7 +198,7 @@ fn own_files_on_local_disk() {
 fn own_files_on_executors() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let arguments = ["--executors".to_owned(), "2".to_owned()];
-    own_files(folder.path().to_str().expect("UTF-8"), &arguments, &["SET tereza.mode = 'cluster'"]);
+    own_files(folder.path().to_str().expect("UTF-8"), &arguments, &[ON_EXECUTORS]);
 }
 
 #[test]
@@ -210,7 +233,7 @@ fn datafusion_corpus() {
 
 #[test]
 fn datafusion_corpus_on_executors() {
-    let results = corpus(&["--executors", "2"], &["SET tereza.mode = 'cluster'"]);
+    let results = corpus(&["--executors", "2"], &[ON_EXECUTORS]);
     compare(&results);
 }
 
@@ -226,6 +249,7 @@ fn corpus(arguments: &[&str], setup: &[&str]) -> Results {
     copy_folder(&corpus, &work);
     let ours = ["--set", "engine.target_partitions=4", "--set", "engine.batch_size_rows=8192"];
     let server = Server::start_in(&folder.path().join("data"), &work, &[&ours, arguments].concat());
+    wait_for_executors(&server, setup);
     let files: Vec<(String, PathBuf)> = slt_files(&work.join("test_files"))
         .into_iter()
         .filter(|path| {

@@ -5,6 +5,7 @@
 //! cluster lane the plan becomes a [`ClusterExec`], a leaf that runs the statement's logical plan on executors, planned
 //! again there with the session that [`Cluster::planning`] asks for.
 
+mod barrier;
 mod exec;
 mod failure;
 mod progress;
@@ -13,6 +14,7 @@ mod settings;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::common::format::ExplainFormat;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -23,19 +25,22 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerRule;
-use datafusion::physical_expr::{Distribution, Partitioning};
+use datafusion::physical_expr::{Distribution, Partitioning, PhysicalSortExpr};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use tereza_runtime::{Error, ErrorKind, Result};
 
+pub(crate) use self::barrier::BarrierExec;
 pub use self::exec::ClusterExec;
 pub use self::failure::{failure_in, to_failure};
 pub use self::progress::{StageCounts, StageProgress};
@@ -311,6 +316,10 @@ fn obstacle(
             found = Some("a part of its UNION cannot be given out in tasks".into());
             return Ok(TreeNodeRecursion::Stop);
         }
+        if let Some(reason) = does_not_travel(node) {
+            found = Some(reason.into());
+            return Ok(TreeNodeRecursion::Stop);
+        }
         if !node.children().is_empty() {
             return Ok(TreeNodeRecursion::Continue);
         }
@@ -330,6 +339,28 @@ fn obstacle(
     }
     let is_large = inline_bytes > INLINE_BYTES_MAX;
     found.or_else(|| is_large.then(|| format!("it reads {inline_bytes} bytes of session tables")))
+}
+
+/// Why a node means something else where it arrives, if it does.
+fn does_not_travel(node: &Arc<dyn ExecutionPlan>) -> Option<&'static str> {
+    if let Some(aggregate) = node.downcast_ref::<AggregateExec>()
+        && aggregate.group_expr().expr().is_empty()
+        && aggregate.group_expr().has_grouping_set()
+    {
+        return Some("grouping sets without a column do not travel");
+    }
+    let is_of = |data_type: DataType| node.schema().fields().iter().any(|field| *field.data_type() == data_type);
+    if is_of(DataType::Float16) {
+        return Some("16-bit floats do not travel");
+    }
+    // The values of a dictionary are sent in its place, which is noticed too late where sorted rows are merged as they arrive.
+    let sort = node.downcast_ref::<SortExec>().map(SortExec::expr);
+    let merge = node.downcast_ref::<SortPreservingMergeExec>().map(SortPreservingMergeExec::expr);
+    let mut keys = sort.into_iter().chain(merge).flatten();
+    let is_dictionary = |key: &PhysicalSortExpr| {
+        key.expr.data_type(&node.schema()).is_ok_and(|key| matches!(key, DataType::Dictionary(..)))
+    };
+    keys.any(is_dictionary).then_some("dictionaries are not merged in order on executors")
 }
 
 /// Whether executors can read a leaf.

@@ -27,6 +27,7 @@ use datafusion_proto::physical_plan::{
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use prost::Message;
 
+use crate::cluster::BarrierExec;
 use crate::formats::{ReaderKind, RowSource};
 use crate::generated::{GenerateExec, Generated};
 use crate::stores::ObjectStores;
@@ -51,7 +52,7 @@ impl PlanCodec {
 /// A plan node on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Node {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
     kind: Option<Kind>,
 }
 
@@ -69,6 +70,9 @@ enum Kind {
     /// Tasks that write files, as JSON.
     #[prost(bytes, tag = "4")]
     Write(Vec<u8>),
+    /// A barrier, which is all of it.
+    #[prost(bytes, tag = "5")]
+    Barrier(Vec<u8>),
 }
 
 /// A scan of files: DataFusion's form of it, and what that leaves out.
@@ -104,6 +108,8 @@ impl PhysicalExtensionCodec for PlanCodec {
             Kind::Generated(to_json(&generate.describe()?)?)
         } else if let Some(tasks) = encode_tasks(&node) {
             Kind::Write(to_json(&tasks)?)
+        } else if node.is::<BarrierExec>() {
+            Kind::Barrier(Vec::new())
         } else {
             let mut inner = Vec::new();
             self.inner.try_encode(node, &mut inner, converter)?;
@@ -132,6 +138,10 @@ impl PhysicalExtensionCodec for PlanCodec {
                 };
                 decode_tasks(from_json(&tasks)?, Arc::clone(input), Arc::clone(stores))
             }
+            Some(Kind::Barrier(_)) => match inputs {
+                [input] => Ok(Arc::new(BarrierExec::new(Arc::clone(input)))),
+                _ => internal_err!("a barrier has one input"),
+            },
             None => internal_err!("a plan node of a newer version"),
         }
     }

@@ -2,14 +2,19 @@
 //!
 //! Ballista cancels a task by dropping its future. What writes a stage's output runs its partitions in tasks of their own,
 //! which go on then. So the leaves of a stage end with an error as soon as the future of its task is dropped, and with them
-//! all that waits for their rows.
+//! all that waits for their rows. And they give rows of the types that they promise: what was fetched from another executor
+//! has the values of dictionaries in their place.
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, future, stream};
 use tokio_util::sync::CancellationToken;
@@ -19,13 +24,36 @@ use crate::passing::Passing;
 /// The plan with leaves that end when `token` is cancelled.
 pub(crate) fn cancellable(plan: Arc<dyn ExecutionPlan>, token: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
     let wrapped = plan.transform_up(|node| {
+        if !node.children().is_empty() {
+            return Ok(Transformed::no(node));
+        }
+        // What a row without columns has is not what its schema says, on purpose.
+        let promised = (!node.is::<PlaceholderRowExec>()).then(|| node.schema());
         let token = token.clone();
-        Ok(match node.children().is_empty() {
-            true => Transformed::yes(Passing::through(node, "Cancellable", move |rows| until(&token, rows))),
-            false => Transformed::no(node),
-        })
+        let leaf = Passing::through(node, "Leaf", move |rows| match &promised {
+            Some(promised) => until(&token, as_promised(rows, Arc::clone(promised))),
+            None => until(&token, rows),
+        });
+        Ok(Transformed::yes(leaf))
     });
     Ok(wrapped?.data)
+}
+
+/// The rows in the types of a schema.
+fn as_promised(rows: SendableRecordBatchStream, promised: SchemaRef) -> SendableRecordBatchStream {
+    let schema = Arc::clone(&promised);
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let is_kept = |(column, field): (&ArrayRef, &FieldRef)| column.data_type() == field.data_type();
+        if batch.columns().iter().zip(promised.fields()).all(is_kept) {
+            return Ok(batch);
+        }
+        let columns = batch.columns().iter().zip(promised.fields());
+        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&promised), columns, &options)?)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 /// The rows up to the moment when `token` is cancelled, and then an error.
@@ -41,16 +69,28 @@ fn until(token: &CancellationToken, rows: SendableRecordBatchStream) -> Sendable
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int32Array, RecordBatch};
-    use datafusion::arrow;
+    use datafusion::arrow::array::{Array, DictionaryArray, Int32Array, StringArray};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt16Type};
     use datafusion::datasource::memory::MemorySourceConfig;
     use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 
     use super::*;
 
     #[tokio::test]
+    async fn leaves_give_the_types_that_they_promise() {
+        let promised = DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8));
+        let promised = Arc::new(Schema::new(vec![Field::new("a", promised, true)]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y", "x"]));
+        let sent = RecordBatch::try_from_iter([("a", texts)]).unwrap();
+        let rows = RecordBatchStreamAdapter::new(sent.schema(), stream::iter([Ok(sent)]));
+        let batch = as_promised(Box::pin(rows), promised).next().await.unwrap().unwrap();
+        let texts: DictionaryArray<UInt16Type> = vec!["x", "y", "x"].into_iter().collect();
+        assert_eq!(batch.column(0).to_data(), texts.to_data());
+    }
+
+    #[tokio::test]
     async fn leaves_end_with_an_error_when_their_task_does() {
-        let column = Arc::new(Int32Array::from(vec![1, 2])) as arrow::array::ArrayRef;
+        let column = Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef;
         let batch = RecordBatch::try_from_iter([("a", column)]).unwrap();
         let schema = batch.schema();
         let partitions = vec![vec![batch.clone(), batch.clone()], vec![batch]];

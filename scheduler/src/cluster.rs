@@ -223,16 +223,17 @@ impl Cluster for Scheduler {
                     Ok(stream) => return Ok(stream),
                     Err(loss) => loss,
                 },
+                // Nobody was lost: executors cannot read a part of the plan.
+                Ok(Ended::Lost(loss)) if loss.contains(result::UNPREPARED) && losses.contains(&loss) => {
+                    return Err(taken_back(&loss));
+                }
                 Ok(Ended::Lost(loss)) => loss,
                 Ok(Ended::Stuck(reason)) if is_adaptive => {
                     job = job.with_settings(config::STATIC_PLANNER)?;
                     is_adaptive = false;
                     reason
                 }
-                Ok(Ended::Stuck(reason)) => {
-                    counter!("tereza_statements_taken_back_total").increment(1);
-                    return Err(Error::unsupported(format!("by executors: {reason}")));
-                }
+                Ok(Ended::Stuck(reason)) => return Err(taken_back(&reason)),
                 // The adaptive planner hashes a side also then, if it does not know how large it is.
                 Err(error)
                     if is_hash_join_too_large(&error) && (!is_sorted || is_adaptive) && attempt < attempts_max =>
@@ -259,6 +260,12 @@ impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scheduler").field("executors", &self.executor_count()).finish_non_exhaustive()
     }
+}
+
+/// What makes the process that schedules run a statement itself.
+fn taken_back(reason: &str) -> Error {
+    counter!("tereza_statements_taken_back_total").increment(1);
+    Error::unsupported(format!("by executors: {reason}"))
 }
 
 /// An error of Ballista's that nobody outside can do anything about.

@@ -39,7 +39,8 @@ pub(crate) const SORTED: [(&str, &str); 4] = [
 /// Plans without looking at what earlier stages made: slower, but it can plan what the adaptive planner cannot. It makes
 /// partitions of a join that DataFusion has hashed as a whole, where what is above counts on one partition: the rows of the
 /// others would be lost. So DataFusion hashes none as a whole, and the planner itself those that are small.
-pub(crate) const STATIC_PLANNER: [(&str, &str); 3] = [
+pub(crate) const STATIC_PLANNER: [(&str, &str); 4] = [
+    ("datafusion.optimizer.repartition_joins", "true"),
     ("ballista.planner.adaptive.enabled", "false"),
     ("datafusion.optimizer.hash_join_single_partition_threshold", "0"),
     ("datafusion.optimizer.hash_join_single_partition_threshold_rows", "0"),

@@ -14,6 +14,8 @@ use tereza_runtime::{Error, ErrorKind, Result, settings};
 
 use crate::attempt::{Ended, Rows};
 
+/// Part of what Ballista says of a task that an executor did not take: it ended at that moment, or cannot read the plan.
+pub(crate) const UNPREPARED: &str = "task could not be prepared";
 /// Tries to reach an executor, and the pause between them: one that restarts is a new one, so a few are enough.
 const CONNECTION_TRIES: u8 = 2;
 const CONNECTION_PAUSE_MS: u64 = 100;
@@ -76,8 +78,7 @@ async fn partition_rows(
 
 /// What a failed job means: the statement's own error, or how the attempt ended if another may end well.
 pub(crate) fn failure(message: &str) -> Result<Ended> {
-    const LOSSES: [&str; 5] =
-        ["no executors remain", "FetchFailed", "GrpcConnectionError", "IO error", "task could not be prepared"];
+    const LOSSES: [&str; 5] = ["no executors remain", "FetchFailed", "GrpcConnectionError", "IO error", UNPREPARED];
     match failure_in(message) {
         // The statement could be planned for one process, so what went wrong is between the planner and its stages.
         Some(error) if error.kind() == ErrorKind::Internal => Ok(Ended::Stuck(error.message().to_owned())),

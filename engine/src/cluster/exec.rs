@@ -16,6 +16,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -28,6 +29,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tereza_runtime::ErrorKind;
 
+use super::barrier::Barriers;
 use super::{Cluster, Job, Route};
 use crate::error::to_datafusion;
 use crate::join_order::JoinOrder;
@@ -221,8 +223,8 @@ fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect::<Result<_, _>>()?, &options)?)
 }
 
-/// DataFusion's planner with the engine's order of joins, which the cluster's own rules do not replace: those that a session
-/// has it drops.
+/// DataFusion's planner with the engine's order of joins and its barriers, which the cluster's own rules do not replace: those
+/// that a session has it drops.
 #[derive(Debug)]
 pub(super) struct ClusterPlanner;
 
@@ -233,7 +235,8 @@ impl QueryPlanner for ClusterPlanner {
         let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
             return planner.create_physical_plan(plan, session).await;
         };
-        let rules = std::iter::once(Arc::new(JoinOrder) as _).chain(state.physical_optimizers().iter().cloned());
+        let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] = [Arc::new(JoinOrder), Arc::new(Barriers)];
+        let rules = own.into_iter().chain(state.physical_optimizers().iter().cloned());
         let state = SessionStateBuilder::new_from_existing(state.clone())
             .with_physical_optimizer_rules(rules.collect())
             .build();
