@@ -1,13 +1,13 @@
 //! The allocator of the process, and how long it keeps what was freed.
 
+pub(crate) mod program;
+
 use std::ffi::{c_int, c_long};
 use std::time::Duration;
 
 use libmimalloc_sys::{mi_collect, mi_option_set};
 use tereza_runtime::memory;
 use tokio::time::{MissedTickBehavior, interval};
-
-use crate::program;
 
 /// Operators allocate and free many short-lived buffers on many threads, which the system's allocator serialises.
 #[global_allocator]

@@ -4,7 +4,6 @@ mod allocator;
 mod cmd;
 mod output;
 mod processor;
-mod program;
 
 use std::process::ExitCode;
 

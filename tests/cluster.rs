@@ -112,7 +112,7 @@ fn an_executor_that_is_killed_at_a_random_moment_costs_time_only() {
         let random = seed.wrapping_mul(kill + 1).rotate_left(17);
         let asked = start(&cluster, "cluster", QUERY);
         std::thread::park_timeout(Duration::from_millis(random % whole_ms.max(1)));
-        signal("-KILL", cluster.executor((random >> 32) as usize % 2).unwrap());
+        kill_and_wait(cluster.executor((random >> 32) as usize % 2).unwrap());
         assert_eq!(text(end(asked)), right, "seed {seed}, kill {kill}");
         cluster.wait_for_executors();
     }
@@ -124,7 +124,7 @@ fn when_all_executors_die_the_statement_waits_for_the_next() {
     let right = text(ask(&cluster, "local", QUERY));
     let asked = start(&cluster, "cluster", QUERY);
     std::thread::park_timeout(Duration::from_millis(200));
-    (0..2).filter_map(|index| cluster.executor(index)).for_each(|id| signal("-KILL", id));
+    (0..2).filter_map(|index| cluster.executor(index)).for_each(kill_and_wait);
     assert_eq!(text(end(asked)), right);
 }
 
@@ -485,11 +485,11 @@ impl Writes {
     }
 
     /// Runs a statement on executors, one of which is killed after a while.
-    fn write(&self, sql: &str, kill: Option<(u32, Duration)>) {
+    fn write(&self, sql: &str, killed: Option<(u32, Duration)>) {
         let asked = start(&self.cluster, "cluster", sql);
-        if let Some((victim, delay)) = kill {
+        if let Some((victim, delay)) = killed {
             std::thread::park_timeout(delay);
-            signal("-KILL", victim);
+            kill_and_wait(victim);
         }
         text(end(asked));
     }
@@ -549,6 +549,12 @@ fn end(mut asked: Child) -> Output {
 fn text(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Ends a process at once, and waits until it is gone: until then it is counted with the living.
+fn kill_and_wait(process: u32) {
+    signal("-KILL", process);
+    wait_for("a killed process to be gone", || (!Path::new(&format!("/proc/{process}")).exists()).then_some(()));
 }
 
 fn signal(name: &str, process: u32) {

@@ -48,7 +48,7 @@ pub(crate) struct Attempt<'a> {
 /// How an attempt ended.
 pub(crate) enum Ended {
     /// Well.
-    Rows(Rows),
+    Rows(Box<Rows>),
     /// Another attempt may end well; the clause says what was lost.
     Lost(String),
     /// The planner's fault: another attempt may end well with another planner.
@@ -155,7 +155,8 @@ impl<'a> Attempt<'a> {
                 Some(Status::Successful(job)) => {
                     self.submitted.has_ended = true;
                     note_end(self.jobs, &self.submitted.job, &self.progress).await;
-                    return Ok(Ended::Rows(Rows { partitions: job.partition_location, submitted: self.submitted }));
+                    let rows = Rows { partitions: job.partition_location, submitted: self.submitted };
+                    return Ok(Ended::Rows(Box::new(rows)));
                 }
                 Some(Status::Failed(job)) => {
                     self.submitted.has_ended = true;

@@ -219,7 +219,7 @@ impl Cluster for Scheduler {
             let attempting =
                 Attempt::new(&self.server, &self.state, &self.jobs, &self.drains, &self.settings, &job).await?;
             let loss = match attempting.run().await {
-                Ok(Ended::Rows(rows)) => match result::fetch(rows, &self.settings).await {
+                Ok(Ended::Rows(rows)) => match result::fetch(*rows, &self.settings).await {
                     Ok(stream) => return Ok(stream),
                     Err(loss) => loss,
                 },

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::executors::Executors;
 use super::{ExitStatus, SettingsArgs};
-use crate::program;
+use crate::allocator::program;
 
 /// The console answers until everything else has ended; its last answers get so long.
 const CONSOLE_END_TIMEOUT: Duration = Duration::from_secs(1);
