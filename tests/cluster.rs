@@ -252,14 +252,36 @@ fn an_executor_that_is_asked_to_end_does_so_when_nobody_needs_what_it_made() {
 
 #[test]
 fn a_server_that_is_asked_to_end_finishes_what_runs_on_its_executors() {
-    let mut cluster = Cluster::start(None, 2);
-    let right = text(ask(&cluster, "local", QUERY));
-    let asked = start(&cluster, "cluster", QUERY);
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut server = Server::start_as_group(&data, &["--executors", "2"]);
+    wait_for("the executors", || has_executors(&server, 2));
+    let long = "SELECT count(*) FROM tpch.sf1.lineitem WHERE l_comment LIKE '%no such thing%'";
+    let asked = ask_server(&server, "cluster", long);
     let running =
         "SELECT count(*) FROM system.runtime.queries WHERE state = 'running' AND lane = 'cluster' AND stages > 0";
-    wait_for("it to run", || (text(ask(&cluster, "local", running)) == "count(*)\n1\n").then_some(()));
-    assert_eq!(cluster.server.terminate(), Some(0));
+    wait_for("it to run", || (text(end(ask_server(&server, "local", running))) == "count(*)\n1\n").then_some(()));
+    // As Ctrl-C at a terminal, which goes to the whole group.
+    let group = format!("-{}", server.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let ended = wait_for("the server to end", || server.process().child().try_wait().expect("status"));
+    assert_eq!(text(end(asked)), "count(*)\n0\n", "{ended:?}");
+}
+
+#[test]
+fn when_all_executors_are_asked_to_end_the_statement_waits_for_the_next() {
+    let cluster = Cluster::start(None, 2);
+    let right = text(ask(&cluster, "local", QUERY));
+    let asked = start(&cluster, "cluster", QUERY);
+    std::thread::park_timeout(Duration::from_millis(300));
+    (0..2).filter_map(|index| cluster.executor(index)).for_each(|id| signal("-TERM", id));
     assert_eq!(text(end(asked)), right);
+    let lanes =
+        "SELECT DISTINCT lane FROM system.runtime.queries WHERE query LIKE 'SELECT n_name%' AND lane <> 'local'";
+    assert_eq!(text(ask(&cluster, "local", lanes)), "lane\ncluster\n");
+    let metrics = http_get(&cluster.server.console, "/metrics").expect("metrics");
+    assert!(!metrics.contains("tereza_statements_taken_back_total "), "the server ran it: {metrics}");
 }
 
 #[test]

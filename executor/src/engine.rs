@@ -115,9 +115,11 @@ fn in_runtime(context: &TaskContext, runtime: Arc<RuntimeEnv>) -> TaskContext {
 fn own(error: &DataFusionError) -> Option<&(dyn Error + 'static)> {
     match error.find_root() {
         DataFusionError::IoError(_) => None,
+        DataFusionError::ArrowError(inner, _) if is_of_connection(inner) => None,
         DataFusionError::External(inner) => match inner.downcast_ref::<BallistaError>() {
             Some(BallistaError::ArrowError(inner)) => match inner.as_ref() {
                 ArrowError::IoError(..) => None,
+                inner if is_of_connection(inner) => None,
                 inner => Some(inner),
             },
             Some(BallistaError::DataFusionError(inner)) => own(inner),
@@ -126,6 +128,11 @@ fn own(error: &DataFusionError) -> Option<&(dyn Error + 'static)> {
         },
         _ => Some(error),
     }
+}
+
+/// Whether another executor, whose rows were read, went away meanwhile: such an error has the text of a status of gRPC.
+fn is_of_connection(error: &ArrowError) -> bool {
+    matches!(error, ArrowError::IpcError(text) if text.contains("code: '"))
 }
 
 #[cfg(test)]
@@ -141,6 +148,11 @@ mod tests {
     fn what_ballista_can_mend_is_left_to_it() {
         assert_eq!(told(BallistaError::FetchFailed("e".into(), 1, 0, "refused".into())), None);
         assert_eq!(told(BallistaError::IoError(std::io::Error::other("disk"))), None);
+        let broken =
+            "Arrow error: Ipc error: code: 'Unknown error', message: \"h2 protocol error: error reading a body\"";
+        let broken = || ArrowError::IpcError(broken.into());
+        assert_eq!(told(BallistaError::ArrowError(Box::new(broken()))), None);
+        assert_eq!(told(BallistaError::DataFusionError(Box::new(DataFusionError::from(broken())))), None);
         let division = told(BallistaError::ArrowError(Box::new(ArrowError::DivideByZero))).unwrap();
         assert!(division.contains("division by zero"), "{division}");
         let nested = DataFusionError::ResourcesExhausted("too large".into());

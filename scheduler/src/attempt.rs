@@ -36,6 +36,7 @@ const STAGES_PER_NODE: u64 = 4;
 pub(crate) struct Attempt<'a> {
     submitted: Submitted,
     server: &'a Server,
+    state: &'a Arc<dyn ClusterState>,
     jobs: &'a Arc<dyn JobState>,
     drains: &'a Drains,
     progress: Arc<StageProgress>,
@@ -89,7 +90,7 @@ impl<'a> Attempt<'a> {
     /// Submits a statement.
     pub(crate) async fn new(
         server: &'a Server,
-        state: &Arc<dyn ClusterState>,
+        state: &'a Arc<dyn ClusterState>,
         jobs: &'a Arc<dyn JobState>,
         drains: &'a Drains,
         settings: &settings::Cluster,
@@ -108,6 +109,7 @@ impl<'a> Attempt<'a> {
         Ok(Self {
             submitted,
             server,
+            state,
             jobs,
             drains,
             progress,
@@ -135,7 +137,12 @@ impl<'a> Attempt<'a> {
                     continue;
                 }
                 _ = looks.tick() => {
+                    let was_idle = idle_looks > 0;
                     idle_looks = if is_idle(self.server, &self.submitted.job).await { idle_looks + 1 } else { 0 };
+                    // They wait for this statement, and it for another that may be given tasks.
+                    if was_idle && idle_looks > 0 && all_are_ending(self.state, self.drains).await {
+                        return Ok(Ended::Lost("all executors are asked to end".into()));
+                    }
                     if idle_looks > self.looks_max {
                         return Ok(Ended::Stuck("no task of it ran any more".into()));
                     }
@@ -188,6 +195,12 @@ async fn note_end(jobs: &Arc<dyn JobState>, job: &JobId, progress: &StageProgres
     if progress.wants_explanation() {
         progress.explain(explain(&graph));
     }
+}
+
+/// Whether no executor may be given tasks any more.
+async fn all_are_ending(state: &Arc<dyn ClusterState>, drains: &Drains) -> bool {
+    let executors = state.registered_executor_metadata().await;
+    executors.iter().all(|executor| drains.is_ending(&executor.id))
 }
 
 /// Whether the job runs nothing and is not to blame others for it: it has no task that could run, or nobody has any that

@@ -191,7 +191,8 @@ impl Scheduler {
 #[async_trait]
 impl Cluster for Scheduler {
     fn route(&self, candidate: &Candidate) -> Result<Route> {
-        router::route(candidate, self.executor_count(), self.settings.scan_bytes_min)
+        // Where all are asked to end, others are waited for.
+        router::route(candidate, self.executors.lock().len(), self.settings.scan_bytes_min)
     }
 
     fn executors(&self) -> Vec<Executor> {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 /// How often it is looked whether statements have ended.
 const LOOK: Duration = Duration::from_millis(20);
 /// Executors that are remembered to have gone: whoever runs a statement may learn of it a little later.
-const RELEASED_MAX: usize = 1_000;
+const GONE_MAX: usize = 1_000;
 
 /// The statements on executors, and the executors that are asked to end. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -26,8 +26,8 @@ struct State {
     running: BTreeSet<u64>,
     /// Executors that may not be given tasks.
     ending: HashSet<String>,
-    /// Those that nobody needed any more when they went.
-    released: VecDeque<String>,
+    /// Those that said goodbye, and whether somebody still needed them then.
+    gone: VecDeque<(String, bool)>,
 }
 
 /// A statement on executors; it has ended when this is dropped.
@@ -63,9 +63,14 @@ impl Drains {
         self.0.lock().ending.contains(executor)
     }
 
-    /// Whether nobody needed an executor any more when it went.
+    /// Whether an executor said goodbye and was let go of.
+    pub(crate) fn has_gone(&self, executor: &str) -> bool {
+        self.0.lock().gone.iter().any(|(gone, _)| gone == executor)
+    }
+
+    /// Whether nobody needed it any more then.
     pub(crate) fn is_released(&self, executor: &str) -> bool {
-        self.0.lock().released.iter().any(|released| released == executor)
+        self.0.lock().gone.iter().any(|(gone, is_needed)| gone == executor && !is_needed)
     }
 
     /// Waits, for so long at most, until no statement needs what an executor has that is asked to end.
@@ -73,12 +78,9 @@ impl Drains {
         self.ends(executor);
         let is_needed = tokio::time::timeout(timeout, self.idle()).await.is_err();
         let mut state = self.0.lock();
-        state.ending.remove(executor);
-        if !is_needed {
-            state.released.push_back(executor.to_owned());
-            if state.released.len() > RELEASED_MAX {
-                state.released.pop_front();
-            }
+        state.gone.push_back((executor.to_owned(), is_needed));
+        if state.gone.len() > GONE_MAX {
+            state.gone.pop_front();
         }
     }
 
@@ -90,7 +92,7 @@ impl Drains {
         }
     }
 
-    /// Forgets an executor that went without a goodbye.
+    /// Forgets that an executor was asked to end: it is no longer there.
     pub(crate) fn lost(&self, executor: &str) {
         self.0.lock().ending.remove(executor);
     }
@@ -111,7 +113,7 @@ mod tests {
         let _after = drains.begin();
         drop(before);
         going.await.unwrap();
-        assert!(drains.is_released("e") && !drains.is_ending("e"));
+        assert!(drains.is_released("e") && drains.has_gone("e"));
     }
 
     #[tokio::test]
@@ -119,6 +121,8 @@ mod tests {
         let drains = Drains::default();
         let _statement = drains.begin();
         drains.release("e", 3 * LOOK).await;
-        assert!(!drains.is_released("e") && !drains.is_ending("e"));
+        assert!(!drains.is_released("e") && drains.has_gone("e"));
+        drains.lost("e");
+        assert!(!drains.is_ending("e"));
     }
 }

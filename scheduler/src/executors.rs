@@ -78,12 +78,16 @@ impl SchedulerGrpc for Desk {
         mut request: Request<HeartBeatParams>,
     ) -> Result<Response<HeartBeatResult>, Status> {
         let beat = request.get_mut();
-        if self.drains.is_released(&beat.executor_id) {
+        // It would be registered again.
+        if self.drains.has_gone(&beat.executor_id) {
             return Ok(Response::new(HeartBeatResult { reregister: false }));
         }
         if let Some(ExecutorStatus { status: Some(Life::Terminating(_)) }) = beat.status {
             self.drains.ends(&beat.executor_id);
-            // One of whom it is not known how it is gets no tasks, and stays for as long as it is heard of.
+        }
+        // One of whom it is not known how it is gets no tasks, and stays for as long as it is heard of. What it said before it
+        // was asked to end may arrive after.
+        if self.drains.is_ending(&beat.executor_id) {
             beat.status = None;
         }
         self.server.heart_beat_from_executor(request).await

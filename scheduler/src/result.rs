@@ -78,7 +78,8 @@ async fn partition_rows(
 
 /// What a failed job means: the statement's own error, or how the attempt ended if another may end well.
 pub(crate) fn failure(message: &str) -> Result<Ended> {
-    const LOSSES: [&str; 5] = ["no executors remain", "FetchFailed", "GrpcConnectionError", "IO error", UNPREPARED];
+    const LOSSES: [&str; 6] =
+        ["no executors remain", "FetchFailed", "GrpcConnectionError", "IO error", "IpcError", UNPREPARED];
     match failure_in(message) {
         // The statement could be planned for one process, so what went wrong is between the planner and its stages.
         Some(error) if error.kind() == ErrorKind::Internal => Ok(Ended::Stuck(error.message().to_owned())),
@@ -97,6 +98,8 @@ mod tests {
         let lost = "all executors were lost and no executor re-registered; no executors remain";
         assert!(matches!(failure(lost), Ok(Ended::Lost(_))));
         let lost = "Job failed: FetchFailed(\"e\", 1, 0, \"connection refused\")";
+        assert!(matches!(failure(lost), Ok(Ended::Lost(_))));
+        let lost = "DataFusionError(ArrowError(IpcError(\"Arrow error: Ipc error: code: 'Unknown error'\"), None))";
         assert!(matches!(failure(lost), Ok(Ended::Lost(_))));
         assert!(matches!(failure("assertion failed"), Ok(Ended::Stuck(_))));
         let own = r#"x <tereza-error>{"kind":"InvalidInput","message":"IO error","hint":null} y"#;

@@ -5,7 +5,7 @@
 //! again at the next touch, without reading a file.
 
 /// Unmaps what the program does not use now. To be called when a start is over, and at rest.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) fn unmap_unused() {
     #[expect(unsafe_code, reason = "only the dynamic linker tells where the program lies")]
     // SAFETY: the callback is of the type that is asked for, and does not unwind.
@@ -14,12 +14,12 @@ pub(crate) fn unmap_unused() {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 pub(crate) fn unmap_unused() {}
 
 /// Unmaps the segments of the first object that is told, which is the program, but for those that were ever written to:
 /// what the dynamic linker put there is nowhere else.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[expect(unsafe_code, reason = "the dynamic linker tells by pointers")]
 unsafe extern "C" fn unmap(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut libc::c_void) -> libc::c_int {
     const STOP: libc::c_int = 1;
@@ -36,15 +36,16 @@ unsafe extern "C" fn unmap(info: *mut libc::dl_phdr_info, _size: usize, _data: *
         let begin = (base + header.p_vaddr as usize).next_multiple_of(page);
         let end = (base + header.p_vaddr as usize + header.p_filesz as usize) / page * page;
         if let Some(bytes) = end.checked_sub(begin) {
-            // SAFETY: whole pages of a private mapping of the program's file that nobody can write to: each comes back from
-            // the file as it was. Where the kernel refuses, they stay mapped.
+            // SAFETY: whole pages of a private mapping of the program's file that the program itself cannot write to: each comes
+            // back from the file. (A debugger's breakpoints in them do not; nor would the pages of a packed program, which
+            // this one is not.) Where the kernel refuses, they stay mapped.
             unsafe { libc::madvise(begin as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
         }
     }
     STOP
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 mod tests {
     use super::*;
 

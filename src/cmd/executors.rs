@@ -123,6 +123,8 @@ fn spawn(flags: &[OsString]) -> Result<Child> {
     let mut command = Command::new(program);
     // What it prints is for people who started it themselves; its log goes where this process's goes.
     command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    // Ctrl-C at a terminal goes to this process, which ends them when nobody needs them.
+    command.process_group(0);
     command.spawn().map_err(|error| Error::io("an executor cannot be started", error))
 }
 

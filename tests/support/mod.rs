@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -143,6 +144,13 @@ impl Server {
     pub(crate) fn start_mortal(data: &Path, fail_point: &str, arguments: &[&str]) -> Self {
         let mut command = tereza();
         command.arg("up").env(tereza_engine::fail_point::VARIABLE, fail_point);
+        Self::start_as(command, data, arguments)
+    }
+
+    /// The same in a group of processes of its own, as a shell gives to what it starts.
+    pub(crate) fn start_as_group(data: &Path, arguments: &[&str]) -> Self {
+        let mut command = tereza();
+        command.arg("up").process_group(0);
         Self::start_as(command, data, arguments)
     }
 

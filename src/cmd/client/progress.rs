@@ -20,6 +20,8 @@ pub(super) async fn ask(mut client: Client, progress: Weak<Progress>) {
     tokio::time::sleep(DELAY).await;
     while let Some(reading) = answer(&mut client).await {
         let Some(progress) = progress.upgrade() else { return };
+        // Nothing of one that is still planned.
+        let reading = reading.unwrap_or_default();
         if let Some(counts) = reading.stages {
             let stages = stages.get_or_insert_with(|| {
                 let stages = Arc::new(StageProgress::default());
@@ -34,8 +36,11 @@ pub(super) async fn ask(mut client: Client, progress: Weak<Progress>) {
     }
 }
 
-async fn answer(client: &mut Client) -> Option<ProgressReading> {
+/// The reading, or `Some(None)` if the server knows of no statement now; `None` if it cannot tell.
+async fn answer(client: &mut Client) -> Option<Option<ProgressReading>> {
     let mut answers = client.do_action(Action::new("GetProgress", "")).await.ok()?;
-    let answer = answers.message().await.ok()??;
-    serde_json::from_slice(&answer.body).ok()
+    match answers.message().await.ok()? {
+        Some(answer) => Some(Some(serde_json::from_slice(&answer.body).ok()?)),
+        None => Some(None),
+    }
 }
