@@ -4,48 +4,61 @@
 //! process seems to hold is code that ran once. Those pages stay in the page cache of the system; what is used again is mapped
 //! again at the next touch, without reading a file.
 
+#[cfg(target_os = "linux")]
+use std::ops::Range;
+#[cfg(target_os = "linux")]
+use std::path::Path;
+
 /// Unmaps what the program does not use now. To be called when a start is over, and at rest.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn unmap_unused() {
-    #[expect(unsafe_code, reason = "only the dynamic linker tells where the program lies")]
-    // SAFETY: the callback is of the type that is asked for, and does not unwind.
-    unsafe {
-        libc::dl_iterate_phdr(Some(unmap), std::ptr::null_mut());
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub(crate) fn unmap_unused() {}
-
-/// Unmaps the segments of the first object that is told, which is the program, but for those that were ever written to:
-/// what the dynamic linker put there is nowhere else.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-#[expect(unsafe_code, reason = "the dynamic linker tells by pointers")]
-unsafe extern "C" fn unmap(info: *mut libc::dl_phdr_info, _size: usize, _data: *mut libc::c_void) -> libc::c_int {
-    const STOP: libc::c_int = 1;
-
-    // SAFETY: the linker's table lives as long as the program.
-    let (base, headers) = unsafe {
-        let info = &*info;
-        (info.dlpi_addr as usize, std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
-    };
-    // SAFETY: it takes no pointer.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    let is_untouched = |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-    for header in headers.iter().filter(is_untouched) {
-        let begin = (base + header.p_vaddr as usize).next_multiple_of(page);
-        let end = (base + header.p_vaddr as usize + header.p_filesz as usize) / page * page;
-        if let Some(bytes) = end.checked_sub(begin) {
-            // SAFETY: whole pages of a private mapping of the program's file that the program itself cannot write to: each comes
-            // back from the file. (A debugger's breakpoints in them do not; nor would the pages of a packed program, which
-            // this one is not.) Where the kernel refuses, they stay mapped.
-            unsafe { libc::madvise(begin as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
+    let (program, maps) = (std::fs::read_link("/proc/self/exe"), std::fs::read_to_string("/proc/self/smaps"));
+    // Where the kernel does not tell, the pages stay mapped.
+    let (Ok(program), Ok(maps)) = (program, maps) else { return };
+    for range in untouched(&maps, &program) {
+        #[expect(unsafe_code, reason = "only a system call unmaps pages")]
+        // SAFETY: whole pages of the program's file that this process cannot write to, of which none was ever changed (by the
+        // dynamic linker, by a debugger) and swapped out or not: each comes back from the file. Where the kernel refuses, they
+        // stay mapped.
+        unsafe {
+            libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
         }
     }
-    STOP
 }
 
-#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unmap_unused() {}
+
+/// Where a file is mapped that nobody can write to there, or ever did, by the text of `/proc/self/smaps`.
+#[cfg(target_os = "linux")]
+fn untouched(maps: &str, file: &Path) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut of_file = None;
+    for line in maps.lines() {
+        // Of what was changed: `Anonymous` is what is in memory, and `Swap`, which comes later, the rest.
+        if let Some((what @ ("Anonymous" | "Swap"), bytes)) = line.split_once(':') {
+            of_file = of_file.filter(|_| bytes.trim() == "0 kB");
+            if what == "Swap" {
+                found.extend(of_file.take());
+            }
+        } else if let Some((range, is_read_only, path)) = mapping(line) {
+            of_file = (is_read_only && Path::new(path) == file).then_some(range);
+        }
+    }
+    found
+}
+
+/// The first line of a mapping: where it is, whether nobody can write there, and the path of its file.
+#[cfg(target_os = "linux")]
+fn mapping(line: &str) -> Option<(Range<usize>, bool, &str)> {
+    let mut words = line.splitn(6, ' ');
+    let (begin, end) = words.next()?.split_once('-')?;
+    let [begin, end] = [begin, end].map(|address| usize::from_str_radix(address, 16).ok());
+    let is_read_only = !words.next()?.contains('w');
+    Some((begin?..end?, is_read_only, words.nth(3)?.trim_start()))
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
@@ -71,5 +84,35 @@ mod tests {
         let less = resident_pages();
         assert!(less < pages, "{less} of {pages}");
         assert_eq!(sum(), before);
+    }
+
+    #[test]
+    fn what_was_changed_stays() {
+        let maps = "\
+5000-6000 r--p 00000000 fe:00 42                         /a program
+Rss:                   4 kB
+Anonymous:             0 kB
+Swap:                  0 kB
+VmFlags: rd mr mw me
+6000-9000 r-xp 00001000 fe:00 42                         /a program
+Anonymous:             4 kB
+Swap:                  0 kB
+9000-a000 rw-p 00004000 fe:00 42                         /a program
+Anonymous:             0 kB
+Swap:                  0 kB
+d000-e000 r--p 00006000 fe:00 42                         /a program
+Anonymous:             0 kB
+Swap:                  4 kB
+a000-b000 r--p 00000000 fe:00 43                         /a library
+Anonymous:             0 kB
+Swap:                  0 kB
+b000-c000 r--p 00000000 00:00 0 \n\
+Anonymous:             0 kB
+Swap:                  0 kB
+c000-d000 r--p 00005000 fe:00 42                         /a program
+Anonymous:             0 kB
+Swap:                  0 kB
+";
+        assert_eq!(untouched(maps, Path::new("/a program")), [0x5000..0x6000, 0xc000..0xd000]);
     }
 }
