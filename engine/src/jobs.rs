@@ -344,15 +344,35 @@ impl Jobs {
         Err(Error::conflict(format!("the record of job '{id}' is changed all the time")))
     }
 
-    /// The job that is to run next.
+    /// The job that is to run next. One whose record cannot be read has failed: it would hold up all others.
     pub async fn next(&self) -> Result<Option<Job>> {
-        self.catalog.next_job(SQL).await
+        loop {
+            let Some(job) = self.catalog.next_job(SQL).await? else { return Ok(None) };
+            match Detail::of(&job) {
+                Ok(_) => return Ok(Some(job)),
+                Err(error) => self.give_up(job, &error).await?,
+            }
+        }
     }
 
-    /// Jobs whose record says that they run.
+    async fn give_up(&self, job: Job, error: &Error) -> Result<()> {
+        tracing::error!(job = job.id, detail = job.detail, %error, "a job has failed");
+        let error = Some((error.kind().as_str().to_owned(), error.message().to_owned()));
+        let detail = Detail { ended_ms: Some(self.clock.unix_ms()), error, ..Detail::default() };
+        self.catalog.update_job(&Job { state: FAILED.into(), detail: to_json(&detail)?, ..job }).await?;
+        Ok(())
+    }
+
+    /// Jobs whose record says that they run. One whose record cannot be read has failed.
     pub async fn running(&self) -> Result<Vec<Job>> {
-        let running = self.catalog.jobs(Some(RUNNING), usize::MAX).await?;
-        Ok(running.into_iter().filter(|job| job.kind == SQL).collect())
+        let mut running = Vec::new();
+        for job in self.catalog.jobs(Some(RUNNING), usize::MAX).await?.into_iter().filter(|job| job.kind == SQL) {
+            match Detail::of(&job) {
+                Ok(_) => running.push(job),
+                Err(error) => self.give_up(job, &error).await?,
+            }
+        }
+        Ok(running)
     }
 
     /// Waits until a job was queued in this process.

@@ -85,10 +85,15 @@ impl World {
 
     /// Another process writes to the catalog until this is closed.
     async fn lock(&self) -> SqliteConnection {
-        let file = self.settings.data.dir.join("catalog.db");
-        let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+        let mut other = self.catalog().await;
         other.execute("BEGIN IMMEDIATE").await.unwrap();
         other
+    }
+
+    /// The catalog's own tables.
+    async fn catalog(&self) -> SqliteConnection {
+        let file = self.settings.data.dir.join("catalog.db");
+        SqliteConnectOptions::new().filename(file).connect().await.unwrap()
     }
 }
 
@@ -194,6 +199,27 @@ async fn a_statement_that_only_waited_for_its_turn_begins_again_after_the_proces
     drop(first);
     let (job, detail) = world.run(&id).await;
     assert_eq!(job.state, SUCCEEDED, "{detail:?}");
+}
+
+#[tokio::test]
+async fn a_job_whose_record_cannot_be_read_holds_up_no_other() {
+    let world = World::open().await;
+    let spoilt = world.submit("SELECT 1").await;
+    let running = world.submit("SELECT 2").await;
+    let mut catalog = world.catalog().await;
+    catalog.execute("UPDATE TZ_JOBS SET DETAIL = '{'").await.unwrap();
+    sqlx::query("UPDATE TZ_JOBS SET STATE = 'running' WHERE JOB_ID = ?")
+        .bind(&running)
+        .execute(&mut catalog)
+        .await
+        .unwrap();
+    let next = world.submit("SELECT 3").await;
+    assert_eq!(world.run(&next).await.0.state, SUCCEEDED);
+    for id in [spoilt, running] {
+        let (job, detail) = world.record(&id).await;
+        assert_eq!(job.state, FAILED);
+        assert!(detail.error.unwrap().1.contains("cannot be read"));
+    }
 }
 
 /// A world with a job whose statement has made its file, and whose end the catalog does not take; the folder of the file.
