@@ -61,6 +61,11 @@ impl Place {
         self.url_of(&self.path)
     }
 
+    /// A path in the same store.
+    pub(crate) fn at(&self, path: Path) -> Self {
+        Self { path, ..self.clone() }
+    }
+
     /// The URL of a path in the same store.
     pub(crate) fn url_of(&self, path: &Path) -> String {
         format!("{}{path}", self.root)

@@ -152,14 +152,53 @@ pub(super) async fn remove_folder(engine: &Engine, url: &str) -> Result<()> {
     };
     let failed = |error| files::store_error(error, url);
     let objects: Vec<_> = place.store.list(Some(&place.path)).try_collect().await.map_err(failed)?;
-    for object in &objects {
-        if let Some(announced) = object.location.as_ref().strip_suffix(ANNOUNCEMENT) {
-            abort_uploads(bucket, &Place { path: Path::from(announced), ..place.clone() }).await?;
+    let removals = objects.into_iter().map(|object| {
+        let announced = object.location.as_ref().strip_suffix(ANNOUNCEMENT);
+        let upload = announced.map(|path| place.at(Path::from(path)));
+        let object = place.at(object.location);
+        async move {
+            if let Some(upload) = &upload {
+                abort_uploads(bucket, upload).await?;
+            }
+            roll_forward::delete(&object).await?;
+            // One that began meanwhile was announced by what is gone now. One that begins later is announced again.
+            if let Some(upload) = &upload {
+                abort_uploads(bucket, upload).await?;
+            }
+            Ok(())
         }
-    }
-    let deletions = objects.into_iter().map(|object| {
-        let place = Place { path: object.location, ..place.clone() };
-        async move { roll_forward::delete(&place).await }
     });
-    stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
+    stream::iter(removals).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use tereza_runtime::Settings;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_ends_soon_removes_what_executors_of_a_dead_one_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::in_folder(folder.path()).unwrap();
+        let engine = Engine::open(&settings).await.unwrap();
+        let left = folder.path().join("t/_tereza/w");
+        std::fs::create_dir_all(&left).unwrap();
+        std::fs::write(left.join("part-0"), "rows").unwrap();
+        let url = format!("file://{}/", left.display());
+        let write = Write {
+            id: "w-folders".into(),
+            database: "default".into(),
+            table: "t".into(),
+            owner: "a process that died".into(),
+            began_ms: 1,
+            staged: vec![StagedFile { target: url.clone(), staged: url }],
+        };
+        engine.catalog.begin_write(&write).await.unwrap();
+        engine.close().await;
+        drop(engine);
+        let next = Engine::open(&settings).await.unwrap();
+        next.close().await;
+        assert!(!left.exists());
+    }
 }

@@ -26,7 +26,7 @@ use super::commit_exec::CommitExec;
 use super::output::{Output, OutputMessage};
 use super::write_exec::WriteExec;
 use super::written::WrittenFile;
-use super::{files, recover};
+use super::{BACKGROUND, files, recover};
 use crate::engine::Engine;
 use crate::error::to_datafusion;
 use crate::stores::ObjectStores;
@@ -34,6 +34,8 @@ use crate::stores::ObjectStores;
 /// When what executors wrote too late is removed, counted from the end of the write and then from the time before. One that
 /// was given up is told so, or ends, long before the first; the second is for one that was stopped, or cut off, for longer.
 const LATE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(60 * 60)];
+/// Time for the first look at what dead processes left; where a store does not answer, the next goes on.
+const NOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests to an object store at once.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// Writes whose folders are looked at at once.
@@ -174,25 +176,33 @@ pub(super) async fn sweep(engine: &Engine, output: &Output) -> Result<()> {
 
 /// Removes what executors that were given up still write, and then forgets the folders of that id.
 pub(super) fn sweep_later(engine: &Arc<Engine>, write: String) {
-    sweep_in_turn(engine, vec![write], &LATE);
+    sweep_in_turn(engine, vec![write]);
 }
 
 /// The same, now and later, for writes of a process that died: its executors may go on for a while.
 pub(super) fn sweep_from_now(engine: &Arc<Engine>, writes: Vec<String>) {
-    let [first, second] = LATE;
-    sweep_in_turn(engine, writes, &[Duration::ZERO, first, second]);
+    if writes.is_empty() {
+        return;
+    }
+    // A process that runs one statement waits for this before it ends, and not for what comes later.
+    let now = tokio::time::timeout(NOW_TIMEOUT, sweep_all(Arc::downgrade(engine), writes.clone(), false));
+    BACKGROUND.spawn(now);
+    sweep_in_turn(engine, writes);
 }
 
-fn sweep_in_turn(engine: &Arc<Engine>, writes: Vec<String>, pauses: &[Duration]) {
-    let (engine, pauses): (Weak<Engine>, _) = (Arc::downgrade(engine), pauses.to_vec());
+fn sweep_in_turn(engine: &Arc<Engine>, writes: Vec<String>) {
+    let engine = Arc::downgrade(engine);
     tokio::spawn(async move {
-        for (n, pause) in pauses.iter().enumerate() {
+        for (n, pause) in LATE.iter().enumerate() {
             tokio::time::sleep(*pause).await;
-            let is_last = n + 1 == pauses.len();
-            let sweeps = writes.clone().into_iter().map(|write| sweep_one(Weak::clone(&engine), write, is_last));
-            stream::iter(sweeps).buffer_unordered(SWEPT_AT_ONCE).collect::<()>().await;
+            sweep_all(Weak::clone(&engine), writes.clone(), n + 1 == LATE.len()).await;
         }
     });
+}
+
+async fn sweep_all(engine: Weak<Engine>, writes: Vec<String>, is_last: bool) {
+    let sweeps = writes.into_iter().map(|write| sweep_one(Weak::clone(&engine), write, is_last));
+    stream::iter(sweeps).buffer_unordered(SWEPT_AT_ONCE).collect::<()>().await;
 }
 
 async fn sweep_one(engine: Weak<Engine>, write: String, is_last: bool) {

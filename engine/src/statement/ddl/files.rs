@@ -128,7 +128,7 @@ pub(super) async fn partition_folders(place: &Place, keys: &[Column]) -> Result<
         folders = stream::iter(folders)
             .map(|folder| async move {
                 let path = child(&place.path, &folder.name);
-                let empty = is_empty(&Place { path, ..place.clone() }).await?;
+                let empty = is_empty(&place.at(path)).await?;
                 Ok::<_, Error>((!empty).then_some(folder))
             })
             .buffer_unordered(LISTINGS_AT_ONCE)
@@ -242,7 +242,7 @@ mod tests {
         let place = place(&["t/a", "t/_tereza/b", "t-2/e"]).await;
         remove(&place).await.expect("removes");
         assert!(is_empty(&place).await.expect("lists"));
-        assert!(!is_empty(&Place { path: Path::from("t-2"), ..place.clone() }).await.expect("lists"));
+        assert!(!is_empty(&place.at(Path::from("t-2"))).await.expect("lists"));
         let error = remove(&Place { path: Path::from(""), ..place }).await.expect_err("the whole store");
         assert_eq!(error.kind(), tereza_runtime::ErrorKind::Denied);
     }
