@@ -1,5 +1,6 @@
 //! Statements on executors that die, hang and come back: the answer is right, and comes in bounded time.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -8,7 +9,9 @@ use tereza_engine::fail_point;
 use tereza_runtime::{clock, ids};
 
 use crate::support::network::Host;
-use crate::support::{self, Cluster, Look, Minio, Numbers, Process, Python, Server, http_get, numbers, wait_for};
+use crate::support::{
+    self, Cluster, Look, Minio, Numbers, Python, Server, executor, has_executors, http_get, numbers, signal, wait_for,
+};
 
 /// A query of several stages that takes about a second: joins, an aggregation and a sort over generated tables.
 const QUERY: &str = "SELECT n_name, o_orderpriority, count(*) AS n, sum(l_extendedprice * (1 - l_discount)) AS revenue
@@ -149,11 +152,17 @@ fn a_statement_that_ends_early_frees_its_executors_within_a_second() {
     let cluster = Cluster::start(None, 2);
     // Takes minutes of a core.
     let long = "SELECT count(*) FROM tpch.sf100.lineitem WHERE l_comment LIKE '%no such thing%'";
+    // Pairs of a single batch take as long.
+    let pairs = "SELECT count(*) FROM lineitem AS a JOIN lineitem AS b ON a.l_linestatus = b.l_linestatus";
+    let none = "SELECT count(*) FROM lineitem AS a JOIN lineitem AS b ON a.l_linestatus = b.l_linestatus \
+                AND a.l_extendedprice + b.l_extendedprice < 0";
+    let loops = "SELECT count(*) FROM lineitem AS a JOIN lineitem AS b ON a.l_extendedprice + b.l_extendedprice < 0";
     let executors: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
     let busy = || executors.iter().map(|id| cpu_ticks(*id)).sum::<u64>();
-    for how in ["killed", "abandoned"] {
+    for (how, sql) in [("killed", long), ("abandoned", long), ("killed", pairs), ("killed", none), ("abandoned", loops)]
+    {
         let before = busy();
-        let mut client = start(&cluster, "cluster", long);
+        let mut client = start(&cluster, "cluster", sql);
         wait_for("the executors to be busy", || (busy() > before + 100).then_some(()));
         if how == "killed" {
             let running = "SELECT query_id FROM system.runtime.queries WHERE state = 'running' AND lane = 'cluster'";
@@ -169,7 +178,7 @@ fn a_statement_that_ends_early_frees_its_executors_within_a_second() {
         let after = busy();
         std::thread::park_timeout(Duration::from_millis(500));
         // Heartbeats, and nothing else.
-        assert!(busy() - after <= 5, "{how}: {} ticks in half a second", busy() - after);
+        assert!(busy() - after <= 5, "{how}: {} ticks in half a second, {sql}", busy() - after);
         let left = |index: usize| cluster.shuffle_folder(index).read_dir().map_or(0, Iterator::count);
         wait_for("what stages left to be removed", || (left(0) + left(1) == 0).then_some(()));
     }
@@ -206,6 +215,25 @@ fn a_query_that_needs_too_much_is_refused_and_its_executor_lives() {
     assert_eq!(text(ask(&cluster, "cluster", "SELECT count(*) FROM orders")), "count(*)\n150000\n");
     let after: Vec<u32> = (0..2).filter_map(|index| cluster.executor(index)).collect();
     assert_eq!(after, executors, "the executors are the same processes");
+}
+
+#[test]
+fn a_session_has_its_memory_limit_also_on_executors() {
+    let cluster = Cluster::start(None, 2);
+    let limited = |sql: &str| {
+        let limited = format!("SET datafusion.runtime.memory_limit = '24MB'; {sql}");
+        ask(&cluster, "cluster", &limited)
+    };
+    let refused = limited("SELECT sum(length(s)) FROM (SELECT string_agg(l_comment, ',') AS s FROM lineitem) AS t");
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("beyond the session's limit of 24000000 bytes"), "{refused:?}");
+    let lanes = "SELECT DISTINCT lane FROM system.runtime.queries WHERE query LIKE 'SELECT sum(length%'";
+    assert_eq!(text(ask(&cluster, "local", lanes)), "lane\ncluster\n");
+    // What can spill does.
+    let spilled = limited(
+        "SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY l_comment, l_orderkey) AS n FROM lineitem) AS t",
+    );
+    assert_eq!(text(spilled), "max(t.n)\n600572\n");
 }
 
 #[test]
@@ -267,6 +295,42 @@ fn a_server_that_is_asked_to_end_finishes_what_runs_on_its_executors() {
     assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
     let ended = wait_for("the server to end", || server.process().child().try_wait().expect("status"));
     assert_eq!(text(end(asked)), "count(*)\n0\n", "{ended:?}");
+}
+
+#[test]
+fn a_server_that_is_asked_to_end_starts_executors_that_its_statements_need() {
+    let patient = ["--set".to_owned(), "shutdown.drain_timeout_ms=55000".to_owned()];
+    let mut cluster = Cluster::start_with(None, 1, &patient);
+    let long = "SELECT count(*) FROM tpch.sf1.lineitem WHERE l_comment LIKE '%no such thing%'";
+    let asked = start(&cluster, "cluster", long);
+    let executor = cluster.executor(0).unwrap();
+    let before = cpu_ticks(executor);
+    wait_for("it to run", || (cpu_ticks(executor) > before + 20).then_some(()));
+    signal("-TERM", cluster.server.id());
+    kill_and_wait(executor);
+    assert_eq!(text(end(asked)), "count(*)\n0\n");
+    let ended = wait_for("the server to end", || cluster.server.process().child().try_wait().expect("status"));
+    assert!(ended.success(), "{ended:?}");
+}
+
+#[test]
+fn an_executor_ends_when_it_is_asked_to_at_any_moment_of_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let scheduler = Server::start_scheduler(&data, "127.0.0.1", 0);
+    let (here, nowhere) = (scheduler.endpoint("scheduler"), "http://127.0.0.1:1");
+    for (nth, after_ms) in [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 120, 160, 240, 500, 900].into_iter().enumerate() {
+        let url = if nth % 4 == 3 { nowhere } else { &here };
+        let mut process = executor(support::tereza(), &folder.path().join("executor"), "127.0.0.1", url);
+        std::thread::park_timeout(Duration::from_millis(after_ms));
+        signal("-TERM", process.id());
+        let began = clock::now();
+        let ended = wait_for("the executor to end", || process.child().try_wait().expect("status"));
+        assert!(began.elapsed() < Duration::from_secs(5), "asked {after_ms} ms after its start");
+        // Before it listens to signals they end it.
+        assert!(ended.success() || ended.signal() == Some(15), "asked {after_ms} ms after its start: {ended:?}");
+    }
 }
 
 #[test]
@@ -526,20 +590,6 @@ impl Writes {
     }
 }
 
-/// An executor with free ports.
-fn executor(mut command: Command, data: &Path, ip: &str, scheduler: &str) -> Process {
-    command.arg("executor").arg("--data").arg(data).args(["--listen", ip, "--scheduler", scheduler]);
-    for port in ["executor_flight", "executor_tasks", "console"] {
-        command.args(["--set", &format!("listen.{port}=0")]);
-    }
-    Process::start(command.stdout(Stdio::null()))
-}
-
-fn has_executors(scheduler: &Server, count: usize) -> Option<()> {
-    let metrics = http_get(&scheduler.console, "/metrics")?;
-    metrics.contains(&format!("tereza_executors {count}")).then_some(())
-}
-
 /// `tereza sql` with these statements on the server.
 fn start(cluster: &Cluster, mode: &str, sql: &str) -> Child {
     ask_server(&cluster.server, mode, sql)
@@ -577,10 +627,6 @@ fn text(output: Output) -> String {
 fn kill_and_wait(process: u32) {
     signal("-KILL", process);
     wait_for("a killed process to be gone", || (!Path::new(&format!("/proc/{process}")).exists()).then_some(()));
-}
-
-fn signal(name: &str, process: u32) {
-    assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
 }
 
 /// Processor time that a process has used, in ticks of a hundredth of a second.

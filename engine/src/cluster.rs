@@ -41,11 +41,11 @@ use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use tereza_runtime::{Error, ErrorKind, Result};
 
 pub(crate) use self::barrier::BarrierExec;
-pub use self::exec::ClusterExec;
+pub use self::exec::{ClusterExec, with_schema};
 pub use self::failure::{failure_in, to_failure};
 pub use self::progress::{StageCounts, StageProgress};
 pub use self::settings::Mode;
-pub(crate) use self::settings::{MODE, TerezaOptions};
+pub(crate) use self::settings::{MEMORY_LIMIT_BYTES, MODE, TerezaOptions};
 use crate::codec::{PlanCodec, file_scan};
 use crate::engine::Engine;
 use crate::error::from_datafusion;
@@ -203,11 +203,12 @@ pub(crate) async fn place(
         }
         return Ok(Placed::local(local, "this process schedules no executors"));
     };
+    let limit_bytes = TerezaOptions::memory_limit_bytes(state.config_options()).unwrap_or(engine.memory_limit_bytes);
     let candidate = |logical, local: &_, tasks: &Tasks| Candidate {
         mode,
-        obstacle: tasks.obstacle().or_else(|| obstacle(engine, state, logical, local)),
+        obstacle: tasks.obstacle().or_else(|| obstacle(state, logical, local)),
         scan_bytes: scan_bytes(local),
-        memory_limit_bytes: engine.memory_limit_bytes,
+        memory_limit_bytes: limit_bytes,
     };
     if let LogicalPlan::Explain(explain) = logical
         && explain.explain_format == ExplainFormat::Indent
@@ -295,20 +296,12 @@ fn with_cluster(state: &SessionState, planning: Planning) -> SessionState {
 }
 
 /// Why a statement cannot leave this process, if it cannot.
-fn obstacle(
-    engine: &Engine,
-    state: &SessionState,
-    logical: &LogicalPlan,
-    local: &Arc<dyn ExecutionPlan>,
-) -> Option<String> {
+fn obstacle(state: &SessionState, logical: &LogicalPlan, local: &Arc<dyn ExecutionPlan>) -> Option<String> {
     if matches!(logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
         return Some("it explains a plan".into());
     }
     if state.config_options().sql_parser.dialect == Dialect::Spark {
         return Some("executors have no functions of Spark".into());
-    }
-    if !Arc::ptr_eq(&state.runtime_env().memory_pool, &engine.runtime.memory_pool) {
-        return Some("the session has a memory limit of its own".into());
     }
     let (mut found, mut inline_bytes) = (None, 0);
     let visited = local.apply(|node| {
@@ -349,18 +342,22 @@ fn does_not_travel(node: &Arc<dyn ExecutionPlan>) -> Option<&'static str> {
     {
         return Some("grouping sets without a column do not travel");
     }
-    let is_of = |data_type: DataType| node.schema().fields().iter().any(|field| *field.data_type() == data_type);
+    let schema = node.schema();
+    let is_of = |data_type: DataType| schema.fields().iter().any(|field| *field.data_type() == data_type);
     if is_of(DataType::Float16) {
         return Some("16-bit floats do not travel");
+    }
+    let is_dictionary = |data_type: &DataType| matches!(data_type, DataType::Dictionary(..));
+    let columns = schema.fields().iter().filter(|field| is_dictionary(field.data_type())).count();
+    if schema.flattened_fields().iter().filter(|field| is_dictionary(field.data_type())).count() > columns {
+        return Some("dictionaries inside of other values do not travel");
     }
     // The values of a dictionary are sent in its place, which is noticed too late where sorted rows are merged as they arrive.
     let sort = node.downcast_ref::<SortExec>().map(SortExec::expr);
     let merge = node.downcast_ref::<SortPreservingMergeExec>().map(SortPreservingMergeExec::expr);
     let mut keys = sort.into_iter().chain(merge).flatten();
-    let is_dictionary = |key: &PhysicalSortExpr| {
-        key.expr.data_type(&node.schema()).is_ok_and(|key| matches!(key, DataType::Dictionary(..)))
-    };
-    keys.any(is_dictionary).then_some("dictionaries are not merged in order on executors")
+    let is_of_dictionary = |key: &PhysicalSortExpr| key.expr.data_type(&schema).is_ok_and(|key| is_dictionary(&key));
+    keys.any(is_of_dictionary).then_some("dictionaries are not merged in order on executors")
 }
 
 /// Whether executors can read a leaf.

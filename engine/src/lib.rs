@@ -9,7 +9,7 @@
 //! `table` (partitions and files of a table), `join_order` (which of a
 //! plan's joins come first), `write` (rows to files, and the commit), `stores` (URLs to object stores),
 //! `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
-//! `jobs` (texts that outlive their client), `system` (what runs now).
+//! `interrupt` (joins that can be cancelled), `jobs` (texts that outlive their client), `system` (what runs now).
 
 pub mod query;
 
@@ -22,6 +22,7 @@ mod error;
 mod filter_order;
 mod formats;
 mod generated;
+mod interrupt;
 pub mod jobs;
 mod join_order;
 mod local;
@@ -42,6 +43,7 @@ mod types;
 mod write;
 
 pub use engine::Engine;
+pub use interrupt::interruptible;
 pub use local::LocalQueryService;
 pub use query::QueryService;
 pub use stages::Stages;

@@ -7,6 +7,8 @@
 //! What operators report is not all they hold: pages being decoded, batches on their way, the copy that a hash join makes of
 //! its batches when it has them all. So the pool also looks at what the process really holds.
 
+pub(crate) mod capped;
+
 use std::collections::HashMap;
 use std::fmt;
 

@@ -277,6 +277,11 @@ impl Progress {
         self.scanned_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
+    /// Why executors cannot run it, if it was theirs first.
+    pub(crate) fn taken_back(&self) -> Option<&str> {
+        self.stages.get().and_then(|stages| stages.taken_back())
+    }
+
     /// Says that executors run it.
     pub fn follow(&self, stages: Arc<StageProgress>) {
         // A statement is placed once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
-use datafusion::common::config::Dialect;
+use datafusion::common::config::{ConfigOptions, Dialect};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -183,11 +183,15 @@ pub(crate) fn initial_config(engine: &Engine) -> SessionConfig {
     options.sql_parser.collect_spans = true;
     // A literal price is a price: as a float it would not equal the column that it was copied from.
     options.sql_parser.parse_float_as_decimal = true;
-    // What every sort sets aside for merging its spilled runs: DataFusion's 10 MB for each partition would be all of a small
-    // budget, and a sort that could spill would be refused.
-    let share = part_bytes / SORT_RESERVATIONS;
-    options.execution.sort_spill_reservation_bytes = share.min(options.execution.sort_spill_reservation_bytes);
+    options.execution.sort_spill_reservation_bytes = sort_reservation_bytes(engine, engine.memory_limit_bytes);
     config
+}
+
+/// What every sort sets aside for merging its spilled runs: DataFusion's 10 MB for each partition would be all of a small budget,
+/// and a sort that could spill would be refused.
+pub(crate) fn sort_reservation_bytes(engine: &Engine, limit_bytes: usize) -> usize {
+    let share = limit_bytes / engine.settings.partitions() / SORT_RESERVATIONS;
+    share.min(ConfigOptions::default().execution.sort_spill_reservation_bytes)
 }
 
 fn state(engine: &Arc<Engine>, id: &SessionId, catalogs: Arc<Catalogs>) -> SessionState {

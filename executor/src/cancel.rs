@@ -1,15 +1,13 @@
-//! Leaves of a stage that end with its task.
+//! Leaves and joins of a stage that end with its task.
 //!
 //! Ballista cancels a task by dropping its future. What writes a stage's output runs its partitions in tasks of their own,
 //! which go on then. So the leaves of a stage end with an error as soon as the future of its task is dropped, and with them
-//! all that waits for their rows. And they give rows of the types that they promise: what was fetched from another executor
+//! all that waits for their rows; and its joins, which may make rows of what they have for long. And leaves give rows of the types that they promise: what was fetched from another executor
 //! has the values of dictionaries in their place.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -17,13 +15,19 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, future, stream};
+use tereza_engine::cluster::with_schema;
+use tereza_engine::interruptible;
 use tokio_util::sync::CancellationToken;
 
 use crate::passing::Passing;
 
-/// The plan with leaves that end when `token` is cancelled.
+/// The plan with leaves and joins that end when `token` is cancelled.
 pub(crate) fn cancellable(plan: Arc<dyn ExecutionPlan>, token: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
     let wrapped = plan.transform_up(|node| {
+        if let Some(join) = interruptible(&node, token)? {
+            let token = token.clone();
+            return Ok(Transformed::yes(Passing::through(join, "Join", move |rows| until(&token, rows))));
+        }
         if !node.children().is_empty() {
             return Ok(Transformed::no(node));
         }
@@ -44,14 +48,11 @@ fn as_promised(rows: SendableRecordBatchStream, promised: SchemaRef) -> Sendable
     let schema = Arc::clone(&promised);
     let rows = rows.map(move |batch| {
         let batch = batch?;
-        let is_kept = |(column, field): (&ArrayRef, &FieldRef)| column.data_type() == field.data_type();
-        if batch.columns().iter().zip(promised.fields()).all(is_kept) {
-            return Ok(batch);
+        let mut columns = batch.columns().iter().zip(promised.fields());
+        match columns.all(|(column, field)| column.data_type() == field.data_type()) {
+            true => Ok(batch),
+            false => with_schema(&batch, &promised),
         }
-        let columns = batch.columns().iter().zip(promised.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&promised), columns, &options)?)
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
@@ -69,7 +70,7 @@ fn until(token: &CancellationToken, rows: SendableRecordBatchStream) -> Sendable
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Array, DictionaryArray, Int32Array, StringArray};
+    use datafusion::arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
     use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt16Type};
     use datafusion::datasource::memory::MemorySourceConfig;
     use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;

@@ -90,7 +90,7 @@ fn compact_list<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> Result<Option
     let (own, offsets) = own_offsets(list.offsets());
     let used = list.values().slice(own.start, own.len());
     let values = compact_column(&used);
-    if Arc::ptr_eq(&values, &used) {
+    if Arc::ptr_eq(&values, &used) && !are_loose(list.offsets()) {
         return Ok(None);
     }
     let made = GenericListArray::try_new(Arc::clone(field), offsets, values, list.nulls().cloned())?;
@@ -100,9 +100,18 @@ fn compact_list<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> Result<Option
 fn compact_map(map: &MapArray) -> Result<Option<ArrayRef>, ArrowError> {
     let DataType::Map(field, is_sorted) = map.data_type() else { return Ok(None) };
     let (own, offsets) = own_offsets(map.offsets());
-    let Some(entries) = compact_struct(&map.entries().slice(own.start, own.len()))? else { return Ok(None) };
+    let used = map.entries().slice(own.start, own.len());
+    let entries = match compact_struct(&used)? {
+        Some(entries) => entries,
+        None if are_loose(map.offsets()) => used,
+        None => return Ok(None),
+    };
     let made = MapArray::try_new(Arc::clone(field), offsets, entries, map.nulls().cloned(), *is_sorted)?;
     Ok(Some(Arc::new(made)))
+}
+
+fn are_loose<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>) -> bool {
+    offsets.inner().inner().capacity() > SLACK * size_of_val(&offsets[..]) + SLACK_BYTES
 }
 
 /// The part of the values that offsets are about, and the offsets in it.
@@ -121,7 +130,7 @@ fn compact_views<T: ByteViewType + ?Sized>(views: &GenericByteViewArray<T>) -> O
 mod tests {
     use datafusion::arrow::array::{
         BinaryViewArray, Int64Array, LargeListBuilder, ListArray, MapBuilder, StringArray, StringBuilder,
-        StringViewArray, StringViewBuilder,
+        StringViewArray, StringViewBuilder, new_empty_array,
     };
     use datafusion::arrow::datatypes::{Field, Schema};
 
@@ -135,7 +144,10 @@ mod tests {
         let field = Arc::new(Field::new("view", DataType::Utf8View, true));
         let structs = StructArray::new(vec![Arc::clone(&field)].into(), vec![Arc::clone(&view)], None);
         let offsets = OffsetBuffer::from_repeated_length(1, ROWS);
-        let list = ListArray::new(field, offsets, Arc::clone(&view), None);
+        let list = ListArray::new(Arc::clone(&field), offsets, Arc::clone(&view), None);
+        let no_values = new_empty_array(&DataType::Utf8View);
+        let offsets = OffsetBuffer::from_repeated_length(0, ROWS);
+        let empty = ListArray::new(Arc::clone(&field), offsets, no_values, None);
         let mut lists = LargeListBuilder::new(StringViewBuilder::new());
         let mut map = MapBuilder::new(None, StringBuilder::new(), StringViewBuilder::new());
         for n in 0..ROWS {
@@ -148,6 +160,7 @@ mod tests {
         vec![
             ("struct", Arc::new(structs)),
             ("list", Arc::new(list)),
+            ("empty list", Arc::new(empty)),
             ("large list", Arc::new(lists.finish())),
             ("map", Arc::new(map.finish())),
             ("number", Arc::new((0..ROWS as i64).map(|n| (n > 5).then_some(n)).collect::<Int64Array>())),

@@ -24,17 +24,19 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::cancellable;
 use crate::compact::compacted;
 use crate::connections::Connections;
+use crate::threads::Threads;
 
 /// Runs stages.
 pub(crate) struct StageEngine {
     inner: DefaultExecutionEngine,
-    runtime: Arc<RuntimeEnv>,
+    stages: Arc<Stages>,
+    threads: Arc<Threads>,
 }
 
 impl StageEngine {
-    pub(crate) fn new(stages: &Stages) -> Self {
+    pub(crate) fn new(stages: Arc<Stages>, threads: Threads) -> Self {
         let inner = DefaultExecutionEngine::with_client_pool(Arc::new(Connections::default()));
-        Self { inner, runtime: stages.runtime() }
+        Self { inner, stages, threads: Arc::new(threads) }
     }
 }
 
@@ -49,10 +51,11 @@ impl ExecutionEngine for StageEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let runtime = self.stages.runtime_of(&job.to_string(), config)?;
         let token = CancellationToken::new();
         let plan = compacted(cancellable(plan, &token)?)?;
         let inner = self.inner.create_query_stage_exec(job, stage, task, partitions, plan, work_dir, config)?;
-        Ok(Arc::new(Stage { inner, token, runtime: Arc::clone(&self.runtime) }))
+        Ok(Arc::new(Stage { inner, token, runtime, threads: Arc::clone(&self.threads) }))
     }
 }
 
@@ -62,6 +65,7 @@ struct Stage {
     /// Ends the leaves.
     token: CancellationToken,
     runtime: Arc<RuntimeEnv>,
+    threads: Arc<Threads>,
 }
 
 impl fmt::Display for Stage {
@@ -75,7 +79,8 @@ impl QueryStageExecutor for Stage {
     async fn execute_query_stage(&self, task: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         let _end_with_this = self.token.clone().drop_guard();
         let context = Arc::new(in_runtime(&context, Arc::clone(&self.runtime)));
-        let ended = self.inner.execute_query_stage(task, context).await;
+        let inner = Arc::clone(&self.inner);
+        let ended = self.threads.run(async move { inner.execute_query_stage(task, context).await }).await;
         ended.map_err(|error| own(&error).map(to_failure).unwrap_or(error))
     }
 
@@ -96,7 +101,7 @@ impl QueryStageExecutor for Stage {
     }
 }
 
-/// The context with the memory budget of the whole executor. Ballista gives each task a fair pool of its own, in which a sort
+/// The context with the memory budget of the whole executor, or of the whole statement here. Ballista gives each task a fair pool of its own, in which a sort
 /// that spills has less the more operators there are, and which does not see what the process really holds.
 fn in_runtime(context: &TaskContext, runtime: Arc<RuntimeEnv>) -> TaskContext {
     TaskContext::new(

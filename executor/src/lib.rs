@@ -7,7 +7,9 @@ mod cancel;
 mod compact;
 mod connections;
 mod engine;
+mod leave;
 mod passing;
+mod threads;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -23,7 +25,11 @@ use datafusion::prelude::SessionConfig;
 use tereza_engine::Stages;
 use tereza_engine::cluster::plan_codec;
 use tereza_runtime::{Error, Result, Settings, ids};
+use tokio_util::sync::CancellationToken;
 use url::Url;
+
+use self::leave::Leave;
+use self::threads::Threads;
 
 /// What jobs left that were not removed when they ended is looked for so often, in seconds, and removed after the second of
 /// them.
@@ -33,10 +39,18 @@ const REMOVE_AFTER_S: u64 = 60 * 60;
 const SCHEDULER_WAIT_S: u16 = 30;
 /// A scheduler answers the goodbye of an executor when its drain is over; everything else it answers at once.
 const ANSWER_SLACK: Duration = Duration::from_secs(10);
+/// A scheduler whose connection is silent is asked so often whether it is there, and given up when it does not answer so long.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Runs stages until the process is told to end, or the scheduler tells it to. `flight` is where it gives away what stages
-/// made, `tasks` where it is given tasks.
-pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> Result<()> {
+/// Runs stages until `stop` fires, or the scheduler tells it to end. `flight` is where it gives away what stages made, `tasks`
+/// where it is given tasks. `registered` fires when the scheduler knows it.
+pub async fn run(
+    settings: &Settings,
+    flight: SocketAddr,
+    tasks: SocketAddr,
+    stop: CancellationToken,
+    registered: CancellationToken,
+) -> Result<()> {
     let stages = Stages::open(settings)?;
     let cluster = &settings.cluster;
     let scheduler = Url::parse(&cluster.scheduler_url).ok().filter(|url| url.scheme() == "http");
@@ -57,7 +71,10 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let codec = plan_codec(Arc::new(BallistaPhysicalExtensionCodec::default()), Some(&stages));
     let runtime = Arc::clone(&stages);
+    let vcores = if cluster.task_slots == 0 { cores() } else { cluster.task_slots };
+    let threads = Threads::start(vcores)?;
     let answer_timeout = Duration::from_millis(settings.shutdown.drain_timeout_ms) + ANSWER_SLACK;
+    let leave = Leave { stop, registered };
     let config = ExecutorProcessConfig {
         executor_id: ids::new_id(),
         bind_host: flight.ip().to_string(),
@@ -67,7 +84,7 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         scheduler_host: scheduler_host.to_owned(),
         scheduler_port,
         scheduler_connect_timeout_seconds: SCHEDULER_WAIT_S,
-        vcores: if cluster.task_slots == 0 { cores() } else { cluster.task_slots },
+        vcores,
         work_dir: Some(utf8(&shuffle)?),
         job_data_ttl_seconds: REMOVE_AFTER_S,
         job_data_clean_up_interval_seconds: REMOVE_INTERVAL_S,
@@ -75,17 +92,24 @@ pub async fn run(settings: &Settings, flight: SocketAddr, tasks: SocketAddr) -> 
         grpc_max_encoding_message_size: cluster.message_limit_bytes,
         executor_heartbeat_interval_seconds: cluster.heartbeat_ms.div_ceil(1_000).max(1),
         memory_pool_size: Some(stages.memory_limit_bytes() as u64),
-        override_execution_engine: Some(Arc::new(engine::StageEngine::new(&stages))),
+        override_execution_engine: Some(Arc::new(engine::StageEngine::new(Arc::clone(&stages), threads))),
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&stages.functions()))),
         override_runtime_producer: Some(Arc::new(move |_| Ok(runtime.runtime()))),
         override_config_producer: Some(Arc::new(|| Stages::with_own_settings(SessionConfig::new_with_ballista()))),
         override_physical_codec: Some(codec),
+        override_arrow_flight_service: Some(leave.flight_service(cluster.message_limit_bytes)),
         override_create_grpc_client_endpoint: Some(Arc::new(move |endpoint| {
-            Ok(endpoint.timeout(answer_timeout).user_agent(concat!("tereza/", env!("CARGO_PKG_VERSION")))?)
+            let endpoint = endpoint.timeout(answer_timeout).http2_keep_alive_interval(KEEP_ALIVE);
+            let endpoint = endpoint.keep_alive_timeout(KEEP_ALIVE);
+            Ok(endpoint.user_agent(concat!("tereza/", env!("CARGO_PKG_VERSION")))?)
         })),
         ..ExecutorProcessConfig::default()
     };
-    start_executor_process(Arc::new(config)).await.map_err(|error| {
+    let ended = tokio::select! {
+        ended = start_executor_process(Arc::new(config)) => ended,
+        () = leave.before_registered() => Ok(()),
+    };
+    ended.map_err(|error| {
         Error::unavailable(format!("executor: {error}"))
             .with_hint(format!("is a scheduler running at {}?", cluster.scheduler_url))
     })

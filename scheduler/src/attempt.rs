@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use crate::cluster::{Server, internal};
 use crate::drain::{Drains, Statement};
 use crate::progress::{counts, explain};
-use crate::result::failure;
+use crate::result::{UNPREPARED, failure};
+use crate::slots::Slots;
 
 /// Status messages that wait to be read. A job sends a handful; one that is lost is found by looking, each `LOOK`.
 const MESSAGES_MAX: usize = 64;
@@ -36,7 +37,7 @@ const STAGES_PER_NODE: u64 = 4;
 pub(crate) struct Attempt<'a> {
     submitted: Submitted,
     server: &'a Server,
-    state: &'a Arc<dyn ClusterState>,
+    slots: &'a Arc<Slots>,
     jobs: &'a Arc<dyn JobState>,
     drains: &'a Drains,
     progress: Arc<StageProgress>,
@@ -90,14 +91,14 @@ impl<'a> Attempt<'a> {
     /// Submits a statement.
     pub(crate) async fn new(
         server: &'a Server,
-        state: &'a Arc<dyn ClusterState>,
+        slots: &'a Arc<Slots>,
         jobs: &'a Arc<dyn JobState>,
         drains: &'a Drains,
         settings: &settings::Cluster,
         job: &Job,
     ) -> Result<Self> {
         // Before the submission, so that no loss goes by unseen.
-        let events = state.cluster_state_events().await.map_err(internal)?;
+        let events = slots.cluster_state_events().await.map_err(internal)?;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let context = Arc::clone(&job.context);
         let statement = drains.begin();
@@ -109,7 +110,7 @@ impl<'a> Attempt<'a> {
         Ok(Self {
             submitted,
             server,
-            state,
+            slots,
             jobs,
             drains,
             progress,
@@ -140,7 +141,7 @@ impl<'a> Attempt<'a> {
                     let was_idle = idle_looks > 0;
                     idle_looks = if is_idle(self.server, &self.submitted.job).await { idle_looks + 1 } else { 0 };
                     // They wait for this statement, and it for another that may be given tasks.
-                    if was_idle && idle_looks > 0 && all_are_ending(self.state, self.drains).await {
+                    if was_idle && idle_looks > 0 && all_are_ending(self.slots, self.drains).await {
                         return Ok(Ended::Lost("all executors are asked to end".into()));
                     }
                     if idle_looks > self.looks_max {
@@ -167,6 +168,9 @@ impl<'a> Attempt<'a> {
                 }
                 Some(Status::Failed(job)) => {
                     self.submitted.has_ended = true;
+                    if job.error.contains(UNPREPARED) {
+                        self.slots.refused(&self.submitted.job).await.map_err(internal)?;
+                    }
                     return failure(&job.error);
                 }
                 Some(Status::Queued(_) | Status::Running(_)) | None => {}
@@ -198,8 +202,8 @@ async fn note_end(jobs: &Arc<dyn JobState>, job: &JobId, progress: &StageProgres
 }
 
 /// Whether no executor may be given tasks any more.
-async fn all_are_ending(state: &Arc<dyn ClusterState>, drains: &Drains) -> bool {
-    let executors = state.registered_executor_metadata().await;
+async fn all_are_ending(slots: &Slots, drains: &Drains) -> bool {
+    let executors = slots.registered_executor_metadata().await;
     executors.iter().all(|executor| drains.is_ending(&executor.id))
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use ballista_core::serde::protobuf::UpdateTaskStatusParams;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
 use ballista_core::serde::scheduler::ExecutorMetadata;
 use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
 use ballista_scheduler::config::SchedulerConfig;
@@ -23,10 +25,12 @@ use tereza_engine::query::BatchStream;
 use tereza_runtime::{Error, Result, clock, ids, settings};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::Request;
 
 use crate::attempt::{Attempt, Ended};
 use crate::drain::Drains;
 use crate::executors::{Desk, Watches};
+use crate::slots::{Orphans, Slots};
 use crate::{config, executors, result, router};
 
 /// Ballista's scheduler over plans of DataFusion.
@@ -34,6 +38,8 @@ pub(crate) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// How often a statement without an executor looks for one.
 const EXECUTOR_POLL: Duration = Duration::from_millis(50);
+/// How often tasks are looked for whose job is gone.
+const ORPHAN_LOOK: Duration = Duration::from_millis(250);
 /// A finished job's record is kept so long, in seconds; what its stages left is removed when its rows were fetched.
 const FINISHED_JOB_S: u64 = 60;
 /// What its stages left is removed after so long, in seconds, if nobody did it before.
@@ -43,6 +49,8 @@ const FINISHED_DATA_S: u64 = 300;
 pub struct Scheduler {
     server: Server,
     state: Arc<dyn ClusterState>,
+    /// The same.
+    slots: Arc<Slots>,
     jobs: Arc<dyn JobState>,
     settings: settings::Cluster,
     codec: Arc<dyn PhysicalExtensionCodec>,
@@ -60,8 +68,8 @@ struct Known {
 }
 
 impl Scheduler {
-    /// A scheduler that executors reach at `address`, which [`Scheduler::serve`] is to answer at. What is asked to end, this
-    /// process or an executor, is needed for `drain_timeout` at most.
+    /// A scheduler that executors reach at `address`, which [`Scheduler::serve`] is to answer at. An executor that is asked to
+    /// end is needed for `drain_timeout` at most.
     pub async fn start(
         settings: &settings::Cluster,
         address: SocketAddr,
@@ -85,11 +93,14 @@ impl Scheduler {
             ..SchedulerConfig::default()
         };
         let cluster = BallistaCluster::new_from_config(&config).await.map_err(internal)?;
-        let (state, jobs) = (cluster.cluster_state(), cluster.job_state());
+        let slots = Arc::new(Slots::new(cluster.cluster_state()));
+        let (state, jobs) = (Arc::clone(&slots) as Arc<dyn ClusterState>, cluster.job_state());
+        let cluster = BallistaCluster::new(Arc::clone(&state), Arc::clone(&jobs));
         let server = create_scheduler(cluster, Arc::new(config)).await.map_err(internal)?;
         Ok(Arc::new(Self {
             server,
             state,
+            slots,
             jobs,
             settings: settings.clone(),
             codec,
@@ -100,20 +111,38 @@ impl Scheduler {
         }))
     }
 
-    /// Answers executors until `stop` fires and the statements have ended that run then.
+    /// Answers executors until `stop` fires: when there are no statements any more.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        let (server, drains, drain_timeout) = (self.server.clone(), self.drains.clone(), self.drain_timeout);
+        let (server, slots) = (self.server.clone(), Arc::clone(&self.slots));
+        let (drains, drain_timeout) = (self.drains.clone(), self.drain_timeout);
         tokio::select! {
-            served = executors::serve(Desk { server, drains, drain_timeout }, listener) => served,
+            served = executors::serve(Desk { server, slots, drains, drain_timeout }, listener) => served,
             watched = self.watch_executors() => watched,
-            () = async { stop.cancelled().await; self.idle().await } => Ok(()),
+            cancelled = self.cancel_orphans() => cancelled,
+            () = stop.cancelled() => Ok(()),
         }
     }
 
-    /// Waits until the statements have ended that run now, or for as long as a drain may take.
-    pub async fn idle(&self) {
-        // What has not ended by then is cancelled.
-        let _ = tokio::time::timeout(self.drain_timeout, self.drains.idle()).await;
+    /// Cancels what still runs of statements that have ended, for as long as it is polled.
+    async fn cancel_orphans(&self) -> Result<()> {
+        let state = &self.server.state;
+        loop {
+            tokio::time::sleep(ORPHAN_LOOK).await;
+            let jobs = state.task_manager.get_running_job_cache();
+            let Orphans { cancelled, freed } =
+                self.slots.orphans(|job| jobs.contains_key(job)).await.map_err(internal)?;
+            for tasks in cancelled {
+                tracing::debug!(?tasks, "tasks without a job are cancelled");
+                state.executor_manager.cancel_running_tasks(tasks).await.map_err(internal)?;
+            }
+            for executor_id in freed {
+                // Who waits for slots is asked again when an executor says something.
+                let nothing = UpdateTaskStatusParams { executor_id, task_status: Vec::new() };
+                if let Err(error) = self.server.update_task_status(Request::new(nothing)).await {
+                    tracing::warn!(%error, "slots are free, and nobody was told");
+                }
+            }
+        }
     }
 
     /// Keeps count of the executors, and misses those that end, for as long as it is polled.
@@ -218,7 +247,7 @@ impl Cluster for Scheduler {
         for attempt in 1..=attempts_max {
             self.wait_for_executor().await?;
             let attempting =
-                Attempt::new(&self.server, &self.state, &self.jobs, &self.drains, &self.settings, &job).await?;
+                Attempt::new(&self.server, &self.slots, &self.jobs, &self.drains, &self.settings, &job).await?;
             let loss = match attempting.run().await {
                 Ok(Ended::Rows(rows)) => match result::fetch(*rows, &self.settings).await {
                     Ok(stream) => return Ok(stream),

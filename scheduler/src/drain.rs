@@ -85,7 +85,7 @@ impl Drains {
     }
 
     /// Waits until all statements have ended that run now.
-    pub(crate) async fn idle(&self) {
+    async fn idle(&self) {
         let next = self.0.lock().next;
         while self.0.lock().running.first().is_some_and(|first| *first < next) {
             tokio::time::sleep(LOOK).await;

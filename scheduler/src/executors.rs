@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +32,7 @@ use tonic::{Request, Response, Status};
 
 use crate::cluster::Server;
 use crate::drain::Drains;
+use crate::slots::Slots;
 
 /// Pause before a connection that broke is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
@@ -57,6 +59,7 @@ pub(crate) async fn serve(desk: Desk, listener: TcpListener) -> Result<()> {
 /// What executors may ask of the scheduler. What Ballista's clients ask is refused: statements come through the engine.
 pub(crate) struct Desk {
     pub(crate) server: Server,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) drains: Drains,
     /// An executor that is asked to end is needed for so long at most.
     pub(crate) drain_timeout: Duration,
@@ -97,6 +100,9 @@ impl SchedulerGrpc for Desk {
         &self,
         request: Request<UpdateTaskStatusParams>,
     ) -> Result<Response<UpdateTaskStatusResult>, Status> {
+        let told = request.get_ref();
+        let freed = self.slots.told(&told.executor_id, &told.task_status).await;
+        freed.map_err(|error| Status::internal(error.to_string()))?;
         self.server.update_task_status(request).await
     }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use tereza_runtime::shutdown::{self, Shutdown};
 use tereza_runtime::{DataFolder, Endpoints, Error, Result, Settings, clock, telemetry};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::up::{Console, tell_ready};
 use super::{ExitStatus, SettingsArgs};
@@ -49,12 +50,19 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
     let readiness = console.health.register("executor");
 
     let _published = endpoints.publish(folder.path())?;
-    let running = tereza_executor::run(&settings, flight, tasks);
-    readiness.ready();
-    if let Err(error) = tell_ready(&endpoints, started.elapsed()) {
-        tracing::warn!(%error, "nobody reads standard output");
-    }
-    let ended = running.await;
+    let registered = CancellationToken::new();
+    let running = tereza_executor::run(&settings, flight, tasks, shutdown.token(), registered.clone());
+    tokio::pin!(running);
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = registered.cancelled() => {
+            readiness.ready();
+            if let Err(error) = tell_ready(&endpoints, started.elapsed()) {
+                tracing::warn!(%error, "nobody reads standard output");
+            }
+            running.await
+        }
+    };
     console.end().await;
     ended?;
     if shutdown.token().is_cancelled() {

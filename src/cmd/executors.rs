@@ -62,7 +62,7 @@ impl Executors {
         Self { count, flags, data: settings.data.dir.join("executors"), drain_timeout }
     }
 
-    /// Lets `engine` schedule on them, and starts them.
+    /// Lets `engine` schedule on them, and starts them; they end when `unused` fires, which is after the last statement.
     pub(super) async fn join(
         self,
         engine: &Engine,
@@ -70,39 +70,35 @@ impl Executors {
         listener: TcpListener,
         readiness: Readiness,
         shutdown: &Shutdown,
+        unused: CancellationToken,
     ) -> Result<Arc<Scheduler>> {
         let address = listener.local_addr().map_err(|error| Error::io("the scheduler has no address", error))?;
         let scheduler = Scheduler::start(&settings.cluster, address, self.drain_timeout).await?;
         engine.join_cluster(Arc::clone(&scheduler) as Arc<dyn Cluster>);
-        let serving = Arc::clone(&scheduler).serve(listener, shutdown.token());
+        let serving = Arc::clone(&scheduler).serve(listener, unused.clone());
         shutdown.spawn("scheduler", "serve", async move {
             readiness.ready();
             serving.await
         });
-        self.start(&scheduler, address, shutdown);
+        self.start(address, shutdown, &unused);
         Ok(scheduler)
     }
 
     /// Starts them; each is a task of `shutdown` that keeps one running.
-    fn start(self, scheduler: &Arc<Scheduler>, address: SocketAddr, shutdown: &Shutdown) {
+    fn start(self, address: SocketAddr, shutdown: &Shutdown, unused: &CancellationToken) {
         for index in 0..self.count {
             let mut flags = vec!["executor".into(), "--with-parent".into()];
             flags.extend(self.flags.iter().cloned());
             flags.extend(["--scheduler".into(), format!("http://{address}").into()]);
             flags.extend(["--listen".into(), address.ip().to_string().into()]);
             flags.extend(["--data".into(), self.data.join(index.to_string()).into_os_string()]);
-            shutdown.spawn("executor", index, keep(flags, Arc::clone(scheduler), shutdown.token(), self.drain_timeout));
+            shutdown.spawn("executor", index, keep(flags, unused.clone(), self.drain_timeout));
         }
     }
 }
 
-/// Keeps one executor running until `stop` fires, and ends it when the statements have ended that run then.
-async fn keep(
-    flags: Vec<OsString>,
-    scheduler: Arc<Scheduler>,
-    stop: CancellationToken,
-    drain_timeout: Duration,
-) -> Result<()> {
+/// Keeps one executor running until `stop` fires.
+async fn keep(flags: Vec<OsString>, stop: CancellationToken, drain_timeout: Duration) -> Result<()> {
     loop {
         let mut child = spawn(&flags)?;
         tokio::select! {
@@ -110,7 +106,7 @@ async fn keep(
                 let ended = ended.map_err(|error| Error::io("an executor cannot be waited for", error))?;
                 tracing::warn!(%ended, "an executor ended: another is started");
             }
-            () = async { stop.cancelled().await; scheduler.idle().await } => return end(child, drain_timeout).await,
+            () = stop.cancelled() => return end(child, drain_timeout).await,
         }
         if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
             return Ok(());

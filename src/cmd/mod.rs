@@ -115,7 +115,8 @@ impl Embedded {
         let shutdown = Shutdown::new(&settings.shutdown);
         let listener = Endpoints::new(settings.listen.ip).bind("scheduler", "http", 0).await?;
         let readiness = Health::default().register("scheduler");
-        let scheduler = executors.join(&embedded.engine, &settings, listener, readiness, &shutdown).await?;
+        let scheduler =
+            executors.join(&embedded.engine, &settings, listener, readiness, &shutdown, shutdown.token()).await?;
         embedded.executors = Some(shutdown);
         let deadline = clock::now() + Duration::from_millis(settings.cluster.executor_wait_ms);
         while scheduler.executor_count() < settings.cluster.executors {

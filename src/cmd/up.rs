@@ -134,20 +134,27 @@ async fn start_roles(
     let flight_readiness = health.register("flight_sql");
 
     let engine = tereza_engine::Engine::open(settings).await?;
+    // Executors are needed until nobody is there whose statements they run.
+    let unused = CancellationToken::new();
+    let in_use = Arc::new(unused.clone().drop_guard());
     if let Some(listener) = sockets.scheduler {
         let readiness = health.register("scheduler");
-        executors.join(&engine, settings, listener, readiness, shutdown).await?;
+        executors.join(&engine, settings, listener, readiness, shutdown, unused).await?;
     }
     let service = tereza_engine::LocalQueryService::new(Arc::clone(&engine));
     let jobs = JobRunner::new(&engine, Arc::clone(&service), settings.jobs.clone());
-    shutdown.spawn("scheduler", "jobs", jobs.run(shutdown.token()));
+    let (token, used_by_jobs) = (shutdown.token(), Arc::clone(&in_use));
+    shutdown.spawn("scheduler", "jobs", async move {
+        let _used = used_by_jobs;
+        jobs.run(token).await
+    });
     engine_readiness.ready();
 
     let gateway = gateway_settings(settings);
     let token = shutdown.token();
     shutdown.spawn("gateway", "flight_sql", async move {
         // The engine lives as long as its last user.
-        let _engine_readiness = engine_readiness;
+        let (_engine_readiness, _used) = (engine_readiness, in_use);
         flight_readiness.ready();
         let served = tereza_gateway::flight::serve(sockets.flight_sql, service, gateway, token).await;
         engine.close().await;

@@ -277,6 +277,27 @@ impl Cluster {
     }
 }
 
+/// An executor with free ports.
+pub(crate) fn executor(mut command: Command, data: &Path, ip: &str, scheduler: &str) -> Process {
+    command.arg("executor").arg("--data").arg(data).args(["--listen", ip, "--scheduler", scheduler]);
+    for port in ["executor_flight", "executor_tasks", "console"] {
+        command.args(["--set", &format!("listen.{port}=0")]);
+    }
+    Process::start(command.stdout(Stdio::null()))
+}
+
+/// Whether a scheduler has so many executors.
+pub(crate) fn has_executors(scheduler: &Server, count: usize) -> Option<()> {
+    let metrics = http_get(&scheduler.console, "/metrics")?;
+    metrics.contains(&format!("tereza_executors {count}")).then_some(())
+}
+
+/// Sends a signal, such as `-TERM`.
+pub(crate) fn signal(name: &str, process: u32) {
+    let id = process.to_string();
+    assert!(Command::new("kill").args([name, &id]).status().expect("kill").success());
+}
+
 /// Whether a process runs, and has not ended without its parent having been told.
 fn is_alive(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! A host of the test's own: a network namespace, joined to this one by a link that can be cut.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{missing, tereza};
 
@@ -17,10 +18,12 @@ pub(crate) struct Host {
 impl Host {
     /// Makes one, where that is allowed.
     pub(crate) fn new() -> Option<Self> {
-        let process = std::process::id();
-        let (namespace, link) = (format!("tereza-{process}"), format!("tz{process}"));
-        let net = format!("10.213.{}", process % 250);
-        let host = Self { namespace, link, here: format!("{net}.1"), there: format!("{net}.2") };
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, nth) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (namespace, link) = (format!("tereza-{process}-{nth}"), format!("tz{process}n{nth}"));
+        let (net, first) = (format!("10.213.{}", process % 250), 4 * nth);
+        let [here, there] = [first + 1, first + 2].map(|end| format!("{net}.{end}"));
+        let host = Self { namespace, link, here, there };
         let Host { namespace, link, here, there } = &host;
         let is_made = ip(&["netns", "add", namespace])
             && ip(&["link", "add", link, "type", "veth", "peer", "name", "tereza0", "netns", namespace])

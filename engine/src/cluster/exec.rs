@@ -27,10 +27,10 @@ use datafusion::physical_plan::{
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use tereza_runtime::ErrorKind;
+use tereza_runtime::{Error, ErrorKind};
 
 use super::barrier::Barriers;
-use super::{Cluster, Job, Route};
+use super::{Cluster, Job, Route, StageProgress};
 use crate::error::to_datafusion;
 use crate::join_order::JoinOrder;
 
@@ -153,15 +153,27 @@ async fn run(
     local: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let name = job.name.clone();
+    let (name, progress) = (job.name.clone(), Arc::clone(&job.progress));
     match cluster.run(job).await {
         Ok(rows) => Ok(rows.map_err(to_datafusion).boxed()),
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            tracing::warn!(query = name, %error, "the statement runs in this process");
-            Ok(execute_stream(local, context)?.boxed())
-        }
-        Err(error) => Err(to_datafusion(error)),
+        Err(error) => take_back(&name, &progress, error, local, context),
     }
+}
+
+/// The rows from this process, if the error says that executors cannot give them.
+fn take_back(
+    name: &str,
+    progress: &StageProgress,
+    error: Error,
+    local: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    if error.kind() != ErrorKind::Unsupported {
+        return Err(to_datafusion(error));
+    }
+    tracing::warn!(query = name, %error, "the statement runs in this process");
+    progress.take_back(error.message().to_owned());
+    Ok(execute_stream(local, context)?.boxed())
 }
 
 /// Runs a statement for what its stages did.
@@ -175,11 +187,7 @@ async fn analyze(
     let (name, progress, schema) = (job.name.clone(), Arc::clone(&job.progress), local.schema());
     let mut rows = match cluster.run(job).await {
         Ok(rows) => rows,
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            tracing::warn!(query = name, %error, "the statement runs in this process");
-            return Ok(execute_stream(local, context)?.boxed());
-        }
-        Err(error) => return Err(to_datafusion(error)),
+        Err(error) => return take_back(&name, &progress, error, local, context),
     };
     let mut count = 0;
     while let Some(batch) = rows.next().await {
@@ -207,11 +215,11 @@ pub(super) async fn with_route(
 }
 
 /// The batch with the columns that were promised: planned for executors, a column may be known to have NULLs, or be text of
-/// another layout.
-fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+/// another layout; and what one executor sends to another has the values of dictionaries in their place.
+pub fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.num_columns() != schema.fields().len() {
         return Err(internal_datafusion_err!(
-            "executors returned {} columns for {}",
+            "executors gave {} columns for {}",
             batch.num_columns(),
             schema.fields().len()
         ));

@@ -11,6 +11,7 @@ pub struct StageProgress {
     counts: Mutex<StageCounts>,
     wants_explanation: bool,
     explanation: OnceLock<String>,
+    taken_back: OnceLock<String>,
 }
 
 /// A reading of [`StageProgress`]. Stages that depend on what others make are known when those are done.
@@ -51,6 +52,18 @@ impl StageProgress {
     /// What the stages did, if they are done and it was wanted.
     pub(crate) fn explanation(&self) -> Option<&str> {
         self.explanation.get().map(String::as_str)
+    }
+
+    /// Says that executors cannot run the statement, and why: the process that schedules does.
+    pub(crate) fn take_back(&self, reason: String) {
+        // A statement is placed once.
+        let _ = self.taken_back.set(reason);
+        self.set(StageCounts::default());
+    }
+
+    /// Why executors cannot run it, if that was found out.
+    pub(crate) fn taken_back(&self) -> Option<&str> {
+        self.taken_back.get().map(String::as_str)
     }
 
     /// Says how far they are.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::InUse;
 use crate::cluster::{Lane, Placed, place};
 use crate::error::from_datafusion;
+use crate::interrupt::interruptible_plan;
 use crate::query::{Progress, Query, QueryId, Statement, StatementKind, updated_rows};
 use crate::session::with_spillable_joins;
 use crate::shared_plan::SharedExec;
@@ -44,6 +45,7 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
     let queries = &session.engine.queries;
     let planning = {
         let (session, statement, id) = (Arc::clone(&session), statement.clone(), id.clone());
+        let cancellation = cancellation.clone();
         async move {
             let planned = statement::plan(&session, &statement.sql, statement.parameters.as_ref()).await?;
             let mut routed = None;
@@ -51,6 +53,7 @@ pub(super) async fn submit(in_use: InUse, permits: Arc<Semaphore>, statement: St
                 Work::Plan(logical) => {
                     let state = session.state();
                     let plan = state.create_physical_plan(&logical).await.map_err(from_datafusion)?;
+                    let plan = interruptible_plan(plan, &cancellation).map_err(from_datafusion)?;
                     let Placed { plan, route, progress } =
                         place(&session.engine, &id, &state, planned.kind, &logical, plan).await?;
                     // Only a query may be begun again: it has no effect but its rows.
@@ -186,7 +189,7 @@ impl Run {
         let step = tokio::select! {
             biased;
             () = self.cancellation.cancelled() => Err(cancelled()),
-            step = AssertUnwindSafe(step(&self.held, &self.progress)).catch_unwind() => {
+            step = AssertUnwindSafe(step(&self.held, &self.progress, &self.cancellation)).catch_unwind() => {
                 step.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
             }
         };
@@ -215,7 +218,11 @@ impl Run {
     }
 }
 
-async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBatch>> {
+async fn step(
+    held: &Mutex<Held>,
+    progress: &Progress,
+    cancellation: &CancellationToken,
+) -> Result<Option<RecordBatch>> {
     let mut held = held.lock().await;
     let Held { entry, stage } = &mut *held;
     if let Stage::Queued { permits, .. } = &*stage {
@@ -250,7 +257,11 @@ async fn step(held: &Mutex<Held>, progress: &Progress) -> Result<Option<RecordBa
                     tracing::info!(%error, hashed_bytes_max, "planned again with joins that spill");
                     let state = with_spillable_joins(&state, hashed_bytes_max);
                     let (logical, context) = (logical.clone(), state.task_ctx());
-                    let planning = async move { state.create_physical_plan(&logical).await.map_err(from_datafusion) };
+                    let cancellation = cancellation.clone();
+                    let planning = async move {
+                        let plan = state.create_physical_plan(&logical).await;
+                        plan.and_then(|plan| interruptible_plan(plan, &cancellation)).map_err(from_datafusion)
+                    };
                     *plan = on_own_thread(planning).await?;
                     *stream = execute_stream(Arc::clone(plan), context).map_err(from_datafusion)?;
                     batch = stream.next().await.transpose().map_err(from_datafusion);

@@ -1,13 +1,10 @@
 //! Statements about the session: USE, SET and RESET, KILL, EXECUTE IMMEDIATE, and what takes the place of transactions.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{LogicalPlan, ResetVariable, SetVariable, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
 use tereza_runtime::settings::size_bytes;
@@ -17,13 +14,13 @@ use super::parse::{Reader, SchemaName};
 use super::{Planned, Planner};
 use super::{ddl, errors};
 use crate::catalogs::first_schema;
-use crate::cluster::{MODE, Mode};
+use crate::cluster::{MEMORY_LIMIT_BYTES, MODE, Mode, TerezaOptions};
 use crate::error::from_datafusion;
+use crate::memory_pool::capped::{MEMORY_LIMIT, with_limit};
 use crate::query::QueryId;
-use crate::session::{Session, initial_config};
+use crate::session::{Session, initial_config, sort_reservation_bytes};
 
-/// The setting of DataFusion's that a session may lower for itself; the others below this prefix are the process's.
-const MEMORY_LIMIT: &str = "datafusion.runtime.memory_limit";
+/// Settings of DataFusion's below this prefix are the process's, but for the memory limit, which a session may lower for itself.
 const RUNTIME_PREFIX: &str = "datafusion.runtime.";
 
 /// Whose functions a session speaks.
@@ -137,6 +134,7 @@ pub(super) async fn set(session: &Session, key: &str, value: &str) -> Result<()>
         DIALECT => return session.set_dialect(value),
         MODE => drop(value.parse::<Mode>()?),
         MEMORY_LIMIT => return set_memory_limit(session, value),
+        MEMORY_LIMIT_BYTES => return Err(of_the_limit()),
         _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
         _ => {}
     }
@@ -159,9 +157,12 @@ async fn set_datafusion(session: &Session, key: &str, value: &str) -> Result<()>
 pub(super) async fn reset(session: &Session, key: &str) -> Result<()> {
     match key {
         MEMORY_LIMIT => {
-            replace_memory_pool(session, Arc::clone(&session.engine.runtime.memory_pool))?;
+            replace_runtime(session, Arc::clone(&session.engine.runtime), None);
             return Ok(());
         }
+        MEMORY_LIMIT_BYTES => return Err(of_the_limit()),
+        // DataFusion resets only what is its own.
+        MODE => return set_datafusion(session, MODE, Mode::default().as_str()).await,
         // Nobody can have set them.
         _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
         _ => {}
@@ -180,6 +181,11 @@ pub(super) async fn reset(session: &Session, key: &str) -> Result<()> {
 
 fn of_the_process(key: &str) -> Error {
     Error::denied(format!("{key} is a bound of the whole process")).with_hint("set it in the settings of the server")
+}
+
+fn of_the_limit() -> Error {
+    Error::denied(format!("{MEMORY_LIMIT_BYTES} follows from {MEMORY_LIMIT}"))
+        .with_hint(format!("SET {MEMORY_LIMIT}, as in '2GB'"))
 }
 
 /// The error for a key that is not known, or for a value that its key does not take.
@@ -231,85 +237,25 @@ fn set_memory_limit(session: &Session, value: &str) -> Result<()> {
         ))
         .with_hint("a session can lower its limit; the process's is in the settings of the server"));
     }
-    let parent = Arc::clone(&session.engine.runtime.memory_pool);
-    replace_memory_pool(session, Arc::new(CappedPool { limit_bytes, used_bytes: AtomicUsize::new(0), parent }))
-}
-
-fn replace_memory_pool(session: &Session, pool: Arc<dyn MemoryPool>) -> Result<()> {
-    let state = session.context.state_ref();
-    let mut state = state.write();
-    let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
-        .with_memory_pool(pool)
-        .build_arc()
-        .map_err(from_datafusion)?;
-    *state = SessionStateBuilder::from(state.clone()).with_runtime_env(runtime).build();
+    let runtime = with_limit(&session.engine.runtime, limit_bytes).map_err(from_datafusion)?;
+    replace_runtime(session, runtime, Some(limit_bytes));
     Ok(())
 }
 
-/// A smaller pool inside the process's: every byte counts in both.
-#[derive(Debug)]
-struct CappedPool {
-    limit_bytes: usize,
-    used_bytes: AtomicUsize,
-    parent: Arc<dyn MemoryPool>,
-}
-
-impl fmt::Display for CappedPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "session limit of {} bytes within {}", self.limit_bytes, self.parent)
+fn replace_runtime(session: &Session, runtime: Arc<RuntimeEnv>, limit_bytes: Option<usize>) {
+    let state = session.context.state_ref();
+    let mut state = state.write();
+    let mut config = state.config().clone();
+    if let Some(own) = config.options_mut().extensions.get_mut::<TerezaOptions>() {
+        own.memory_limit_bytes = limit_bytes;
     }
-}
-
-impl MemoryPool for CappedPool {
-    fn name(&self) -> &str {
-        "session"
-    }
-
-    fn register(&self, consumer: &MemoryConsumer) {
-        self.parent.register(consumer);
-    }
-
-    fn unregister(&self, consumer: &MemoryConsumer) {
-        self.parent.unregister(consumer);
-    }
-
-    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.used_bytes.fetch_add(additional, Ordering::Relaxed);
-        self.parent.grow(reservation, additional);
-    }
-
-    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.used_bytes.fetch_sub(shrink, Ordering::Relaxed);
-        self.parent.shrink(reservation, shrink);
-    }
-
-    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
-        let grow = |used: usize| used.checked_add(additional).filter(|used| *used <= self.limit_bytes);
-        if self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
-            return Err(DataFusionError::ResourcesExhausted(format!(
-                "{} needs {additional} more bytes, beyond the session's limit of {} bytes ({MEMORY_LIMIT})",
-                reservation.consumer().name(),
-                self.limit_bytes
-            )));
-        }
-        self.parent.try_grow(reservation, additional).inspect_err(|_| {
-            self.used_bytes.fetch_sub(additional, Ordering::Relaxed);
-        })
-    }
-
-    fn reserved(&self) -> usize {
-        self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.limit_bytes)
-    }
+    let reserved = sort_reservation_bytes(&session.engine, limit_bytes.unwrap_or(session.engine.memory_limit_bytes));
+    config.options_mut().execution.sort_spill_reservation_bytes = reserved;
+    *state = SessionStateBuilder::from(state.clone()).with_config(config).with_runtime_env(runtime).build();
 }
 
 #[cfg(test)]
 mod tests {
-    use datafusion::execution::memory_pool::GreedyMemoryPool;
-
     use super::super::parse::{Own, Parsed, Text, tests::scope};
     use super::*;
 
@@ -333,21 +279,5 @@ mod tests {
             let error = statement(sql).err().expect("is refused");
             assert_eq!(error.kind(), tereza_runtime::ErrorKind::Unsupported, "{sql}");
         }
-    }
-
-    #[test]
-    fn a_capped_pool_counts_in_both() {
-        let parent: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
-        let pool: Arc<dyn MemoryPool> =
-            Arc::new(CappedPool { limit_bytes: 60, used_bytes: AtomicUsize::new(0), parent: Arc::clone(&parent) });
-        let mine = MemoryConsumer::new("mine").register(&pool);
-        let other = MemoryConsumer::new("other").register(&parent);
-        mine.try_grow(50).expect("within both");
-        assert!(mine.try_grow(11).is_err(), "beyond the session's limit");
-        other.try_grow(45).expect("within the process's limit");
-        assert!(mine.try_grow(10).is_err(), "beyond the process's limit");
-        assert_eq!((pool.reserved(), parent.reserved()), (50, 95));
-        drop(mine);
-        assert_eq!((pool.reserved(), parent.reserved()), (0, 45));
     }
 }

@@ -19,7 +19,7 @@ use tereza_catalog::model::Job;
 use tereza_runtime::clock::Clock;
 
 use super::{Course, QueryLog, Record, TEXT_CHARS_MAX, truncated};
-use crate::cluster::{Cluster, Executor, Lane, StageCounts};
+use crate::cluster::{Cluster, Executor, Lane, Route, StageCounts};
 use crate::error::to_datafusion;
 use crate::jobs::{Detail, Jobs};
 use crate::query::StatementKind;
@@ -216,9 +216,17 @@ fn queries_schema() -> SchemaRef {
     ]))
 }
 
+/// The lane of a statement: where it runs in the end.
+fn route(record: &Record, course: &Course) -> Option<Route> {
+    let taken_back = |reason: &str| Route { lane: Lane::Local, reason: format!("not supported {reason}") };
+    record.progress.taken_back().map(taken_back).or_else(|| course.route.clone())
+}
+
 pub(super) fn queries_batch(records: &[Arc<Record>], now_ms: i64) -> Result<RecordBatch> {
     // One reading of what changes, so that a row does not contradict itself.
     let courses: Vec<Course> = records.iter().map(|record| record.course.lock().clone()).collect();
+    let routes: Vec<Option<Route>> =
+        records.iter().zip(&courses).map(|(record, course)| route(record, course)).collect();
     let readings: Vec<_> = records.iter().map(|record| record.progress.read()).collect();
     let kind = |record: &Arc<Record>| match record.kind {
         StatementKind::Query => "query",
@@ -249,8 +257,8 @@ pub(super) fn queries_batch(records: &[Arc<Record>], now_ms: i64) -> Result<Reco
         Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.bytes))),
         Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.scanned_rows))),
         Arc::new(UInt64Array::from_iter_values(readings.iter().map(|reading| reading.scanned_bytes))),
-        texts(courses.iter().map(|course| course.route.as_ref().map_or(Lane::Local, |route| route.lane).as_str())),
-        texts(courses.iter().map(|course| course.route.as_ref().map(|route| route.reason.as_str()))),
+        texts(routes.iter().map(|route| route.as_ref().map_or(Lane::Local, |route| route.lane).as_str())),
+        texts(routes.iter().map(|route| route.as_ref().map(|route| route.reason.as_str()))),
         stages(|counts| counts.stages),
         stages(|counts| counts.stages_done),
         stages(|counts| counts.partitions),
