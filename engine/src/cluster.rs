@@ -14,7 +14,7 @@ mod settings;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use async_trait::async_trait;
 use datafusion::common::format::ExplainFormat;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -25,7 +25,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerRule;
-use datafusion::physical_expr::{Distribution, Partitioning, PhysicalSortExpr};
+use datafusion::physical_expr::{Distribution, Partitioning};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -352,12 +352,15 @@ fn does_not_travel(node: &Arc<dyn ExecutionPlan>) -> Option<&'static str> {
     if schema.flattened_fields().iter().filter(|field| is_dictionary(field.data_type())).count() > columns {
         return Some("dictionaries inside of other values do not travel");
     }
-    // The values of a dictionary are sent in its place, which is noticed too late where sorted rows are merged as they arrive.
-    let sort = node.downcast_ref::<SortExec>().map(SortExec::expr);
-    let merge = node.downcast_ref::<SortPreservingMergeExec>().map(SortPreservingMergeExec::expr);
-    let mut keys = sort.into_iter().chain(merge).flatten();
-    let is_of_dictionary = |key: &PhysicalSortExpr| key.expr.data_type(&schema).is_ok_and(|key| is_dictionary(&key));
-    keys.any(is_of_dictionary).then_some("dictionaries are not merged in order on executors")
+    // The values of a dictionary are sent in its place, and of a large list a list, which is noticed too late where sorted rows are
+    // merged as they arrive.
+    if !node.is::<SortExec>() && !node.is::<SortPreservingMergeExec>() {
+        return None;
+    }
+    let changes =
+        |field: &&Field| is_dictionary(field.data_type()) || matches!(field.data_type(), DataType::LargeList(_));
+    let has_such = schema.flattened_fields().iter().any(changes);
+    has_such.then_some("dictionaries and large lists are not merged in order on executors")
 }
 
 /// Whether executors can read a leaf.

@@ -32,6 +32,7 @@ use tonic::{Request, Response, Status};
 
 use crate::cluster::Server;
 use crate::drain::Drains;
+use crate::progress::even_out;
 use crate::slots::Slots;
 
 /// Pause before a connection that broke is made again.
@@ -98,9 +99,10 @@ impl SchedulerGrpc for Desk {
 
     async fn update_task_status(
         &self,
-        request: Request<UpdateTaskStatusParams>,
+        mut request: Request<UpdateTaskStatusParams>,
     ) -> Result<Response<UpdateTaskStatusResult>, Status> {
-        let told = request.get_ref();
+        let told = request.get_mut();
+        even_out(&self.server, &mut told.task_status).await;
         let freed = self.slots.told(&told.executor_id, &told.task_status).await;
         freed.map_err(|error| Status::internal(error.to_string()))?;
         self.server.update_task_status(request).await

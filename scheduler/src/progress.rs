@@ -1,5 +1,7 @@
 //! How far a job of Ballista is, and what its stages did.
 
+use ballista_core::JobId;
+use ballista_core::serde::protobuf::TaskStatus;
 use ballista_core::serde::protobuf::task_status::Status;
 use ballista_scheduler::display::format_stage_metrics;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
@@ -7,6 +9,8 @@ use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use tereza_engine::cluster::StageCounts;
+
+use crate::cluster::Server;
 
 /// How far the stages of a job are.
 pub(crate) fn counts(graph: &ExecutionGraphBox) -> StageCounts {
@@ -32,6 +36,27 @@ pub(crate) fn counts(graph: &ExecutionGraphBox) -> StageCounts {
         counts.scanned_bytes += bytes;
     }
     counts
+}
+
+/// Leaves out the figures of tasks that are not one for each node of their stage. Ballista refuses the report of such a task, and
+/// goes on as if the task had made nothing: its rows are lost. A leaf of which a task gets no part may be another node there.
+pub(crate) async fn even_out(server: &Server, statuses: &mut [TaskStatus]) {
+    let jobs = server.state.task_manager.get_running_job_cache();
+    for status in statuses {
+        let Some(job) = jobs.get(&JobId::from(status.job_id.as_str())) else { continue };
+        let graph = job.execution_graph.read().await;
+        let stage = graph.stages().get(&(status.stage_id as usize));
+        if let Some(ExecutionStage::Running(stage)) = stage
+            && status.metrics.len() != measured_nodes(stage.plan.as_ref())
+        {
+            status.metrics.clear();
+        }
+    }
+}
+
+fn measured_nodes(plan: &dyn ExecutionPlan) -> usize {
+    let own = usize::from(plan.metrics().is_some());
+    own + plan.children().into_iter().map(|input| measured_nodes(input.as_ref())).sum::<usize>()
 }
 
 fn partitions_done(task: &TaskInfo) -> u64 {
