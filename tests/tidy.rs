@@ -13,7 +13,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Which crates of the workspace each may name. The five siblings above `engine` never see each other.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("tereza-runtime", &[]),
-    ("tereza-catalog", &["tereza-runtime"]),
+    ("tereza-thrift", &["tereza-runtime"]),
+    ("tereza-catalog", &["tereza-runtime", "tereza-thrift"]),
     ("tereza-engine", &["tereza-catalog", "tereza-runtime"]),
     ("tereza-gateway", &["tereza-engine", "tereza-runtime"]),
     ("tereza-scheduler", &["tereza-engine", "tereza-runtime"]),
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// What must never be below these crates, directly or through others.
 const NEVER_BELOW: &[(&str, &[&str])] = &[
     ("tereza-runtime", &["datafusion", "datafusion-common", "arrow", "arrow-array", "object_store", "tonic", "sqlx"]),
+    ("tereza-thrift", &["datafusion", "datafusion-common", "arrow", "arrow-array", "object_store", "tonic", "sqlx"]),
     (
         "tereza-catalog",
         &["datafusion", "datafusion-common", "datafusion-expr", "arrow", "arrow-array", "ballista-core"],

@@ -1,0 +1,158 @@
+//! Messages on a stream of bytes, framed or not.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::call::FRAME_HEAD_BYTES;
+use crate::codec::{Limits, ScanError, Scanner};
+
+/// The room made for the first bytes of a message. Later it grows with what has arrived, never with what is announced.
+const READ_BYTES: usize = 8 << 10;
+const READ_LIMIT_BYTES: usize = 1 << 20;
+/// A buffer that grew larger than this is given back when it is empty.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Whether each message comes after its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Framed,
+    Unframed,
+}
+
+impl Framing {
+    /// What the first bytes of a connection show, or nothing if there are too few.
+    ///
+    /// An unframed message begins with the version of the protocol (its first bit is set), or with the length of a name
+    /// and the name. In a frame the same two follow the length of the frame, and no name begins with a zero.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0x80..=0xff, ..] => Some(Self::Unframed),
+            [_, _, _, _, 0x00 | 0x80..=0xff, ..] => Some(Self::Framed),
+            [_, _, _, _, _, ..] => Some(Self::Unframed),
+            _ => None,
+        }
+    }
+}
+
+/// Why there is no next message.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("{0}")]
+    Scan(ScanError),
+    #[error("the frame has {found} bytes, the limit is {limit} (message_bytes)")]
+    FrameTooLarge { found: u32, limit: usize },
+    #[error("the peer closed the connection inside a message")]
+    Cut,
+    #[error("the rest of a message did not arrive within {0:?}")]
+    Slow(Duration),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A stream with the bytes that were read and not used.
+pub(crate) struct Transport<S> {
+    stream: S,
+    buffer: BytesMut,
+    framing: Option<Framing>,
+    limits: Limits,
+    scanner: Scanner,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
+    /// With a framing that is known, or that is seen from what arrives first.
+    pub(crate) fn new(stream: S, framing: Option<Framing>, limits: Limits) -> Self {
+        Self { stream, buffer: BytesMut::new(), framing, limits, scanner: Scanner::new(limits) }
+    }
+
+    /// Waits until a message begins, as long as that takes. False if the peer closed the connection instead.
+    pub(crate) async fn begun(&mut self) -> std::io::Result<bool> {
+        if self.buffer.is_empty() { self.read_more().await.map(|read| read > 0) } else { Ok(true) }
+    }
+
+    /// The next message, whose parts must all arrive within the limit.
+    pub(crate) async fn read(&mut self, limit: Duration) -> Result<Bytes, ReadError> {
+        let read = async {
+            loop {
+                if let Some(message) = self.take_message()? {
+                    return Ok(message);
+                }
+                if self.read_more().await? == 0 {
+                    return Err(ReadError::Cut);
+                }
+            }
+        };
+        tokio::time::timeout(limit, read).await.unwrap_or(Err(ReadError::Slow(limit)))
+    }
+
+    /// What has arrived of a message that was refused.
+    pub(crate) fn refused(&self) -> &[u8] {
+        let is_framed = self.framing == Some(Framing::Framed);
+        let head = if is_framed { FRAME_HEAD_BYTES } else { 0 };
+        self.buffer.get(head..).unwrap_or_default()
+    }
+
+    /// Sends a message that begins with the room for a frame's head.
+    pub(crate) async fn write(&mut self, mut message: BytesMut) -> std::io::Result<()> {
+        if self.framing == Some(Framing::Framed) {
+            let len = u32::try_from(message.len() - FRAME_HEAD_BYTES).map_err(std::io::Error::other)?;
+            message[..FRAME_HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
+        } else {
+            message.advance(FRAME_HEAD_BYTES);
+        }
+        self.stream.write_all(&message).await?;
+        self.stream.flush().await
+    }
+
+    /// Ends the stream towards the peer.
+    pub(crate) async fn close(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Reads and forgets until the peer closes.
+    pub(crate) async fn discard(&mut self) -> std::io::Result<()> {
+        loop {
+            self.buffer.clear();
+            if self.read_more().await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read_more(&mut self) -> std::io::Result<usize> {
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = BytesMut::new();
+        }
+        self.buffer.reserve(self.buffer.len().clamp(READ_BYTES, READ_LIMIT_BYTES));
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    fn take_message(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if self.framing.is_none() {
+            self.framing = Framing::of(&self.buffer);
+        }
+        match self.framing {
+            None => Ok(None),
+            Some(Framing::Framed) => self.take_frame(),
+            Some(Framing::Unframed) => {
+                let Some(end) = self.scanner.scan(&self.buffer).map_err(ReadError::Scan)? else { return Ok(None) };
+                self.scanner = Scanner::new(self.limits);
+                Ok(Some(self.buffer.split_to(end).freeze()))
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let Some(head) = self.buffer.first_chunk::<FRAME_HEAD_BYTES>() else { return Ok(None) };
+        let found = u32::from_be_bytes(*head);
+        let limit = self.limits.message_bytes;
+        let len = usize::try_from(found).ok().filter(|len| *len <= limit);
+        let len = len.ok_or(ReadError::FrameTooLarge { found, limit })?;
+        if self.buffer.len() < FRAME_HEAD_BYTES + len {
+            return Ok(None);
+        }
+        self.buffer.advance(FRAME_HEAD_BYTES);
+        Ok(Some(self.buffer.split_to(len).freeze()))
+    }
+}
