@@ -13,6 +13,10 @@ const ARGUMENTS: &str = "Debug, Clone, Default";
 /// The exception that stands for every failure that a method does not declare.
 const GENERAL: &str = "MetaException";
 
+/// Types that are large, optional and seldom there: in a box they cost lists of tables and partitions little.
+const BOXED: [&str; 5] =
+    ["ColumnStatistics", "CreationMetadata", "FileMetadata", "ObjectDictionary", "PrincipalPrivilegeSet"];
+
 /// The whole file.
 pub(crate) fn rust(document: &Document) -> Result<String, String> {
     check_names(document)?;
@@ -82,7 +86,11 @@ fn write_struct(out: &mut String, name: &str, wire_name: &str, fields: &[Field],
             line(out, &format!("    /// Absent means `{default}`."));
         }
         let ty = rust_type(&field.ty);
-        let ty = if field.is_required { ty } else { format!("Option<{ty}>") };
+        let ty = match presence(field) {
+            "required" => ty,
+            "boxed" => format!("Option<Box<{ty}>>"),
+            _ => format!("Option<{ty}>"),
+        };
         line(out, &format!("    pub {}: {ty},", ident(&field.name)));
     }
     line(out, &format!("}}\nimpl Record for {name} {{\n    const NAME: &'static str = \"{wire_name}\";"));
@@ -180,6 +188,18 @@ fn write_exceptions(out: &mut String, exceptions: &[&Record]) {
         line(out, &format!("            {index} => field.value().map(|v| v.map(Self::{})),", variant(&exception.name)));
     }
     line(out, "            _ => field.skip().map(|()| None),\n        }\n    }\n}\n");
+    for exception in exceptions {
+        let (name, variant) = (&exception.name, variant(&exception.name));
+        line(
+            out,
+            &format!(
+                "impl {name} {{\n    /// With what it says.\n    pub fn new(message: impl Into<String>) -> Self {{"
+            ),
+        );
+        line(out, "        Self { message: Some(message.into()) }\n    }\n}");
+        line(out, &format!("impl From<{name}> for Exception {{\n    fn from(exception: {name}) -> Self {{"));
+        line(out, &format!("        Self::{variant}(exception)\n    }}\n}}\n"));
+    }
 }
 
 fn write_method(out: &mut String, function: &Function, exceptions: &[&Record]) -> Result<(), String> {
@@ -221,7 +241,8 @@ fn write_trait(out: &mut String, functions: &[&Function]) {
             &format!("    fn {name}(&self{parameter}) -> impl Future<Output = Result<{reply}, Exception>> + Send {{"),
         );
         let value = if function.args.is_empty() { format!("{value} {{}}") } else { value.to_owned() };
-        line(out, &format!("        unknown(&{value})\n    }}"));
+        let body = if function.is_oneway { "nothing" } else { "unknown" };
+        line(out, &format!("        {body}(&{value})\n    }}"));
     }
     line(out, "}\n");
 }
@@ -266,8 +287,13 @@ fn line(out: &mut String, text: &str) {
     let _ = writeln!(out, "{text}");
 }
 
+/// How a field is kept, and the name of the methods that read and write it so.
 fn presence(field: &Field) -> &'static str {
-    if field.is_required { "required" } else { "optional" }
+    match &field.ty {
+        _ if field.is_required => "required",
+        Type::Named(name) if BOXED.contains(&name.as_str()) => "boxed",
+        _ => "optional",
+    }
 }
 
 fn sorted(fields: &[Field]) -> Vec<&Field> {

@@ -147,6 +147,7 @@ impl Client {
             self.is_broken = false;
             return Ok(None);
         };
+        let answer = answer.bytes;
         let mut reader = Reader::new(&answer, &self.settings.limits);
         let header = Header::read(&mut reader).map_err(|error| self.unreadable(error))?;
         let is_answer = matches!(header.kind, MessageType::Reply | MessageType::Exception);

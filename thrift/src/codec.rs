@@ -27,11 +27,13 @@ pub struct Limits {
     pub string_bytes: usize,
     /// Elements of one list or set, entries of one map.
     pub items: usize,
+    /// Bytes of memory that the decoded values of one message may take.
+    pub memory_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_bytes: 100 << 20, depth: 64, string_bytes: 64 << 20, items: 10_000_000 }
+        Self { message_bytes: 100 << 20, depth: 64, string_bytes: 64 << 20, items: 10_000_000, memory_bytes: 1 << 30 }
     }
 }
 

@@ -36,6 +36,11 @@ fn unknown<M: Method<Exception = Exception>>(_: &M) -> Ready<Result<M::Reply, Ex
     ready(Err(Exception::Application(ApplicationException::unknown_method(M::NAME))))
 }
 
+/// The body of a method without an answer.
+fn nothing<M: Method<Reply = ()>>(_: &M) -> Ready<Result<(), M::Exception>> {
+    ready(Ok(()))
+}
+
 fn too_large(method: &str, limit_bytes: usize) -> Exception {
     Exception::general(format!(
         "the result of {method} has more than {limit_bytes} bytes, which clients refuse to read: ask for fewer partitions or tables at a time"
@@ -54,12 +59,12 @@ impl std::error::Error for Exception {}
 /// `MetaException` with the name before the message.
 impl From<Error> for Exception {
     fn from(error: Error) -> Self {
-        let message = Some(error.to_string());
+        let message = error.to_string();
         match error.kind().mapping().hms {
-            "NoSuchObjectException" => Self::NoSuchObject(NoSuchObjectException { message }),
-            "AlreadyExistsException" => Self::AlreadyExists(AlreadyExistsException { message }),
-            "InvalidOperationException" => Self::InvalidOperation(InvalidOperationException { message }),
-            _ => Self::Meta(MetaException { message }),
+            "NoSuchObjectException" => NoSuchObjectException::new(message).into(),
+            "AlreadyExistsException" => AlreadyExistsException::new(message).into(),
+            "InvalidOperationException" => InvalidOperationException::new(message).into(),
+            _ => MetaException::new(message).into(),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tereza_runtime::{Error, clock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +15,8 @@ use tracing::{debug, info, warn};
 
 use crate::call::{self, Answer, Call, Outcome, Service};
 use crate::codec::{ApplicationException, Header, Limits, MessageType, Reader};
-use crate::transport::{ReadError, Transport};
+pub use crate::transport::LARGE_BYTES;
+use crate::transport::{Message, ReadError, Transport};
 
 /// The oneway method with which a client says goodbye. Its name promises more, but it ends its own connection only.
 const GOODBYE: &str = "shutdown";
@@ -36,6 +36,8 @@ pub struct Settings {
     pub reply_limit_bytes: usize,
     /// Connections at once; one more is closed as soon as it is there.
     pub connections_max: usize,
+    /// Messages of more than [`LARGE_BYTES`] that are read and answered at once. One more waits, within its time.
+    pub large_messages_max: usize,
     /// How long a connection may be without a call.
     pub idle_timeout: Duration,
     /// From the first byte of a message to its last, for what is read and for what is written.
@@ -48,6 +50,7 @@ impl Default for Settings {
             limits: Limits::default(),
             reply_limit_bytes: 100 << 20,
             connections_max: 1000,
+            large_messages_max: 8,
             idle_timeout: Duration::from_secs(3600),
             message_timeout: Duration::from_secs(120),
         }
@@ -70,12 +73,14 @@ impl Observer for () {}
 pub struct Server {
     settings: Settings,
     observer: Arc<dyn Observer>,
+    large_messages: Arc<Semaphore>,
 }
 
 impl Server {
     /// A server with these bounds that tells the observer.
     pub fn new(settings: Settings, observer: impl Observer) -> Self {
-        Self { settings, observer: Arc::new(observer) }
+        let large_messages = semaphore(settings.large_messages_max);
+        Self { settings, observer: Arc::new(observer), large_messages }
     }
 
     /// Accepts connections until `drain` is cancelled; then each finishes the call that runs and is closed, and when the
@@ -86,7 +91,7 @@ impl Server {
         connect: impl Fn(SocketAddr) -> S,
         drain: CancellationToken,
     ) {
-        let places = Arc::new(Semaphore::new(self.settings.connections_max.min(Semaphore::MAX_PERMITS)));
+        let places = semaphore(self.settings.connections_max);
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -146,6 +151,7 @@ impl Server {
         drain: &CancellationToken,
     ) -> Result<End, ReadError> {
         let mut transport = Transport::new(stream, None, self.settings.limits);
+        transport.share(Arc::clone(&self.large_messages));
         loop {
             let message = match self.next_message(&mut transport, drain).await {
                 Ok(Ok(message)) => message,
@@ -158,7 +164,7 @@ impl Server {
                     return Err(error);
                 }
             };
-            let (answer, is_goodbye) = self.answer(service, &message).await;
+            let (answer, is_goodbye) = self.answer(service, &message.bytes).await;
             // What the call was made of is not kept while its answer is sent.
             drop(message);
             if let Some(message) = answer.message {
@@ -176,7 +182,7 @@ impl Server {
         &self,
         transport: &mut Transport<T>,
         drain: &CancellationToken,
-    ) -> Result<Result<Bytes, End>, ReadError> {
+    ) -> Result<Result<Message, End>, ReadError> {
         let next = async {
             match timeout(self.settings.idle_timeout, transport.begun()).await {
                 Err(_) => Ok(Err(End::Idle)),
@@ -194,7 +200,7 @@ impl Server {
     }
 
     /// The answer, and whether the client wants no more.
-    async fn answer<S: Service>(&self, service: &S, message: &Bytes) -> (Answer, bool) {
+    async fn answer<S: Service>(&self, service: &S, message: &[u8]) -> (Answer, bool) {
         let started = clock::now();
         let limits = &self.settings.limits;
         let mut reader = Reader::new(message, limits);
@@ -214,7 +220,8 @@ impl Server {
             call.failed("unknown", Outcome::BadArguments, &exception)
         };
         self.observer.called(answer.method, answer.outcome, started.elapsed());
-        let is_goodbye = header.kind == MessageType::Oneway && header.name == GOODBYE.as_bytes();
+        // Old clients say it as a call and do not wait for an answer either.
+        let is_goodbye = header.name == GOODBYE.as_bytes();
         (answer, is_goodbye)
     }
 
@@ -243,4 +250,8 @@ enum End {
     Goodbye,
     Idle,
     Drained,
+}
+
+fn semaphore(permits: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }

@@ -1,9 +1,11 @@
 //! Messages on a stream of bytes, framed or not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::call::FRAME_HEAD_BYTES;
 use crate::codec::{Limits, ScanError, Scanner};
@@ -13,6 +15,17 @@ const READ_BYTES: usize = 8 << 10;
 const READ_LIMIT_BYTES: usize = 1 << 20;
 /// A buffer that grew larger than this is given back when it is empty.
 const KEPT_BYTES: usize = 64 << 10;
+
+/// A message of which more bytes than these are there, and more to come, needs a place among the large ones, so that many
+/// connections together cannot fill the memory.
+pub const LARGE_BYTES: usize = 1 << 20;
+
+/// A whole message.
+pub(crate) struct Message {
+    pub(crate) bytes: Bytes,
+    /// Its place among the large ones: free again when it is dropped.
+    _place: Option<OwnedSemaphorePermit>,
+}
 
 /// Whether each message comes after its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +71,28 @@ pub(crate) struct Transport<S> {
     framing: Option<Framing>,
     limits: Limits,
     scanner: Scanner,
+    /// The places for large messages, if others share them.
+    places: Option<Arc<Semaphore>>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
     /// With a framing that is known, or that is seen from what arrives first.
     pub(crate) fn new(stream: S, framing: Option<Framing>, limits: Limits) -> Self {
-        Self { stream, buffer: BytesMut::new(), framing, limits, scanner: Scanner::new(limits) }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            framing,
+            limits,
+            scanner: Scanner::new(limits),
+            places: None,
+            place: None,
+        }
+    }
+
+    /// Takes a place from these for each large message.
+    pub(crate) fn share(&mut self, places: Arc<Semaphore>) {
+        self.places = Some(places);
     }
 
     /// Waits until a message begins, as long as that takes. False if the peer closed the connection instead.
@@ -72,18 +101,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
     }
 
     /// The next message, whose parts must all arrive within the limit.
-    pub(crate) async fn read(&mut self, limit: Duration) -> Result<Bytes, ReadError> {
+    pub(crate) async fn read(&mut self, limit: Duration) -> Result<Message, ReadError> {
         let read = async {
             loop {
-                if let Some(message) = self.take_message()? {
-                    return Ok(message);
+                if let Some(bytes) = self.take_message()? {
+                    return Ok(Message { bytes, _place: self.place.take() });
                 }
+                self.take_place().await;
                 if self.read_more().await? == 0 {
                     return Err(ReadError::Cut);
                 }
             }
         };
         tokio::time::timeout(limit, read).await.unwrap_or(Err(ReadError::Slow(limit)))
+    }
+
+    async fn take_place(&mut self) {
+        if self.buffer.len() > LARGE_BYTES
+            && self.place.is_none()
+            && let Some(places) = &self.places
+        {
+            // Nobody closes the semaphore, so there is always a place in the end.
+            self.place = Arc::clone(places).acquire_owned().await.ok();
+        }
     }
 
     /// What has arrived of a message that was refused.

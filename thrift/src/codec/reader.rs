@@ -6,7 +6,8 @@ use super::wire::{Record, Wire};
 use super::{Limits, fixed_len, kind, least_len};
 
 /// Decoded values may take this many times the bytes of their message, and so much more in any case. A short message can
-/// otherwise ask for a long list of empty structs, which are one byte each on the wire and hundreds in memory.
+/// otherwise ask for a long list of empty structs, which are one byte each on the wire and hundreds in memory. Partitions
+/// as clients send them take three times their bytes.
 const MEMORY_PER_BYTE: usize = 32;
 const MEMORY_FREE_BYTES: usize = 1 << 20;
 
@@ -36,7 +37,7 @@ pub(crate) enum Reason {
     WrongType { found: u8, expected: u8 },
     #[error("has the wire type {0}, which does not exist")]
     UnknownType(u8),
-    #[error("would take more than {0} bytes of memory")]
+    #[error("would take more than {0} bytes of memory, which is too much for a message of this size")]
     TooMuchMemory(usize),
     #[error("has no message header that is understood")]
     BadHeader,
@@ -82,6 +83,7 @@ impl<'a> Reader<'a> {
     /// Reads `bytes` from their beginning.
     pub fn new(bytes: &'a [u8], limits: &'a Limits) -> Self {
         let memory_limit = bytes.len().saturating_mul(MEMORY_PER_BYTE).saturating_add(MEMORY_FREE_BYTES);
+        let memory_limit = memory_limit.min(limits.memory_bytes);
         Self { bytes, at: 0, depth: 0, limits, memory: 0, memory_limit }
     }
 
@@ -269,6 +271,11 @@ impl<'r, 'a> FieldReader<'r, 'a> {
     /// Puts the value where absent means nothing.
     pub fn optional<T: Wire>(self, slot: &mut Option<T>) -> Result<()> {
         self.value().map(|value| *slot = value)
+    }
+
+    /// Puts the value where absent means nothing and a box holds what is there.
+    pub fn boxed<T: Wire>(self, slot: &mut Option<Box<T>>) -> Result<()> {
+        self.value().map(|value| *slot = value.map(Box::new))
     }
 
     /// Puts the value where absent means the default of its type.

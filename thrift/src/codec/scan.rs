@@ -12,7 +12,7 @@ pub(crate) const METHOD_NAME_LIMIT_BYTES: usize = 256;
 /// Why bytes are not a message, or not one that is taken. Where it would end is then not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
-    #[error("the message does not begin as Thrift's binary protocol does: {0:02x?}")]
+    #[error("the message does not begin as Thrift's binary protocol does but as {}: {:02x?}", guess(*.0), .0)]
     BadHeader([u8; 4]),
     #[error("the message has more than {0} bytes (message_bytes)")]
     TooLarge(usize),
@@ -28,6 +28,17 @@ pub enum ScanError {
     TooManyItems { found: usize, limit: usize },
     #[error("the message has a value of the wire type {0}, which does not exist")]
     UnknownType(u8),
+}
+
+/// What a peer may speak that begins like this, for whoever reads the log.
+fn guess(first: [u8; 4]) -> &'static str {
+    match first {
+        [0x16, 0x03, ..] => "TLS",
+        [0x82, ..] => "Thrift's compact protocol",
+        [0x01..=0x05, 0, 0, _] => "SASL",
+        [b'A'..=b'Z', b'A'..=b'Z', ..] => "HTTP",
+        _ => "nothing known",
+    }
 }
 
 /// What the next bytes are part of.

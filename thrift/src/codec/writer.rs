@@ -64,6 +64,13 @@ impl Writer {
         }
     }
 
+    /// A field that may be absent and is in a box if it is there.
+    pub fn boxed<T: Wire>(&mut self, id: i16, value: &Option<Box<T>>) {
+        if let Some(value) = value {
+            self.required(id, &**value);
+        }
+    }
+
     /// A struct with its end.
     pub fn record<T: Record>(&mut self, record: &T) {
         record.write_fields(self);

@@ -1,7 +1,9 @@
 //! Bytes of peers that are broken or mean no good.
 
 use proptest::prelude::*;
-use tereza_thrift::codec::{ApplicationException, Header, Limits, MessageType, Reader, Record, ScanError, Scanner};
+use tereza_thrift::codec::{
+    ApplicationException, Header, Limits, MessageType, Reader, Record, ScanError, Scanner, Writer,
+};
 use tereza_thrift::hive::*;
 use tereza_thrift::server::Settings;
 
@@ -53,16 +55,50 @@ fn lengths_that_cannot_be_are_refused_before_their_bytes_come() {
     assert_eq!(Scanner::new(limits).scan(&strings), Ok(None));
     let strings = call(&[b"\x0b\x00\x09\x00\x00\x00\x01x".repeat(200)].concat());
     assert_eq!(Scanner::new(limits).scan(&strings), Err(ScanError::TooLarge(1000)));
+    // Also if it is there to its end.
+    let whole = [&strings[..], b"\x00"].concat();
+    assert_eq!(Scanner::new(limits).scan(&whole), Err(ScanError::TooLarge(1000)));
+    assert_eq!(scan(&whole), Ok(Some(whole.len())));
+}
+
+#[test]
+fn every_type_is_passed_over() {
+    let values: [&[u8]; 11] = [
+        b"\x02\x01\x00\x01",
+        b"\x03\x01\x00\xff",
+        b"\x04\x01\x0012345678",
+        b"\x06\x01\x0012",
+        b"\x08\x01\x001234",
+        b"\x0a\x01\x0012345678",
+        b"\x0b\x01\x00\x00\x00\x00\x03abc",
+        b"\x0c\x01\x00\x02\x00\x01\x01\x00",
+        // A map of numbers to texts, a set of structs, a list of lists of numbers.
+        b"\x0d\x01\x00\x08\x0b\x00\x00\x00\x021234\x00\x00\x00\x01a5678\x00\x00\x00\x02bc",
+        b"\x0e\x01\x00\x0c\x00\x00\x00\x02\x00\x03\x00\x01\x07\x00",
+        b"\x0f\x01\x00\x0f\x00\x00\x00\x02\x06\x00\x00\x00\x021234\x02\x00\x00\x00\x00",
+    ];
+    for value in values.iter().chain([&values.concat()[..]].iter()) {
+        let message = call(&[value, &b"\x00"[..]].concat());
+        assert_eq!(scan(&message), Ok(Some(message.len())), "{}", value.escape_ascii());
+        decode::<GetTableArgs>(&message);
+    }
 }
 
 #[test]
 fn what_does_not_exist_is_refused() {
     assert_eq!(scan(&call(b"\x05\x00\x01")), Err(ScanError::UnknownType(5)));
     assert_eq!(scan(&call(b"\x0f\x00\x01\x07\x00\x00\x00\x01")), Err(ScanError::UnknownType(7)));
-    assert!(matches!(scan(b"GET / HTTP/1.1\r\n"), Err(ScanError::BadHeader(_))));
-    assert!(matches!(scan(b"\x16\x03\x01\x02\x00\x01"), Err(ScanError::BadHeader(_))));
-    assert!(matches!(scan(b"\x82\x21\x00\x09get_table"), Err(ScanError::BadHeader(_))));
-    assert!(matches!(scan(b"\x80\x02\x00\x01"), Err(ScanError::BadHeader(_))));
+    let others = [
+        (&b"GET / HTTP/1.1\r\n"[..], "HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01", "TLS"),
+        (b"\x82\x21\x00\x09get_table", "compact"),
+        (b"\x01\x00\x00\x00\x06GSSAPI", "SASL"),
+        (b"\x80\x02\x00\x01", "nothing known"),
+    ];
+    for (bytes, protocol) in others {
+        let error = scan(bytes).unwrap_err().to_string();
+        assert!(error.contains(protocol), "{error}");
+    }
     // An empty map may come without types.
     let empty = call(b"\x0d\x00\x09\x00\x00\x00\x00\x00\x00\x00");
     assert_eq!(scan(&empty), Ok(Some(empty.len())));
@@ -100,6 +136,47 @@ fn a_short_message_does_not_decode_to_much() {
     assert_eq!(error.field(), "new_parts");
     assert!(error.to_string().contains("memory"), "{error}");
     assert!(std::mem::size_of::<Partition>() > MEMORY_PER_BYTE);
+}
+
+/// A message of many pieces is looked at once: what the scanner has passed may be anything afterwards.
+#[test]
+fn what_was_scanned_is_not_looked_at_again() {
+    const PIECE: usize = 1000;
+    // More than a head of a message or of a value has.
+    const UNDECIDED: usize = 300;
+    let count = 10_000_u32;
+    let args = [&b"\x0f\x00\x02\x0b"[..], &count.to_be_bytes(), &b"\x00\x00\x00\x01x".repeat(10_000), b"\x00"].concat();
+    let mut message = call(&args);
+    let mut scanner = Scanner::new(Limits::default());
+    for end in (PIECE..message.len()).step_by(PIECE) {
+        assert_eq!(scanner.scan(&message[..end]), Ok(None));
+        message[..end - UNDECIDED].fill(0xff);
+    }
+    assert_eq!(scanner.scan(&message), Ok(Some(message.len())));
+}
+
+/// What is nested can be decoded to the limit on the stack of a thread, and is refused beyond it.
+#[test]
+fn a_table_in_a_table_has_an_end() {
+    let limits = Limits::default();
+    let nested = |tables: usize| {
+        let mut table = Table::default();
+        for _ in 1..tables {
+            let source = SourceTable { table, ..SourceTable::default() };
+            let sources = CreationMetadata { source_tables: Some(vec![source]), ..CreationMetadata::default() };
+            table = Table { creation_metadata: Some(Box::new(sources)), ..Table::default() };
+        }
+        let mut writer = Writer::new(1 << 20);
+        writer.record(&table);
+        writer.finish().unwrap()
+    };
+    // Four levels from table to table.
+    let (deepest, too_deep) = (nested(limits.depth / 4), nested(limits.depth / 4 + 1));
+    let table: Table = Reader::new(&deepest, &limits).record().unwrap();
+    assert!(table.creation_metadata.is_some());
+    let error = Reader::new(&too_deep, &limits).record::<Table>().unwrap_err();
+    assert!(error.field().starts_with("creationMetadata.sourceTables.table.creationMetadata"), "{error}");
+    assert!(error.to_string().contains("deep"), "{error}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tereza_thrift::call::Outcome;
 use tereza_thrift::client::{self, CallError, Client};
 use tereza_thrift::codec::{ApplicationException, MessageType};
 use tereza_thrift::hive::*;
-use tereza_thrift::server::Settings;
+use tereza_thrift::server::{LARGE_BYTES, Settings};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -98,16 +98,14 @@ async fn an_exception_is_the_one_that_the_method_declares() {
     let server = Running::new(Settings::default()).await;
     let mut client = client(&server).await;
     let missing = exception(client.get_table(get_table("missing")).await);
-    let message = text("web.missing table not found");
-    assert_eq!(missing, Exception::NoSuchObject(NoSuchObjectException { message }));
+    assert_eq!(missing, NoSuchObjectException::new("web.missing table not found").into());
     assert_eq!(Error::from(missing).kind(), ErrorKind::NotFound);
     client.create_table(CreateTableArgs { tbl: Some(table("t")) }).await.unwrap();
     let twice = exception(client.create_table(CreateTableArgs { tbl: Some(table("t")) }).await);
     assert!(matches!(twice, Exception::AlreadyExists(_)), "{twice}");
     // Where it is not declared the general one says it, with its name first: Flink looks for that.
     let general = exception(client.get_tables(GetTablesArgs::default()).await);
-    let message = text("NoSuchObjectException: no database");
-    assert_eq!(general, Exception::Meta(MetaException { message }));
+    assert_eq!(general, MetaException::new("NoSuchObjectException: no database").into());
     // And where not even that is declared, Thrift's own does.
     let failure = exception(client.lock(LockArgs::default()).await);
     let Exception::Application(own) = failure else { panic!("{failure}") };
@@ -140,6 +138,29 @@ async fn a_result_over_the_bound_is_an_error_that_says_so() {
     let failure = exception(client.get_partitions(args).await);
     assert!(matches!(&failure, Exception::Meta(meta) if meta.message.as_ref().unwrap().contains("4000 bytes")));
     assert_eq!(server.calls.0.lock().unwrap()[3], ("get_partitions", Outcome::TooLarge));
+}
+
+#[tokio::test]
+async fn large_messages_wait_for_each_other() {
+    let server = Running::new(Settings { large_messages_max: 1, ..Settings::default() }).await;
+    // More than the buffers between the two ends hold, so that what is sent has mostly been read.
+    let mut call = call_with_argument("x".repeat(16 * LARGE_BYTES).as_bytes());
+    let last = call.split_off(call.len() - 1);
+    let (mut first, mut second) = (server.connect().await, client(&server).await);
+    first.send(&call).await;
+    // The only place is taken while the rest of the first message is awaited.
+    let key = text(&"x".repeat(3 * LARGE_BYTES));
+    let mut waiting = tokio::spawn(async move { second.get_option(GetOptionArgs { key }).await });
+    assert!(timeout(Duration::from_millis(500), &mut waiting).await.is_err());
+    assert_eq!(client(&server).await.get_all_databases().await.unwrap().len(), 2);
+    first.send(&last).await;
+    assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap(), "");
+}
+
+/// A call of `getOption`.
+fn call_with_argument(key: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(key.len()).unwrap().to_be_bytes();
+    [&b"\x80\x01\x00\x01\x00\x00\x00\x09getOption\x00\x00\x00\x01\x0b\x00\x01"[..], &len, key, b"\x00"].concat()
 }
 
 #[tokio::test]
