@@ -206,8 +206,11 @@ impl Server {
         let mut reader = Reader::new(message, limits);
         let header = match Header::read(&mut reader) {
             Ok(header) => header,
-            // Only in a frame: what comes without one has been scanned.
-            Err(_) => return (Answer { method: "unknown", outcome: Outcome::BadArguments, message: None }, true),
+            // A frame with something else in it, or a message of no known type: nobody to answer to.
+            Err(error) => {
+                info!(%error, "a message to the metastore is not one of Thrift's");
+                return (Answer { method: "unknown", outcome: Outcome::BadArguments, message: None }, true);
+            }
         };
         let args = &message[reader.position()..];
         let call = Call::new(&header, args, limits, self.settings.reply_limit_bytes);

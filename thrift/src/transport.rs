@@ -105,6 +105,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         let read = async {
             loop {
                 if let Some(bytes) = self.take_message()? {
+                    if bytes.len() > KEPT_BYTES {
+                        // What is left in the buffer would keep the memory of the whole message, used or not.
+                        self.buffer = BytesMut::from(&self.buffer[..]);
+                    }
                     return Ok(Message { bytes, _place: self.place.take() });
                 }
                 self.take_place().await;
@@ -194,5 +198,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         }
         self.buffer.advance(FRAME_HEAD_BYTES);
         Ok(Some(self.buffer.split_to(len).freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn framed(len: usize) -> Vec<u8> {
+        // The first byte is that of a call, so that the framing is seen.
+        let mut frame = u32::try_from(len).unwrap().to_be_bytes().to_vec();
+        frame.extend(vec![0x80; len]);
+        frame
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_large_message_is_not_kept() {
+        let (mut peer, stream) = tokio::io::duplex(16 << 20);
+        let mut transport = Transport::new(stream, None, Limits::default());
+        // The buffer doubles: this leaves too little of it for another read, which then takes what the message had.
+        let len = (8 << 20) - 1000;
+        peer.write_all(&framed(len)).await.unwrap();
+        assert_eq!(transport.read(PATIENCE).await.unwrap().bytes.len(), len);
+        peer.write_all(&framed(200)).await.unwrap();
+        assert_eq!(transport.read(PATIENCE).await.unwrap().bytes.len(), 200);
+        assert!(transport.buffer.capacity() <= KEPT_BYTES, "{}", transport.buffer.capacity());
+    }
+
+    #[test]
+    fn the_framing_is_seen_as_soon_as_it_can_be() {
+        assert_eq!(Framing::of(b""), None);
+        assert_eq!(Framing::of(b"\x80"), Some(Framing::Unframed));
+        assert_eq!(Framing::of(b"\x00\x00\x00\x2d"), None);
+        assert_eq!(Framing::of(b"\x00\x00\x00\x2d\x80"), Some(Framing::Framed));
+        assert_eq!(Framing::of(b"\x00\x00\x00\x2a\x00"), Some(Framing::Framed));
+        assert_eq!(Framing::of(b"\x00\x00\x00\x09g"), Some(Framing::Unframed));
     }
 }
