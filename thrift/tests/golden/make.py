@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Makes the messages in this folder again, with an implementation of Thrift that is not ours.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install thrift==0.22.0 pymetastore==0.4.2
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install thrift==0.22.0 pymetastore==0.4.2 pyiceberg==0.12.0
     /tmp/venv/bin/python make.py
 
 Each file is one whole message, unframed. `*.call` is what a client sends, `*.reply` what a server answers; `*.old.call` is
-the same without the version of the protocol. Maps are given in the order of their keys, as ours are written.
+the same without the version of the protocol. The classes of pymetastore are those of Hive 3, PyIceberg's those of Hive 4.
+Maps are given in the order of their keys, as ours are written.
 """
 
 import pathlib
 
+from hive_metastore import ThriftHiveMetastore as hms4
+from hive_metastore import ttypes as t4
 from pymetastore.hive_metastore import ThriftHiveMetastore as hms
 from pymetastore.hive_metastore import ttypes as t
 from thrift.protocol.TBinaryProtocol import TBinaryProtocol
@@ -90,9 +93,13 @@ def partition(day):
 
 def statistics():
     desc = t.ColumnStatisticsDesc(isTblLevel=True, dbName="web", tableName="events", lastAnalyzed=1700000002)
-    long = t.LongColumnStatsData(lowValue=-5, highValue=9223372036854775807, numNulls=0, numDVs=3, bitVectors=b"\xff\x00")
+    long = t.LongColumnStatsData(
+        lowValue=-5, highValue=9223372036854775807, numNulls=0, numDVs=3, bitVectors=b"\xff\x00"
+    )
     decimal = t.DecimalColumnStatsData(
-        lowValue=t.Decimal(scale=2, unscaled=b"\x80"), highValue=t.Decimal(scale=2, unscaled=b"\x7f\xff"), numNulls=1, numDVs=2
+        lowValue=t.Decimal(scale=2, unscaled=b"\x80"),
+        highValue=t.Decimal(scale=2, unscaled=b"\x7f\xff"),
+        numNulls=1, numDVs=2
     )
     double = t.DoubleColumnStatsData(lowValue=-0.5, highValue=1e300, numNulls=0, numDVs=2)
     return t.ColumnStatistics(
@@ -118,7 +125,9 @@ for strict, suffix in ((True, "call"), (False, "old.call")):
     write(f"create_table.{suffix}", "create_table", CALL, hms.create_table_args(tbl=table()), strict)
     write(f"get_table.{suffix}", "get_table", CALL, hms.get_table_args("web", "events"), strict)
 write("get_all_databases.call", "get_all_databases", CALL, hms.get_all_databases_args())
-write("add_partitions.call", "add_partitions", CALL, hms.add_partitions_args([partition("2026-01-01"), partition("2026-01-02")]))
+write(
+    "add_partitions.call", "add_partitions", CALL, hms.add_partitions_args([partition("2026-01-01"), partition("2026-01-02")])
+)
 write(
     "alter_table_with_environment_context.call",
     "alter_table_with_environment_context",
@@ -153,4 +162,20 @@ write(
     "no_such_method",
     EXCEPTION,
     TApplicationException(TApplicationException.UNKNOWN_METHOD, "Invalid method name: 'no_such_method'"),
+)
+
+capabilities = t4.ClientCapabilities(values=[t4.ClientCapability.TEST_CAPABILITY])
+get = t4.GetTableRequest(dbName="@hive#web", tblName="events", capabilities=capabilities, catName="hive", engine="hive")
+write("get_table_req.call", "get_table_req", CALL, hms4.get_table_req_args(get))
+table4 = t4.Table(tableName="events", dbName="web", requiredReadCapabilities=["EXTREAD"], accessType=8, id=77, txnId=3)
+write("get_table_req.reply", "get_table_req", REPLY, hms4.get_table_req_result(success=t4.GetTableResult(table=table4)))
+alter = t4.AlterTableRequest(
+    dbName="web", tableName="events", table=table4, writeId=5, validWriteIdList="5:", processorIdentifier="p"
+)
+write("alter_table_req.call", "alter_table_req", CALL, hms4.alter_table_req_args(alter))
+names = t4.GetPartitionsByNamesRequest(
+    db_name="web", tbl_name="events", names=["day=2026-01-01"], get_col_stats=True, engine="hive"
+)
+write(
+    "get_partitions_by_names_req.call", "get_partitions_by_names_req", CALL, hms4.get_partitions_by_names_req_args(names)
 )

@@ -50,6 +50,17 @@ fn a_table_has_all_its_fields_and_no_others() {
 }
 
 #[test]
+fn what_only_hive_4_has_is_there() {
+    let got = round_trip::<GetTableReqArgs>("get_table_req.call").req.unwrap();
+    assert_eq!((got.db_name.as_str(), got.engine, got.id), ("@hive#web", text("hive"), Some(-1)));
+    let altered = round_trip::<AlterTableReqArgs>("alter_table_req.call").req.unwrap();
+    assert_eq!((altered.write_id, altered.processor_identifier), (Some(5), text("p")));
+    assert_eq!((altered.table.access_type, altered.table.id, altered.table.txn_id), (Some(8), Some(77), Some(3)));
+    let names = round_trip::<GetPartitionsByNamesReqArgs>("get_partitions_by_names_req.call").req.unwrap();
+    assert_eq!((names.names, names.get_col_stats), (Some(vec!["day=2026-01-01".to_owned()]), Some(true)));
+}
+
+#[test]
 fn statistics_are_a_union() {
     let statistics = round_trip::<UpdateTableColumnStatisticsArgs>("update_table_column_statistics.call");
     let statistics = statistics.stats_obj.unwrap();
@@ -84,7 +95,9 @@ fn a_value_that_no_name_is_known_for_survives() {
 async fn a_server_answers_with_the_bytes_of_another_implementation() {
     let server = Running::new(Settings::default()).await;
     let mut raw = server.connect().await;
-    for method in ["get_all_databases", "create_table", "get_table", "add_partitions", "lock", "no_such_method"] {
+    for method in
+        ["get_all_databases", "create_table", "get_table", "add_partitions", "lock", "no_such_method", "get_table_req"]
+    {
         raw.asks(&golden(&format!("{method}.call")), &golden(&format!("{method}.reply"))).await;
     }
 }
