@@ -150,7 +150,7 @@ write(
     "get_table.missing.reply",
     "get_table",
     REPLY,
-    hms.get_table_result(o2=t.NoSuchObjectException(message="web.missing table not found")),
+    hms.get_table_result(o2=t.NoSuchObjectException(message="web.events table not found")),
 )
 write("create_table.reply", "create_table", REPLY, hms.create_table_result())
 write("add_partitions.reply", "add_partitions", REPLY, hms.add_partitions_result(success=2))
