@@ -209,6 +209,68 @@ pub enum Range {
     },
 }
 
+/// A function that users registered: code for an engine to load (`FUNCS`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// Lower-case name of its database.
+    pub database: String,
+    /// Lower-case name.
+    pub name: String,
+    /// Java class.
+    pub class_name: Option<String>,
+    /// Owner's name.
+    pub owner: Option<String>,
+    /// Seconds since 1970; set by the store when the function is made.
+    pub create_time_s: i64,
+    /// Files that the code is in: the metastore's number of the kind (1 JAR, 2 file, 3 archive) and a URL.
+    pub resources: Vec<(i32, String)>,
+}
+
+/// How much a lock keeps others out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockMode {
+    /// Others may read and write.
+    SharedRead,
+    /// Others may read.
+    SharedWrite,
+    /// Nobody else.
+    Exclusive,
+}
+
+impl LockMode {
+    /// Whether the two cannot be held at once.
+    pub const fn excludes(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Exclusive, _) | (_, Self::Exclusive) | (Self::SharedWrite, Self::SharedWrite) => true,
+            (Self::SharedRead, _) | (_, Self::SharedRead) => false,
+        }
+    }
+}
+
+/// One thing that a lock is on. It need not exist: a table that is about to be made is locked too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockPart {
+    /// How.
+    pub mode: LockMode,
+    /// Lower-case name of the database.
+    pub database: String,
+    /// Lower-case name of the table; none for all of the database.
+    pub table: Option<String>,
+    /// Name of the partition; none for all of the table.
+    pub partition: Option<String>,
+}
+
+impl LockPart {
+    /// Whether the two are on the same thing, or one on what the other is in, and cannot be held at once.
+    pub fn is_in_the_way_of(&self, other: &Self) -> bool {
+        let overlaps = |one: &Option<String>, two: &Option<String>| one.is_none() || two.is_none() || one == two;
+        self.mode.excludes(other.mode)
+            && self.database == other.database
+            && overlaps(&self.table, &other.table)
+            && overlaps(&self.partition, &other.partition)
+    }
+}
+
 /// A submitted statement, stream or training that outlives its client (`TZ_JOBS`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {

@@ -5,7 +5,9 @@
 
 pub mod commits;
 pub mod databases;
+pub mod functions;
 pub mod jobs;
+pub mod locks;
 pub mod names;
 pub mod partitions;
 pub mod races;
@@ -28,6 +30,8 @@ pub async fn run(store: &dyn Store) {
     statistics::run(store).await;
     commits::run(store).await;
     jobs::run(store).await;
+    functions::run(store).await;
+    locks::run(store).await;
     races::run(store).await;
 }
 

@@ -23,6 +23,9 @@ pub async fn run(store: &dyn Store) {
     partitions_keep_their_columns(store).await;
     the_version_counts_changes_of_partitions(store).await;
     thousands_are_handled_at_once(store).await;
+    partitions_are_found_by_their_names(store).await;
+    a_renamed_partition_keeps_its_statistics(store).await;
+    partitions_get_the_columns_of_their_table(store).await;
 }
 
 async fn values_of(store: &dyn Store, table: &(String, &str), filter: &PartitionFilter) -> Vec<Vec<String>> {
@@ -267,4 +270,63 @@ pub async fn thousands_are_handled_at_once(store: &dyn Store) {
     assert_eq!(store.drop_partitions(&table.0, table.1, &values, false).await.expect("dropped").len(), 1_002);
     assert_eq!(store.partition_names(&table.0, table.1).await.expect("names").len(), 1_001);
     store.drop_table(&table.0, table.1).await.expect("dropped");
+}
+
+/// In the order of the names, without those that are missing; and names alone, as a filter lets them through.
+pub async fn partitions_are_found_by_their_names(store: &dyn Store) {
+    let (database, name) = new_partitioned_table(store).await;
+    let added = [partition(&["1", "a"]), partition(&["1", "b"]), partition(&["2", "a"])];
+    store.add_partitions(&database, name, &added, false).await.expect("added");
+    let names = strings(&["ds=2/k=a", "ds=9/k=a", "ds=1/k=a"]);
+    let found = store.partitions_by_names(&database, name, &names).await.expect("partitions");
+    let values: Vec<&[String]> = found.iter().map(|partition| partition.values.as_slice()).collect();
+    assert_eq!(values, [strings(&["2", "a"]), strings(&["1", "a"])]);
+    let one = PartitionFilter { values: vec![Some(strings(&["1"]))] };
+    let matching = store.matching_partition_names(&database, name, &one, None).await.expect("names");
+    assert_eq!(matching, ["ds=1/k=a", "ds=1/k=b"]);
+    let last_key = PartitionFilter { values: vec![None, Some(strings(&["a"]))] };
+    let matching = store.matching_partition_names(&database, name, &last_key, Some(1)).await.expect("names");
+    assert_eq!(matching, ["ds=1/k=a"]);
+}
+
+/// It is found under its new name only, and a name that is taken is refused.
+pub async fn a_renamed_partition_keeps_its_statistics(store: &dyn Store) {
+    let (database, name) = new_partitioned_table(store).await;
+    let (old, new) = (strings(&["1", "a"]), strings(&["2", "b"]));
+    let added = [partition(&["1", "a"]), partition(&["3", "c"])];
+    store.add_partitions(&database, name, &added, false).await.expect("added");
+    let statistics = super::statistics::some_statistics("id");
+    store.set_column_statistics(&database, name, Some(&old), &[statistics]).await.expect("set");
+    let version = store.table_version(&database, name).await.expect("the version");
+    let renamed = partition(&["2", "b"]);
+    store.rename_partition(&database, name, &old, &renamed).await.expect("renamed");
+    assert!(store.table_version(&database, name).await.expect("the version") > version);
+    let names = store.partition_names(&database, name).await.expect("names");
+    assert_eq!(names, ["ds=2/k=b", "ds=3/k=c"]);
+    let found = store.partitions_by_names(&database, name, &names[..1]).await.expect("partitions").remove(0);
+    assert_eq!(found, with_partition_additions(&renamed, &found));
+    assert_eq!(store.column_statistics(&database, name, Some(&new)).await.expect("statistics").len(), 1);
+    expect_error(store.rename_partition(&database, name, &old, &renamed).await, ErrorKind::NotFound);
+    let taken = partition(&["3", "c"]);
+    expect_error(store.rename_partition(&database, name, &new, &taken).await, ErrorKind::AlreadyExists);
+}
+
+/// Altering a table with its partitions gives all of them its columns and nothing else.
+pub async fn partitions_get_the_columns_of_their_table(store: &dyn Store) {
+    let (database, name) = new_partitioned_table(store).await;
+    let mut other = partition(&["1", "b"]);
+    other.storage.columns.truncate(1);
+    store.add_partitions(&database, name, &[partition(&["1", "a"]), other], false).await.expect("added");
+    let mut table = store.table(&database, name).await.expect("the table");
+    table.table.storage.columns.push(column("extra", "date"));
+    let before = store.partitions(&database, name, &PartitionFilter::default(), None).await.expect("partitions");
+    let altered = store.alter_table_and_partitions(&database, name, Some(table.version), &table.table).await;
+    altered.expect("altered");
+    let after = store.partitions(&database, name, &PartitionFilter::default(), None).await.expect("partitions");
+    for (before, after) in before.into_iter().zip(after) {
+        let storage = Storage { columns: table.table.storage.columns.clone(), ..before.storage };
+        assert_eq!(after, Partition { storage, ..before });
+    }
+    let stale = store.alter_table_and_partitions(&database, name, Some(table.version), &table.table).await;
+    expect_error(stale, ErrorKind::Conflict);
 }

@@ -13,6 +13,7 @@ pub async fn run(store: &dyn Store) {
     a_table_and_its_partitions_have_their_own(store).await;
     unknown_columns_and_partitions_are_not_found(store).await;
     a_changed_column_loses_them(store).await;
+    statistics_are_deleted(store).await;
 }
 
 /// Statistics of a column of type `bigint`.
@@ -140,4 +141,19 @@ pub async fn a_changed_column_loses_them(store: &dyn Store) {
         untimed(store.column_statistics(&database, "t", None).await.expect("statistics")),
         [some_statistics("c")]
     );
+}
+
+/// Those of one column or of all, of a table or of a partition.
+pub async fn statistics_are_deleted(store: &dyn Store) {
+    let (database, name) = super::new_partitioned_table(store).await;
+    let values = super::strings(&["1", "2"]);
+    store.add_partitions(&database, name, &[super::partition(&["1", "2"])], false).await.expect("added");
+    let both = [some_statistics("id"), some_statistics("name")];
+    store.set_column_statistics(&database, name, None, &both).await.expect("set");
+    store.set_column_statistics(&database, name, Some(&values), &both).await.expect("set");
+    assert_eq!(store.delete_column_statistics(&database, name, None, Some("ID")).await.expect("deleted"), 1);
+    assert_eq!(store.delete_column_statistics(&database, name, None, Some("id")).await.expect("deleted"), 0);
+    assert_eq!(store.column_statistics(&database, name, None).await.expect("statistics")[0].column, "name");
+    assert_eq!(store.delete_column_statistics(&database, name, Some(&values), None).await.expect("deleted"), 2);
+    assert_eq!(store.column_statistics(&database, name, Some(&values)).await.expect("statistics"), []);
 }

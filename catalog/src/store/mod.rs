@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tereza_runtime::Result;
 
-use crate::model::{ColumnStatistics, Database, Job, Parameters, Partition, Table, TableKind};
+use crate::model::{ColumnStatistics, Database, Function, Job, LockPart, Parameters, Partition, Table, TableKind};
 
 /// A table with the version that a compare-and-set names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +149,34 @@ pub struct JobStep {
     pub step: i32,
 }
 
+/// Who asks for locks, and on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRequest {
+    /// What to lock: all of it or nothing.
+    pub parts: Vec<LockPart>,
+    /// User, as the client says.
+    pub user: String,
+    /// Machine, as the client says.
+    pub host: String,
+    /// What the client calls itself.
+    pub agent: Option<String>,
+}
+
+/// A request for locks with what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// Id; those asked for later have greater ones.
+    pub id: i64,
+    /// The request.
+    pub request: LockRequest,
+    /// Milliseconds since 1970 when it was taken; none while it waits.
+    pub acquired_ms: Option<i64>,
+    /// Milliseconds since 1970 of its last renewal.
+    pub renewed_ms: i64,
+    /// The lock that it waits for.
+    pub blocked_by: Option<i64>,
+}
+
 /// Something that keeps a catalog.
 #[async_trait]
 pub trait Store: Send + Sync + Debug + 'static {
@@ -178,6 +206,14 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// While it has partitions, only the types and comments of its keys may change, else `InvalidInput`.
     async fn alter_table(&self, database: &str, name: &str, expected_version: Option<i64>, table: &Table)
     -> Result<()>;
+    /// [`Store::alter_table`] that also gives all partitions the table's columns, in the same transaction.
+    async fn alter_table_and_partitions(
+        &self,
+        database: &str,
+        name: &str,
+        expected_version: Option<i64>,
+        table: &Table,
+    ) -> Result<()>;
     /// Drops a table with its partitions and statistics and returns it as it was; the caller removes its files. Pending
     /// commits of an external table stay pending, because its files outlive it; what those of other tables have staged
     /// turns up among the abandoned writes.
@@ -207,6 +243,25 @@ pub trait Store: Send + Sync + Debug + 'static {
     ) -> Result<Vec<Partition>>;
     /// Names (`ds=1/k=a`) of all partitions, sorted.
     async fn partition_names(&self, database: &str, table: &str) -> Result<Vec<String>>;
+    /// Names of the partitions that `filter` lets through, sorted, at most `limit`.
+    async fn matching_partition_names(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>>;
+    /// The partitions with these names, in the order of the names; those that do not exist are left out.
+    async fn partitions_by_names(&self, database: &str, table: &str, names: &[String]) -> Result<Vec<Partition>>;
+    /// Gives the partition with these values all that `partition` has, its values too; it keeps its statistics.
+    /// `AlreadyExists` if another has the new values.
+    async fn rename_partition(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[String],
+        partition: &Partition,
+    ) -> Result<()>;
     /// Replaces partitions (found by their values).
     async fn alter_partitions(&self, database: &str, table: &str, partitions: &[Partition]) -> Result<()>;
     /// Drops partitions by their values and returns them as they were. One that is missing: skipped if `if_exists`, else
@@ -236,6 +291,43 @@ pub trait Store: Send + Sync + Debug + 'static {
         partition: Option<&[String]>,
         statistics: &[ColumnStatistics],
     ) -> Result<()>;
+
+    /// Forgets the statistics of one column, or of all, of a table or partition; returns how many there were.
+    async fn delete_column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+        column: Option<&str>,
+    ) -> Result<u64>;
+
+    // ---- functions
+
+    /// Names of all functions of a database, sorted.
+    async fn functions(&self, database: &str) -> Result<Vec<String>>;
+    /// One function.
+    async fn function(&self, database: &str, name: &str) -> Result<Function>;
+    /// Makes a function; the database must exist.
+    async fn create_function(&self, function: &Function) -> Result<()>;
+    /// Replaces a function, also its name or database.
+    async fn alter_function(&self, database: &str, name: &str, function: &Function) -> Result<()>;
+    /// Drops a function.
+    async fn drop_function(&self, database: &str, name: &str) -> Result<()>;
+
+    // ---- locks, as clients of a metastore take them; nothing in Tereza itself waits for one
+
+    /// Asks for locks on all parts at once, and returns the request with its id. What nobody held in the way is held; else
+    /// it waits in line until [`Store::check_lock`] finds the way free. Locks that were not renewed for `timeout_ms` are
+    /// gone, whoever asks.
+    async fn lock(&self, request: &LockRequest, timeout_ms: i64) -> Result<Lock>;
+    /// Renews a lock and takes it if the way is free now. `NotFound` if it was given back or ran out.
+    async fn check_lock(&self, id: i64, timeout_ms: i64) -> Result<Lock>;
+    /// Renews a lock. `NotFound` if it was given back or ran out.
+    async fn renew_lock(&self, id: i64, timeout_ms: i64) -> Result<()>;
+    /// Gives a lock back, or leaves the line. `NotFound` if it was given back or ran out.
+    async fn unlock(&self, id: i64, timeout_ms: i64) -> Result<()>;
+    /// All locks, held and waiting, oldest first.
+    async fn locks(&self, timeout_ms: i64) -> Result<Vec<Lock>>;
 
     // ---- reading and writing with commits
 

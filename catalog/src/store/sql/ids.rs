@@ -16,6 +16,7 @@ pub(crate) enum Sequence {
     Partition,
     TableStatistics,
     PartitionStatistics,
+    Function,
 }
 
 impl Sequence {
@@ -30,6 +31,7 @@ impl Sequence {
             Self::Partition => ("MPartition", "PARTITIONS", "PART_ID"),
             Self::TableStatistics => ("MTableColumnStatistics", "TAB_COL_STATS", "CS_ID"),
             Self::PartitionStatistics => ("MPartitionColumnStatistics", "PART_COL_STATS", "CS_ID"),
+            Self::Function => ("MFunction", "FUNCS", "FUNC_ID"),
         }
     }
 }

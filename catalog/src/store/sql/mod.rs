@@ -6,8 +6,10 @@
 
 pub(crate) mod commits;
 pub(crate) mod databases;
+pub(crate) mod functions;
 pub(crate) mod ids;
 pub(crate) mod jobs;
+pub(crate) mod locks;
 pub(crate) mod parameters;
 pub(crate) mod partitions;
 pub(crate) mod rows;

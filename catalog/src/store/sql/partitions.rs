@@ -140,24 +140,7 @@ pub(crate) async fn list(
     filter: &PartitionFilter,
     limit: Option<usize>,
 ) -> Result<Vec<Partition>> {
-    let filter = NameFilter::new(&parent.keys, filter)?;
-    if parent.keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let limit = limit.unwrap_or(usize::MAX);
-    let mut found = Vec::new();
-    match filter.places() {
-        Places::Names(names) => {
-            let mut by_name = find(conn, parent, &names).await?;
-            found.extend(names.iter().filter_map(|name| by_name.remove(name)).take(limit));
-        }
-        Places::Ranges(ranges) => {
-            for (from, to) in ranges {
-                scan(conn, parent, &filter, Some((from, to)), limit, &mut found).await?;
-            }
-        }
-        Places::All => scan(conn, parent, &filter, None, limit, &mut found).await?,
-    }
+    let found = matching(conn, parent, filter, limit).await?;
     load(conn, found).await
 }
 
@@ -165,6 +148,77 @@ pub(crate) async fn list(
 pub(crate) async fn names(conn: &mut Connection, table_id: i64) -> Result<Vec<String>> {
     let names = query_scalar("SELECT PART_NAME FROM PARTITIONS WHERE TBL_ID = ? ORDER BY PART_NAME");
     Ok(names.bind(table_id).fetch_all(conn).await?)
+}
+
+/// Names of the partitions that `filter` lets through, sorted, at most `limit`.
+pub(crate) async fn matching_names(
+    conn: &mut Connection,
+    parent: &Parent,
+    filter: &PartitionFilter,
+    limit: Option<usize>,
+) -> Result<Vec<String>> {
+    Ok(matching(conn, parent, filter, limit).await?.into_iter().map(|row| row.name).collect())
+}
+
+/// The partitions with these names, in the order of the names, without those that do not exist.
+pub(crate) async fn by_names(conn: &mut Connection, parent: &Parent, names: &[String]) -> Result<Vec<Partition>> {
+    let mut by_name = find(conn, parent, names).await?;
+    load(conn, names.iter().filter_map(|name| by_name.remove(name)).collect()).await
+}
+
+/// Gives the partition with these values all that `partition` has. It keeps its id, and with that its statistics.
+pub(crate) async fn rename(
+    conn: &mut Connection,
+    parent: &Parent,
+    values: &[String],
+    partition: &Partition,
+    now_s: i64,
+) -> Result<()> {
+    let row = find_one(conn, parent, values).await?;
+    let name = parent.name_of(&partition.values)?;
+    check(&name, partition)?;
+    if name != row.name {
+        if find(conn, parent, std::slice::from_ref(&name)).await?.contains_key(&name) {
+            let message = format!("partition '{name}' of table '{}' already exists", parent.full_name);
+            return Err(Error::already_exists(message).into());
+        }
+        for update in [
+            "UPDATE PARTITIONS SET PART_NAME = ? WHERE PART_ID = ?",
+            "UPDATE PART_COL_STATS SET PARTITION_NAME = ? WHERE PART_ID = ?",
+        ] {
+            sqlx::query(update).bind(&name).bind(row.id).execute(&mut *conn).await?;
+        }
+        for (at, value) in (0..).zip(&partition.values) {
+            let at: i32 = at;
+            sqlx::query("UPDATE PARTITION_KEY_VALS SET PART_KEY_VAL = ? WHERE PART_ID = ? AND INTEGER_IDX = ?")
+                .bind(value)
+                .bind(row.id)
+                .bind(at)
+                .execute(&mut *conn)
+                .await?;
+        }
+    }
+    alter(conn, parent, std::slice::from_ref(partition), now_s).await
+}
+
+/// Lets all partitions of a table use one column list, and removes the lists that nothing uses then.
+pub(crate) async fn share_columns(conn: &mut Connection, table_id: i64, column_list: i64) -> Result<()> {
+    let old: Vec<i64> = query_scalar(
+        "SELECT DISTINCT s.CD_ID FROM SDS s JOIN PARTITIONS p ON p.SD_ID = s.SD_ID WHERE p.TBL_ID = ? AND s.CD_ID <> ?",
+    )
+    .bind(table_id)
+    .bind(column_list)
+    .fetch_all(&mut *conn)
+    .await?;
+    if old.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("UPDATE SDS SET CD_ID = ? WHERE SD_ID IN (SELECT SD_ID FROM PARTITIONS WHERE TBL_ID = ?)")
+        .bind(column_list)
+        .bind(table_id)
+        .execute(&mut *conn)
+        .await?;
+    storage::delete_unused_columns(conn, old).await
 }
 
 /// Replaces partitions, found by their values.
@@ -239,6 +293,34 @@ impl From<RowColumns> for Row {
     fn from((id, name, storage, create_time_s, last_access_time_s): RowColumns) -> Self {
         Self { id, name, storage: storage.unwrap_or_default(), create_time_s, last_access_time_s }
     }
+}
+
+/// The rows of partitions that `filter` lets through, in the order of their names, at most `limit`.
+async fn matching(
+    conn: &mut Connection,
+    parent: &Parent,
+    filter: &PartitionFilter,
+    limit: Option<usize>,
+) -> Result<Vec<Row>> {
+    let filter = NameFilter::new(&parent.keys, filter)?;
+    if parent.keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    match filter.places() {
+        Places::Names(names) => {
+            let mut by_name = find(conn, parent, &names).await?;
+            found.extend(names.iter().filter_map(|name| by_name.remove(name)).take(limit));
+        }
+        Places::Ranges(ranges) => {
+            for (from, to) in ranges {
+                scan(conn, parent, &filter, Some((from, to)), limit, &mut found).await?;
+            }
+        }
+        Places::All => scan(conn, parent, &filter, None, limit, &mut found).await?,
+    }
+    Ok(found)
 }
 
 /// Appends to `found` the rows of a range of names (or all) that pass the filter, until it holds `limit`.

@@ -143,6 +143,17 @@ pub(crate) async fn set(
     .await
 }
 
+/// Forgets the statistics of one column, or of all, and returns how many there were.
+pub(crate) async fn delete(conn: &mut Connection, head: &Head, owner: Owner<'_>, column: Option<&str>) -> Result<u64> {
+    let (table, owner_column, owner_id) = owner.place(head);
+    // Safe: table and column are constants of this module, and the id is a number.
+    let mut delete = sqlx::QueryBuilder::new(format!("DELETE FROM {table} WHERE {owner_column} = {owner_id}"));
+    if let Some(column) = column {
+        delete.push(" AND COLUMN_NAME = ").push_bind(names::fold(column));
+    }
+    Ok(delete.build().execute(conn).await?.rows_affected())
+}
+
 /// Removes a table's statistics of columns that it no longer has, or that have another type now.
 pub(crate) async fn keep_columns(conn: &mut Connection, table_id: i64, columns: &[Column]) -> Result<()> {
     let known: Vec<(i64, String, String)> =

@@ -295,7 +295,7 @@ pub(crate) async fn load_columns(conn: &mut Connection, lists: &[i64]) -> Result
 }
 
 /// Removes those of `lists` that no storage points at.
-async fn delete_unused_columns(conn: &mut Connection, mut lists: Vec<i64>) -> Result<()> {
+pub(crate) async fn delete_unused_columns(conn: &mut Connection, mut lists: Vec<i64>) -> Result<()> {
     lists.sort_unstable();
     lists.dedup();
     let used: Vec<(i64,)> = rows::select_in(conn, "SELECT DISTINCT CD_ID FROM SDS WHERE CD_ID IN ", &lists, "").await?;

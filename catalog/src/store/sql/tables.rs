@@ -195,6 +195,21 @@ pub(crate) async fn alter(
     Ok(())
 }
 
+/// [`alter`] that also gives all partitions the table's columns.
+pub(crate) async fn alter_with_partitions(
+    conn: &mut Connection,
+    database: &str,
+    name: &str,
+    expected_version: Option<i64>,
+    table: &Table,
+    now_s: i64,
+) -> Result<()> {
+    alter(conn, database, name, expected_version, table, now_s).await?;
+    let head = find(conn, &table.database, &table.name).await?;
+    let kept = load_storage(conn, &head).await?;
+    partitions::share_columns(conn, head.id, kept.column_list).await
+}
+
 /// Drops a table with everything that belongs to it and returns it as it was.
 pub(crate) async fn drop(conn: &mut Connection, database: &str, name: &str) -> Result<Table> {
     let (head, VersionedTable { table, .. }) = load(conn, database, name).await?;

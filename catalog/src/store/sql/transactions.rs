@@ -44,6 +44,47 @@ pub(crate) async fn partition_names(conn: &mut Connection, database: &str, table
     partitions::names(conn, head.id).await
 }
 
+/// [`Store::matching_partition_names`](crate::Store::matching_partition_names).
+pub(crate) async fn matching_partition_names(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    filter: &PartitionFilter,
+    limit: Option<usize>,
+) -> Result<Vec<String>> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    partitions::matching_names(conn, &parent, filter, limit).await
+}
+
+/// [`Store::partitions_by_names`](crate::Store::partitions_by_names).
+pub(crate) async fn partitions_by_names(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    names: &[String],
+) -> Result<Vec<Partition>> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    partitions::by_names(conn, &parent, names).await
+}
+
+/// [`Store::rename_partition`](crate::Store::rename_partition).
+pub(crate) async fn rename_partition(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    values: &[String],
+    partition: &Partition,
+    now_s: i64,
+) -> Result<()> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    partitions::rename(conn, &parent, values, partition, now_s).await?;
+    versions::bump(conn, head.id).await?;
+    Ok(())
+}
+
 /// [`Store::alter_partitions`](crate::Store::alter_partitions).
 pub(crate) async fn alter_partitions(
     conn: &mut Connection,
@@ -110,6 +151,24 @@ pub(crate) async fn set_column_statistics(
         Some(values) => {
             let row = partition_row(conn, &head, values).await?;
             statistics::set(conn, &head, Owner::Partition(row.id, &row.name), columns, now_s).await
+        }
+    }
+}
+
+/// [`Store::delete_column_statistics`](crate::Store::delete_column_statistics).
+pub(crate) async fn delete_column_statistics(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    partition: Option<&[String]>,
+    column: Option<&str>,
+) -> Result<u64> {
+    let head = tables::find(conn, database, table).await?;
+    match partition {
+        None => statistics::delete(conn, &head, Owner::Table, column).await,
+        Some(values) => {
+            let row = partition_row(conn, &head, values).await?;
+            statistics::delete(conn, &head, Owner::Partition(row.id, &row.name), column).await
         }
     }
 }

@@ -24,9 +24,9 @@ use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, Result};
 
 use self::cache::{Cache, Known};
-use super::sql::{self, Db, commits, databases, jobs, storage, tables, transactions, writes};
-use super::{Commit, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
-use crate::model::{ColumnStatistics, Database, Job, Partition, Table, TableKind};
+use super::sql::{self, Db, commits, databases, functions, jobs, locks, storage, tables, transactions, writes};
+use super::{Commit, Lock, LockRequest, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
+use crate::model::{ColumnStatistics, Database, Function, Job, Partition, Table, TableKind};
 
 /// A catalog in a SQLite file.
 ///
@@ -168,6 +168,19 @@ impl Store for SqliteStore {
         self.end(tx, altered).await
     }
 
+    async fn alter_table_and_partitions(
+        &self,
+        database: &str,
+        name: &str,
+        expected_version: Option<i64>,
+        table: &Table,
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let altered = tables::alter_with_partitions(&mut tx, database, name, expected_version, table, now_s).await;
+        self.end(tx, altered).await
+    }
+
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table> {
         let mut tx = self.begin_change().await?;
         let dropped = tables::drop(&mut tx, database, name).await;
@@ -203,6 +216,37 @@ impl Store for SqliteStore {
         let mut tx = self.begin_read().await?;
         let names = transactions::partition_names(&mut tx, database, table).await;
         self.end(tx, names).await
+    }
+
+    async fn matching_partition_names(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>> {
+        let mut tx = self.begin_read().await?;
+        let names = transactions::matching_partition_names(&mut tx, database, table, filter, limit).await;
+        self.end(tx, names).await
+    }
+
+    async fn partitions_by_names(&self, database: &str, table: &str, names: &[String]) -> Result<Vec<Partition>> {
+        let mut tx = self.begin_read().await?;
+        let partitions = transactions::partitions_by_names(&mut tx, database, table, names).await;
+        self.end(tx, partitions).await
+    }
+
+    async fn rename_partition(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[String],
+        partition: &Partition,
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let renamed = transactions::rename_partition(&mut tx, database, table, values, partition, now_s).await;
+        self.end(tx, renamed).await
     }
 
     async fn alter_partitions(&self, database: &str, table: &str, partitions: &[Partition]) -> Result<()> {
@@ -249,6 +293,84 @@ impl Store for SqliteStore {
         let mut tx = self.begin_change().await?;
         let set = transactions::set_column_statistics(&mut tx, database, table, partition, statistics, now_s).await;
         self.end(tx, set).await
+    }
+
+    async fn delete_column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+        column: Option<&str>,
+    ) -> Result<u64> {
+        let mut tx = self.begin_change().await?;
+        let deleted = transactions::delete_column_statistics(&mut tx, database, table, partition, column).await;
+        self.end(tx, deleted).await
+    }
+
+    async fn functions(&self, database: &str) -> Result<Vec<String>> {
+        let mut tx = self.begin_read().await?;
+        let names = functions::list(&mut tx, database).await;
+        self.end(tx, names).await
+    }
+
+    async fn function(&self, database: &str, name: &str) -> Result<Function> {
+        let mut tx = self.begin_read().await?;
+        let function = functions::load(&mut tx, database, name).await;
+        self.end(tx, function).await
+    }
+
+    async fn create_function(&self, function: &Function) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        let mut tx = self.begin_change().await?;
+        let created = functions::create(&mut tx, function, now_s).await;
+        self.end(tx, created).await
+    }
+
+    async fn alter_function(&self, database: &str, name: &str, function: &Function) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let altered = functions::alter(&mut tx, database, name, function).await;
+        self.end(tx, altered).await
+    }
+
+    async fn drop_function(&self, database: &str, name: &str) -> Result<()> {
+        let mut tx = self.begin_change().await?;
+        let dropped = functions::drop(&mut tx, database, name).await;
+        self.end(tx, dropped).await
+    }
+
+    async fn lock(&self, request: &LockRequest, timeout_ms: i64) -> Result<Lock> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let lock = locks::lock(&mut tx, request, now_ms, timeout_ms).await;
+        self.end(tx, lock).await
+    }
+
+    async fn check_lock(&self, id: i64, timeout_ms: i64) -> Result<Lock> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let lock = locks::check(&mut tx, id, now_ms, timeout_ms).await;
+        self.end(tx, lock).await
+    }
+
+    async fn renew_lock(&self, id: i64, timeout_ms: i64) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let renewed = locks::renew(&mut tx, id, now_ms, timeout_ms).await;
+        self.end(tx, renewed).await
+    }
+
+    async fn unlock(&self, id: i64, timeout_ms: i64) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_change().await?;
+        let unlocked = locks::unlock(&mut tx, id, now_ms, timeout_ms).await;
+        self.end(tx, unlocked).await
+    }
+
+    async fn locks(&self, timeout_ms: i64) -> Result<Vec<Lock>> {
+        let now_ms = self.clock.unix_ms();
+        let mut tx = self.begin_read().await?;
+        let locks = locks::list(&mut tx, now_ms, timeout_ms).await;
+        self.end(tx, locks).await
     }
 
     async fn snapshot(&self, database: &str, table: &str, filter: &PartitionFilter) -> Result<Snapshot> {

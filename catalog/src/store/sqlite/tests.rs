@@ -12,8 +12,10 @@ use tereza_runtime::clock::Clock;
 
 use super::SqliteStore;
 use crate::conformance;
-use crate::model::{Column, Database, Parameters, Partition, Storage, Table, TableKind, partition_name};
-use crate::store::{PartitionFilter, Store};
+use crate::model::{
+    Column, Database, LockMode, LockPart, Parameters, Partition, Storage, Table, TableKind, partition_name,
+};
+use crate::store::{LockRequest, PartitionFilter, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conforms_in_a_file() {
@@ -588,4 +590,25 @@ fn partition(values: &[&str]) -> Partition {
 
 fn column(name: &str) -> Column {
     Column { name: name.into(), type_name: "string".into(), comment: None }
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_renewed_runs_out() {
+    const TIMEOUT_MS: i64 = 1_000;
+    let clock = Clock::fixed(1_000_000);
+    let store = SqliteStore::open_in_memory(clock.clone()).await.expect("a catalog in memory");
+    let part = LockPart { mode: LockMode::Exclusive, database: "d".into(), table: None, partition: None };
+    let ask = LockRequest { parts: vec![part], user: "ada".into(), host: "there".into(), agent: None };
+    let first = store.lock(&ask, TIMEOUT_MS).await.expect("locked");
+    let second = store.lock(&ask, TIMEOUT_MS).await.expect("in line");
+    clock.advance_ms(TIMEOUT_MS);
+    store.renew_lock(first.id, TIMEOUT_MS).await.expect("renewed in the last moment");
+    clock.advance_ms(1);
+    let error = store.check_lock(second.id, TIMEOUT_MS).await.expect_err("it ran out in line");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let third = store.lock(&ask, TIMEOUT_MS).await.expect("in line");
+    assert_eq!(third.blocked_by, Some(first.id));
+    clock.advance_ms(TIMEOUT_MS);
+    assert!(store.check_lock(third.id, TIMEOUT_MS).await.expect("locked").acquired_ms.is_some());
+    assert_eq!(store.locks(TIMEOUT_MS).await.expect("locks").len(), 1);
 }

@@ -1,0 +1,197 @@
+//! Locks of the metastore's clients: `HIVE_LOCKS`, one row for each thing that a request locks.
+//!
+//! A request is all or nothing, and waits in line: whatever was asked for before it and is in its way blocks it, held or
+//! not, so nobody starves and no two wait for each other. A lock that its owner did not renew in time is removed by
+//! whoever comes next. Rows of transactions (`HL_TXNID`) belong to a metastore that shares the database: they are in the way
+//! like others and never removed here.
+
+use std::collections::BTreeMap;
+
+use sqlx::{query, query_as, query_scalar};
+use tereza_runtime::Error;
+
+use super::{Connection, Result, rows};
+use crate::model::{LockMode, LockPart};
+use crate::store::{Lock, LockRequest, names};
+
+/// Things that one request may lock.
+const PARTS_MAX: usize = 10_000;
+/// `HL_TXNID` of a lock that belongs to no transaction.
+const NO_TRANSACTION: i64 = 0;
+
+/// Asks for locks on all parts of a request.
+pub(crate) async fn lock(conn: &mut Connection, request: &LockRequest, now_ms: i64, timeout_ms: i64) -> Result<Lock> {
+    check_request(request)?;
+    remove_expired(conn, now_ms, timeout_ms).await?;
+    let id: i64 = query_scalar("SELECT NL_NEXT FROM NEXT_LOCK_ID").fetch_one(&mut *conn).await?;
+    query("UPDATE NEXT_LOCK_ID SET NL_NEXT = ?").bind(id + 1).execute(&mut *conn).await?;
+    let parts: Vec<(i64, LockPart)> = (1..).zip(request.parts.iter().map(folded)).collect();
+    let into = "INSERT INTO HIVE_LOCKS (HL_LOCK_EXT_ID, HL_LOCK_INT_ID, HL_TXNID, HL_DB, HL_TABLE, HL_PARTITION, HL_LOCK_STATE, \
+                HL_LOCK_TYPE, HL_LAST_HEARTBEAT, HL_USER, HL_HOST, HL_AGENT_INFO) ";
+    rows::insert(conn, into, 12, &parts, |values, (at, part)| {
+        values
+            .push_bind(id)
+            .push_bind(*at)
+            .push_bind(NO_TRANSACTION)
+            .push_bind(part.database.clone())
+            .push_bind(part.table.clone())
+            .push_bind(part.partition.clone())
+            .push_bind("w")
+            .push_bind(letter(part.mode))
+            .push_bind(now_ms)
+            .push_bind(request.user.as_str())
+            .push_bind(request.host.as_str())
+            .push_bind(request.agent.as_deref());
+    })
+    .await?;
+    take(conn, id, now_ms).await
+}
+
+/// Renews a lock and takes it if nothing is in the way.
+pub(crate) async fn check(conn: &mut Connection, id: i64, now_ms: i64, timeout_ms: i64) -> Result<Lock> {
+    renew(conn, id, now_ms, timeout_ms).await?;
+    take(conn, id, now_ms).await
+}
+
+/// Renews a lock.
+pub(crate) async fn renew(conn: &mut Connection, id: i64, now_ms: i64, timeout_ms: i64) -> Result<()> {
+    remove_expired(conn, now_ms, timeout_ms).await?;
+    let renewed = query("UPDATE HIVE_LOCKS SET HL_LAST_HEARTBEAT = ? WHERE HL_LOCK_EXT_ID = ?")
+        .bind(now_ms)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    if renewed.rows_affected() == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// Gives a lock back.
+pub(crate) async fn unlock(conn: &mut Connection, id: i64, now_ms: i64, timeout_ms: i64) -> Result<()> {
+    remove_expired(conn, now_ms, timeout_ms).await?;
+    let deleted = query("DELETE FROM HIVE_LOCKS WHERE HL_LOCK_EXT_ID = ? AND HL_TXNID = ?")
+        .bind(id)
+        .bind(NO_TRANSACTION)
+        .execute(conn)
+        .await?;
+    if deleted.rows_affected() == 0 { Err(missing(id).into()) } else { Ok(()) }
+}
+
+/// All locks that have not run out, oldest first.
+pub(crate) async fn list(conn: &mut Connection, now_ms: i64, timeout_ms: i64) -> Result<Vec<Lock>> {
+    type Names = (i64, i64, String, Option<String>, Option<String>, String, String, Option<String>);
+    type State = (String, String, i64, Option<i64>, Option<i64>);
+    const FROM: &str = "FROM HIVE_LOCKS WHERE HL_TXNID <> 0 OR HL_LAST_HEARTBEAT >= ? \
+                        ORDER BY HL_LOCK_EXT_ID, HL_LOCK_INT_ID";
+    let since_ms = now_ms.saturating_sub(timeout_ms);
+    let named: Vec<Names> = query_as(sqlx::AssertSqlSafe(format!(
+        "SELECT HL_LOCK_EXT_ID, HL_LOCK_INT_ID, HL_DB, HL_TABLE, HL_PARTITION, HL_USER, HL_HOST, HL_AGENT_INFO {FROM}"
+    )))
+    .bind(since_ms)
+    .fetch_all(&mut *conn)
+    .await?;
+    let states: Vec<State> = query_as(sqlx::AssertSqlSafe(format!(
+        "SELECT HL_LOCK_STATE, HL_LOCK_TYPE, HL_LAST_HEARTBEAT, HL_ACQUIRED_AT, HL_BLOCKEDBY_EXT_ID {FROM}"
+    )))
+    .bind(since_ms)
+    .fetch_all(conn)
+    .await?;
+    let mut locks: BTreeMap<i64, Lock> = BTreeMap::new();
+    for ((id, _, database, table, partition, user, host, agent), state) in named.into_iter().zip(states) {
+        let (state, mode, renewed_ms, acquired_ms, blocked_by) = state;
+        let part = LockPart { mode: mode_of(&mode), database, table, partition };
+        let lock = locks.entry(id).or_insert_with(|| Lock {
+            id,
+            request: LockRequest { parts: Vec::new(), user, host, agent },
+            acquired_ms: if state == "a" { Some(acquired_ms.unwrap_or(renewed_ms)) } else { None },
+            renewed_ms,
+            blocked_by,
+        });
+        lock.request.parts.push(part);
+    }
+    Ok(locks.into_values().collect())
+}
+
+/// Takes the lock if nothing is in the way, else notes what is.
+async fn take(conn: &mut Connection, id: i64, now_ms: i64) -> Result<Lock> {
+    // What has run out is gone, so nothing is left out of the list.
+    let mut locks = list(conn, now_ms, i64::MAX).await?;
+    let Some(at) = locks.iter().position(|lock| lock.id == id) else { return Err(missing(id).into()) };
+    let mut lock = locks.remove(at);
+    if lock.acquired_ms.is_some() {
+        return Ok(lock);
+    }
+    let blocks = |other: &&Lock| {
+        let is_ahead = other.id < id || other.acquired_ms.is_some();
+        let parts = &other.request.parts;
+        is_ahead && lock.request.parts.iter().any(|mine| parts.iter().any(|theirs| theirs.is_in_the_way_of(mine)))
+    };
+    lock.blocked_by = locks.iter().find(blocks).map(|other| other.id);
+    let update = query(
+        "UPDATE HIVE_LOCKS SET HL_LOCK_STATE = ?, HL_ACQUIRED_AT = ?, HL_BLOCKEDBY_EXT_ID = ?, HL_BLOCKEDBY_INT_ID = ? \
+         WHERE HL_LOCK_EXT_ID = ?",
+    );
+    lock.acquired_ms = if lock.blocked_by.is_none() { Some(now_ms) } else { None };
+    update
+        .bind(if lock.acquired_ms.is_some() { "a" } else { "w" })
+        .bind(lock.acquired_ms)
+        .bind(lock.blocked_by)
+        .bind(lock.blocked_by.map(|_| 1_i64))
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(lock)
+}
+
+async fn remove_expired(conn: &mut Connection, now_ms: i64, timeout_ms: i64) -> Result<()> {
+    query("DELETE FROM HIVE_LOCKS WHERE HL_TXNID = ? AND HL_LAST_HEARTBEAT < ?")
+        .bind(NO_TRANSACTION)
+        .bind(now_ms.saturating_sub(timeout_ms))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+fn check_request(request: &LockRequest) -> tereza_runtime::Result<()> {
+    if request.parts.is_empty() || request.parts.len() > PARTS_MAX {
+        let count = request.parts.len();
+        return Err(Error::invalid_input(format!("a request for locks names 1 to {PARTS_MAX} things, not {count}")));
+    }
+    names::check_chars("the user of a lock", &request.user, names::SHORT_TEXT_CHARS)?;
+    names::check_chars("the host of a lock", &request.host, names::SHORT_TEXT_CHARS)?;
+    names::check_optional_chars("the agent of a lock", request.agent.as_ref(), names::SHORT_TEXT_CHARS)?;
+    for part in &request.parts {
+        names::check_chars("the database of a lock", &part.database, names::DATABASE_CHARS)?;
+        names::check_optional_chars("the table of a lock", part.table.as_ref(), names::TABLE_CHARS)?;
+        names::check_optional_chars("the partition of a lock", part.partition.as_ref(), names::PARTITION_NAME_CHARS)?;
+    }
+    Ok(())
+}
+
+fn folded(part: &LockPart) -> LockPart {
+    LockPart {
+        mode: part.mode,
+        database: names::fold(&part.database),
+        table: part.table.as_deref().map(names::fold),
+        partition: part.partition.clone(),
+    }
+}
+
+fn missing(id: i64) -> Error {
+    Error::not_found(format!("lock {id} does not exist"))
+}
+
+/// The metastore's letter.
+fn letter(mode: LockMode) -> &'static str {
+    match mode {
+        LockMode::SharedRead => "r",
+        LockMode::SharedWrite => "w",
+        LockMode::Exclusive => "e",
+    }
+}
+
+fn mode_of(letter: &str) -> LockMode {
+    match letter {
+        "r" => LockMode::SharedRead,
+        "w" => LockMode::SharedWrite,
+        _ => LockMode::Exclusive,
+    }
+}
