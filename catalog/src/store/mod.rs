@@ -222,6 +222,11 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Whether a table or partition has its files in the folder at this URL.
     async fn is_location_taken(&self, location: &str) -> Result<bool>;
 
+    /// Those of the locations in which a table or partition has its files.
+    async fn locations_in_use(&self, locations: &[String]) -> Result<Vec<String>>;
+    /// Whether a table or partition has its files in the folder at this URL or anywhere below it.
+    async fn is_folder_in_use(&self, location: &str) -> Result<bool>;
+
     // ---- partitions
 
     /// Adds partitions and returns how many were new. One that exists: skipped if `if_not_exists`, else `AlreadyExists`

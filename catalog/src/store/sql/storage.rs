@@ -29,15 +29,50 @@ pub(crate) struct ColumnList {
     pub(crate) columns: Vec<Column>,
 }
 
-/// Whether anything is kept at `location`, with or without a slash at its end.
+/// Whether anything is kept at `location`, however it is spelled.
 pub(crate) async fn is_location_taken(conn: &mut Connection, location: &str) -> Result<bool> {
+    Ok(!locations_in_use(conn, &[location.to_owned()]).await?.is_empty())
+}
+
+/// Those of the locations at which anything is kept, however they are spelled.
+pub(crate) async fn locations_in_use(conn: &mut Connection, locations: &[String]) -> Result<Vec<String>> {
+    let all: Vec<String> = locations
+        .iter()
+        .flat_map(|location| spellings(location))
+        .flat_map(|location| [format!("{location}/"), location])
+        .collect();
+    let select = "SELECT DISTINCT LOCATION FROM SDS WHERE LOCATION IN ";
+    let found: Vec<(String,)> = rows::select_in(conn, select, &all, "").await?;
+    let found: HashSet<&str> = found.iter().map(|(location,)| location.trim_end_matches('/')).collect();
+    let is_used = |location: &&String| spellings(location).iter().any(|spelling| found.contains(spelling.as_str()));
+    Ok(locations.iter().filter(is_used).cloned().collect())
+}
+
+/// Whether anything is kept at `location` or below it, however it is spelled.
+pub(crate) async fn is_folder_in_use(conn: &mut Connection, location: &str) -> Result<bool> {
+    for location in spellings(location) {
+        // '0' is the character after '/': everything below lies between the two.
+        let found: Option<i64> =
+            query_scalar("SELECT SD_ID FROM SDS WHERE LOCATION = ? OR (LOCATION >= ? AND LOCATION < ?) LIMIT 1")
+                .bind(&location)
+                .bind(format!("{location}/"))
+                .bind(format!("{location}0"))
+                .fetch_optional(&mut *conn)
+                .await?;
+        if found.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A location without a slash at its end; of a local file both forms of the URL, since Java writes `file:/x` for `file:///x`.
+fn spellings(location: &str) -> Vec<String> {
     let location = location.trim_end_matches('/');
-    let found: Option<i64> = query_scalar("SELECT SD_ID FROM SDS WHERE LOCATION = ? OR LOCATION = ? LIMIT 1")
-        .bind(location)
-        .bind(format!("{location}/"))
-        .fetch_optional(conn)
-        .await?;
-    Ok(found.is_some())
+    match location.strip_prefix("file:/").map(|path| path.trim_start_matches('/')) {
+        Some(path) => vec![format!("file:///{path}"), format!("file:/{path}")],
+        None => vec![location.to_owned()],
+    }
 }
 
 /// Adds storages and returns the id of the first; the others follow in order.

@@ -389,6 +389,18 @@ impl Store for SqliteStore {
         self.end(tx, taken).await
     }
 
+    async fn locations_in_use(&self, locations: &[String]) -> Result<Vec<String>> {
+        let mut tx = self.begin_read().await?;
+        let used = storage::locations_in_use(&mut tx, locations).await;
+        self.end(tx, used).await
+    }
+
+    async fn is_folder_in_use(&self, location: &str) -> Result<bool> {
+        let mut tx = self.begin_read().await?;
+        let used = storage::is_folder_in_use(&mut tx, location).await;
+        self.end(tx, used).await
+    }
+
     async fn table_version(&self, database: &str, table: &str) -> Result<i64> {
         self.known(database, table).await.map(|known| known.table.version)
     }

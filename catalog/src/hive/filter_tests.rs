@@ -1,0 +1,115 @@
+use super::*;
+
+const ROWS: [(&str, &str, &str, &str); 6] = [
+    ("1", "1", "2024-01-01", "1.50"),
+    ("1", "03", "2024-01-02", "2"),
+    ("2", "3", "2024-02-01", "10.25"),
+    ("10", "20", "2023-12-31", "-1"),
+    ("a\"b", "-4", "2024-01-10", "0"),
+    (DEFAULT_PARTITION, DEFAULT_PARTITION, DEFAULT_PARTITION, DEFAULT_PARTITION),
+];
+
+fn keys() -> Vec<Key> {
+    let key = |name: &str, type_name: &str| Key { name: name.into(), family: Family::of(type_name) };
+    vec![key("ds", "string"), key("k", "int"), key("d", "date"), key("x", "decimal(10,2)")]
+}
+
+fn parse(text: &str) -> Result<Filter, String> {
+    Filter::parse(text, keys(), |_| None)
+}
+
+/// The positions of the rows that pass.
+fn passing(text: &str) -> Vec<usize> {
+    let filter = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let passes = |(ds, k, d, x): &(&'static str, &'static str, &'static str, &'static str)| {
+        let values: Vec<Option<&str>> =
+            [*ds, *k, *d, *x].into_iter().map(|text| (text != DEFAULT_PARTITION).then_some(text)).collect();
+        filter.matches(&values)
+    };
+    ROWS.iter().enumerate().filter(|(_, row)| passes(row)).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn what_engines_send_is_understood() {
+    for (text, expected) in [
+        ("", vec![0, 1, 2, 3, 4, 5]),
+        ("ds = \"1\"", vec![0, 1]),
+        ("DS='1'", vec![0, 1]),
+        ("\"1\" = ds", vec![0, 1]),
+        ("(ds) in (\"1\", \"2\") and k = 1", vec![0]),
+        ("(ds) in (\"1\", \"2\") and k = 3", vec![1, 2]),
+        ("k > 0 and ds >= \"1\"", vec![0, 1, 2, 3]),
+        ("2<k", vec![1, 2, 3]),
+        ("ds like \"1.*\"", vec![0, 1, 3]),
+        ("ds not like '1.*'", vec![2, 4]),
+        ("ds != \"1\"", vec![2, 3, 4, 5]),
+        ("ds <> '1'", vec![2, 3, 4, 5]),
+        ("(k = 1 or k = 3)", vec![0, 1, 2]),
+        ("(k != 1 and k != 3)", vec![3, 4, 5]),
+        ("((k = 1 or k = 20) or k = 3)", vec![0, 1, 2, 3]),
+        ("k between 1 and 3", vec![0, 1, 2]),
+        ("k not between 1 and 3", vec![3, 4]),
+        ("k in (1, 20)", vec![0, 3]),
+        ("k not in (1, 20)", vec![1, 2, 4]),
+        ("not (k = 3)", vec![0, 3, 4]),
+        ("d = 2024-01-01", vec![0]),
+        ("d = \"2024-01-01\"", vec![0]),
+        ("d >= DATE '2024-01-10'", vec![2, 4]),
+        ("d > date \"2024-1-2\" and d < 2024-02-01", vec![4]),
+        ("x = 1.5", vec![0]),
+        ("x > 2", vec![2]),
+        ("k = '3'", vec![1, 2]),
+        ("k = 3L", vec![1, 2]),
+        ("k = -4", vec![4]),
+        ("ds = 10", vec![3]),
+        ("ds is null", vec![5]),
+        ("ds is not null and k > 3", vec![3]),
+        ("k = null", vec![]),
+        ("ds = \"__HIVE_DEFAULT_PARTITION__\"", vec![5]),
+        ("ds = 'a\"b'", vec![4]),
+        ("`ds` = '2'", vec![2]),
+        ("(STRUCT(ds, k)) IN (CONST STRUCT('1', 1), CONST STRUCT('2', 3))", vec![0, 2]),
+        ("struct(ds,k) in (struct('1',1))", vec![0]),
+        ("((struct(ds,k)) in (const struct('1',1)) or k = 20)", vec![0, 3]),
+        ("true", vec![0, 1, 2, 3, 4, 5]),
+        ("1 = 1 and k = 1", vec![0]),
+        ("1 = 2", vec![]),
+        ("ds = \"a\\\"", vec![]),
+    ] {
+        assert_eq!(passing(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_filter_is_refused() {
+    for text in
+        ["ds", "ds =", "= 1", "ds = 'x", "ds in ()", "nokey = 1", "(ds = 1", "ds = 1)", "ds ~ 1", "k = 1 and", "k = ds"]
+    {
+        assert!(parse(text).is_err(), "{text}");
+    }
+    let error = parse("nokey = 1").unwrap_err();
+    assert_eq!(error, "Specified key <nokey> is not a partitioning key for the table");
+    assert!(parse(&format!("{}k = 1{}", "(".repeat(5_000), ")".repeat(5_000))).is_err());
+    assert!(parse(&"(".repeat(100_000)).is_err());
+    assert!(parse(&"not ".repeat(100_000)).is_err());
+    assert!(parse(&" ".repeat(TEXT_BYTES_MAX + 1)).is_err());
+}
+
+#[test]
+fn deep_disjunctions_are_understood() {
+    let mut text = "k = 0".to_owned();
+    for k in 1..300 {
+        text = format!("({text} or k = {k})");
+    }
+    assert_eq!(passing(&text), [0, 1, 2, 3]);
+}
+
+#[test]
+fn text_keys_narrow_the_search() {
+    let narrowed = |text: &str| parse(text).unwrap().for_store().values;
+    let strings = |texts: &[&str]| Some(texts.iter().map(ToString::to_string).collect());
+    assert_eq!(narrowed("ds = '1' and k = 1"), [strings(&["1"]), None, None, None]);
+    assert_eq!(narrowed("(k > 0 and (ds) in ('1', '2')) and ds = '2'"), [strings(&["2"]), None, None, None]);
+    assert_eq!(narrowed("ds = '1' or k = 1"), [None, None, None, None]);
+    assert_eq!(narrowed("ds > '1' and d = '2024-01-01'"), [None, None, None, None]);
+}

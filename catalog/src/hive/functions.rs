@@ -1,0 +1,93 @@
+//! Functions of users.
+
+use tereza_runtime::{Error, ErrorKind};
+use tereza_thrift::hive::{
+    self, AlreadyExistsException, Exception, InvalidObjectException, InvalidOperationException, NoSuchObjectException,
+};
+
+use super::pattern::Pattern;
+use super::{Answer, Session, convert, databases, names};
+
+impl Session {
+    /// Names of the functions of a database that fit a pattern; none if there is no such database.
+    pub(super) async fn function_names(
+        &self,
+        database: Option<String>,
+        pattern: Option<String>,
+    ) -> Answer<Vec<String>> {
+        let database = names::database(database)?;
+        let pattern = pattern.as_deref().map(Pattern::of_names);
+        let mut found = match self.store().functions(&database).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            found => found?,
+        };
+        found.retain(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)));
+        Ok(found)
+    }
+
+    pub(super) async fn function(&self, database: Option<String>, name: Option<String>) -> Answer<hive::Function> {
+        let (database, name) = (names::database(database)?, names::object(name));
+        let found = self.store().function(&database, &name).await;
+        Ok(convert::function_to(found.map_err(|error| of_function(error, &database, &name))?))
+    }
+
+    pub(super) async fn all_functions(&self) -> Answer<Vec<hive::Function>> {
+        let mut found = Vec::new();
+        for database in self.store().databases().await? {
+            for name in self.store().functions(&database).await? {
+                found.push(convert::function_to(self.store().function(&database, &name).await?));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn make_function(&self, function: hive::Function) -> Answer<()> {
+        names::check_catalog(function.cat_name.as_deref())?;
+        let database = names::database(function.db_name.clone())?;
+        let name = names::object(function.function_name.clone());
+        names::check_new(&name, "object")?;
+        let parent = self.store().database(&database).await;
+        parent.map_err(|error| databases::of_database(error, &database))?;
+        let new = convert::function_from(database, name.clone(), function);
+        self.store().create_function(&new).await.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => AlreadyExistsException::new(format!("Function {name} already exists")).into(),
+            ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
+            _ => Exception::from(error),
+        })
+    }
+
+    pub(super) async fn change_function(
+        &self,
+        database: Option<String>,
+        name: Option<String>,
+        function: hive::Function,
+    ) -> Answer<()> {
+        let (database, name) = (names::database(database)?, names::object(name));
+        let to_database = match &function.db_name {
+            Some(name) => names::database(Some(name.clone()))?,
+            None => database.clone(),
+        };
+        let to_name = function.function_name.as_deref().map_or_else(|| name.clone(), str::to_lowercase);
+        let new = convert::function_from(to_database, to_name, function);
+        self.store().alter_function(&database, &name, &new).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                InvalidOperationException::new(format!("function {database}.{name} doesn't exist")).into()
+            }
+            _ => Exception::from(error),
+        })
+    }
+
+    pub(super) async fn remove_function(&self, database: Option<String>, name: Option<String>) -> Answer<()> {
+        let (database, name) = (names::database(database)?, names::object(name));
+        let dropped = self.store().drop_function(&database, &name).await;
+        dropped.map_err(|error| of_function(error, &database, &name))
+    }
+}
+
+fn of_function(error: Error, database: &str, name: &str) -> Exception {
+    if error.kind() == ErrorKind::NotFound {
+        NoSuchObjectException::new(format!("Function {database}.{name} does not exist")).into()
+    } else {
+        error.into()
+    }
+}

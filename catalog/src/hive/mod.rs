@@ -1,0 +1,242 @@
+//! The metastore itself: what a Hive Metastore answers over Thrift, out of a [`Store`].
+//!
+//! One endpoint serves clients of Hive 2.3, 3.1 and 4. Exceptions have the types and texts of Hive 3.1 where clients are
+//! known to look at them. A method that is not here is answered "unknown method", which clients take for an old metastore.
+//!
+//! It never lists or opens files. What a metastore does to them goes to [`DataFiles`]: folders of new tables and partitions
+//! are made, those of managed tables that move are renamed, and those of managed tables that are dropped with their data are
+//! removed once the drop is in the catalog, unless another table or partition has its files there.
+//!
+//! Where it is not like Hive 3.1, on purpose:
+//! * a filter of partitions works on keys of every type, as SQL says; NULL is different from every value in `!=`, as there;
+//! * a table is external if its type or its parameter says so; there, a type without the parameter is managed;
+//! * cascading an alteration gives all partitions the one column list of their table;
+//! * numbers and sizes of files are not added to parameters, nor `COLUMN_STATS_ACCURATE`;
+//! * types of columns are not checked, and any change of a column's type is let through;
+//! * renaming a managed table moves its files only where [`DataFiles::rename`] can; else they stay where they are, and a
+//!   new table that would get their folder gets another;
+//! * partitions that are dropped by an expression serialised in Java are refused, as it cannot be read without a JVM; asked
+//!   for by one, all are returned with the mark that the client has to look itself;
+//! * there are no transactions, events, constraints and grants; every user has the role `public`. A table with constraints
+//!   is refused, privileges in a new table are dropped (so are the other things that `convert` lists).
+//!
+//! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
+//! `partition_changes`, `statistics`, `functions`, `locks`; under them `names`, `convert`, `pattern`, `filter` and `value`.
+
+mod alter_table;
+mod convert;
+mod databases;
+mod filter;
+mod functions;
+mod locks;
+mod names;
+mod partition_changes;
+mod partitions;
+mod pattern;
+mod service;
+mod statistics;
+mod tables;
+mod value;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tereza_runtime::clock::Clock;
+use tereza_runtime::{Error, ErrorKind};
+use tereza_thrift::call::Outcome;
+use tereza_thrift::hive::{Exception, MetaException};
+use tereza_thrift::server::{self, Observer, Server};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::Store;
+use crate::model::Table;
+
+/// What a method answers.
+type Answer<T> = Result<T, Exception>;
+
+/// How the metastore behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// URL of the folder that databases without a location get theirs in.
+    pub warehouse: String,
+    /// How long a lock lives that its owner does not renew (`hive.txn.timeout`).
+    pub lock_timeout: Duration,
+    /// The bounds of the server.
+    pub server: server::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            warehouse: "file:/user/hive/warehouse".to_owned(),
+            lock_timeout: Duration::from_secs(300),
+            server: server::Settings::default(),
+        }
+    }
+}
+
+/// What a metastore does to files. Calls return soon: what takes long is for the implementation to do later.
+pub trait DataFiles: Send + Sync + 'static {
+    /// Makes the folder of a new database, table or partition. Nothing happens if it is there, or where there are no folders.
+    fn make(&self, location: &str) -> io::Result<()>;
+
+    /// Moves a folder to a place where nothing is yet, and returns whether it did; `false` where moving is copying. A folder
+    /// that is not there has moved.
+    fn rename(&self, from: &str, to: &str) -> io::Result<bool>;
+
+    /// Removes a folder with all that is in it. The catalog knows nothing of it any more.
+    fn remove(&self, location: &str);
+}
+
+/// Leaves all files alone.
+impl DataFiles for () {
+    fn make(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn remove(&self, location: &str) {
+        tracing::info!(location, "the files of what was dropped are left where they are");
+    }
+}
+
+/// Answers the clients of `listener` until `drain` is cancelled, and returns when the last connection is closed.
+///
+/// Metrics: `tereza_metastore_calls_total` by method and outcome, `tereza_metastore_call_seconds` by method.
+pub async fn serve(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    files: Arc<dyn DataFiles>,
+    settings: Settings,
+    drain: CancellationToken,
+) {
+    serve_observed(listener, store, files, settings, Metrics, drain).await;
+}
+
+/// [`serve`] that tells `observer` of every call in place of the metrics.
+pub async fn serve_observed(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    files: Arc<dyn DataFiles>,
+    settings: Settings,
+    observer: impl Observer,
+    drain: CancellationToken,
+) {
+    let server = Server::new(settings.server.clone(), observer);
+    let started_s = Clock::system().unix_s();
+    let shared = Arc::new(Shared { store, files, settings, started_s });
+    let connect = |_| Session { shared: Arc::clone(&shared), user: Mutex::default() };
+    server.serve(listener, connect, drain).await;
+}
+
+struct Metrics;
+
+impl Observer for Metrics {
+    fn called(&self, method: &'static str, outcome: Outcome, took: Duration) {
+        let outcome = outcome.as_str();
+        metrics::counter!("tereza_metastore_calls_total", "method" => method, "outcome" => outcome).increment(1);
+        metrics::histogram!("tereza_metastore_call_seconds", "method" => method).record(took.as_secs_f64());
+    }
+}
+
+/// What all connections share.
+struct Shared {
+    store: Arc<dyn Store>,
+    files: Arc<dyn DataFiles>,
+    settings: Settings,
+    /// Seconds since 1970.
+    started_s: i64,
+}
+
+/// One connection.
+struct Session {
+    shared: Arc<Shared>,
+    /// Who the client says it is. Nobody has checked it.
+    user: Mutex<Option<String>>,
+}
+
+impl Session {
+    fn store(&self) -> &dyn Store {
+        self.shared.store.as_ref()
+    }
+
+    fn files(&self) -> &dyn DataFiles {
+        self.shared.files.as_ref()
+    }
+
+    /// For logs.
+    fn user(&self) -> String {
+        self.user.lock().clone().unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    /// A table, or the exception of `get_table`.
+    async fn table(&self, database: &str, table: &str) -> Answer<Table> {
+        let found = self.store().table(database, table).await;
+        found.map(|found| found.table).map_err(|error| self.of_table(error, database, table))
+    }
+
+    /// The exception for a failed question about a table.
+    fn of_table(&self, error: Error, database: &str, table: &str) -> Exception {
+        if error.kind() == ErrorKind::NotFound { names::no_table(database, table) } else { error.into() }
+    }
+
+    fn make_folder(&self, location: Option<&str>) -> Answer<()> {
+        let Some(location) = location else { return Ok(()) };
+        self.files().make(location).map_err(|error| {
+            MetaException::new(format!("{location} is not a directory or unable to create one: {error}")).into()
+        })
+    }
+
+    /// Removes the folders of what was dropped, but for those that others use.
+    async fn remove_folders(&self, locations: Vec<String>) {
+        let used = match self.store().locations_in_use(&locations).await {
+            Ok(used) => used,
+            Err(error) => {
+                tracing::warn!(?locations, %error, "the files of what was dropped stay");
+                return;
+            }
+        };
+        for location in locations {
+            if used.contains(&location) {
+                tracing::warn!(location, "the files of what was dropped stay: others have theirs there");
+            } else {
+                self.files().remove(&location);
+            }
+        }
+    }
+}
+
+/// `folder/name`.
+fn below(folder: &str, name: &str) -> String {
+    format!("{}/{name}", folder.trim_end_matches('/'))
+}
+
+/// A location as it is compared: without a slash at its end, and of the two ways to write a local file that of Java.
+fn place(location: &str) -> String {
+    let location = location.trim_end_matches('/');
+    match location.strip_prefix("file:/") {
+        Some(path) => format!("file:/{}", path.trim_start_matches('/')),
+        None => location.to_owned(),
+    }
+}
+
+/// What comes after `folder/` in a location that is in the folder.
+fn rest_below(location: &str, folder: &str) -> Option<String> {
+    place(location).strip_prefix(&place(folder))?.strip_prefix('/').map(str::to_owned)
+}
+
+/// Whether `location` is in `folder`.
+fn is_below(location: &str, folder: &str) -> bool {
+    rest_below(location, folder).is_some()
+}
+
+/// How many a client wants at most; negative is all.
+fn limit(max: impl Into<Option<i16>>) -> Option<usize> {
+    max.into().and_then(|max| usize::try_from(max).ok())
+}

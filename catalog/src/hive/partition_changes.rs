@@ -1,0 +1,377 @@
+//! Partitions: adding, altering, renaming and dropping them.
+
+use std::collections::HashSet;
+
+use tereza_runtime::{Error, ErrorKind};
+use tereza_thrift::hive::{
+    self, AddPartitionsRequest, AlreadyExistsException, AlterPartitionsRequest, AppendPartitionsRequest,
+    DropPartitionRequest, DropPartitionsRequest, Exception, InvalidObjectException, InvalidOperationException,
+    MetaException, NoSuchObjectException, RequestPartsSpec,
+};
+
+use super::names::{self, qualified};
+use super::partitions::{Asked, is_missing};
+use super::tables::owns_files;
+use super::{Answer, Session, below, convert, place};
+use crate::model::{Partition, TableKind, partition_name};
+
+impl Session {
+    /// Adds partitions of one table and returns those that are new.
+    async fn add(&self, asked: &Asked, new: Vec<hive::Partition>, if_not_exists: bool) -> Answer<Vec<Partition>> {
+        let keys = &asked.table.partition_keys;
+        let mut partitions = Vec::with_capacity(new.len());
+        for partition in new {
+            check_parent(asked, &partition)?;
+            let mut partition = convert::partition_from(partition);
+            if partition.values.len() != keys.len() || keys.is_empty() {
+                let message = format!(
+                    "Incorrect number of partition values. numPartKeys={}, partVals={}",
+                    keys.len(),
+                    partition.values.len()
+                );
+                return Err(InvalidObjectException::new(message).into());
+            }
+            asked.complete(&mut partition, None);
+            partitions.push(partition);
+        }
+        let names: Vec<String> = partitions.iter().map(|partition| partition_name(keys, &partition.values)).collect();
+        let known = self.store().partitions_by_names(&asked.database, &asked.name, &names).await?;
+        let known: HashSet<String> = known.iter().map(|partition| partition_name(keys, &partition.values)).collect();
+        if !if_not_exists && let Some(name) = names.iter().find(|name| known.contains(*name)) {
+            return Err(partition_exists(name, asked));
+        }
+        for (partition, name) in partitions.iter().zip(&names) {
+            if !known.contains(name) {
+                self.make_folder(partition.storage.location.as_deref())?;
+            }
+        }
+        let added = self.store().add_partitions(&asked.database, &asked.name, &partitions, if_not_exists).await;
+        added.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                AlreadyExistsException::new(format!("Partition already exists: {error}")).into()
+            }
+            ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
+            _ => Exception::from(error),
+        })?;
+        let new: Vec<String> = names.into_iter().filter(|name| !known.contains(name)).collect();
+        Ok(self.store().partitions_by_names(&asked.database, &asked.name, &new).await?)
+    }
+
+    /// Adds partitions that say themselves whose they are: all of one table.
+    pub(super) async fn add_partitions_of_one(&self, new: Vec<hive::Partition>) -> Answer<Vec<hive::Partition>> {
+        let Some(first) = new.first() else { return Ok(Vec::new()) };
+        names::check_catalog(first.cat_name.as_deref())?;
+        let asked = self.to_change(first.db_name.clone(), first.table_name.clone()).await?;
+        let added = self.add(&asked, new, false).await?;
+        Ok(asked.convert(added))
+    }
+
+    /// Adds one partition.
+    pub(super) async fn add_one_partition(&self, new: Option<hive::Partition>) -> Answer<hive::Partition> {
+        let new = new.ok_or_else(|| InvalidObjectException::new("there is no partition to add"))?;
+        let added = self.add_partitions_of_one(vec![new]).await?;
+        added.into_iter().next().ok_or_else(|| MetaException::new("the new partition was dropped at once").into())
+    }
+
+    pub(super) async fn add_partitions_as(
+        &self,
+        request: AddPartitionsRequest,
+    ) -> Answer<Option<Vec<hive::Partition>>> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let asked = self.to_change(Some(request.db_name), Some(request.tbl_name)).await?;
+        let added = self.add(&asked, request.parts, request.if_not_exists).await?;
+        Ok(request.need_result.unwrap_or(true).then(|| asked.convert(added)))
+    }
+
+    /// Adds a partition that has all from its table.
+    pub(super) async fn append(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        values: Option<Vec<String>>,
+    ) -> Answer<hive::Partition> {
+        let asked = self.to_change(database, table).await?;
+        let new = hive::Partition { values, ..hive::Partition::default() };
+        let added = self.add(&asked, vec![new], false).await?;
+        let mut added = asked.convert(added);
+        added.pop().ok_or_else(|| MetaException::new("the new partition was dropped at once").into())
+    }
+
+    pub(super) async fn append_by_name(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        name: Option<String>,
+    ) -> Answer<hive::Partition> {
+        let asked = self.to_change(database.clone(), table.clone()).await?;
+        let values = asked.values_of(&name.unwrap_or_default())?;
+        self.append(database, table, Some(values)).await
+    }
+
+    pub(super) async fn append_as(&self, request: AppendPartitionsRequest) -> Answer<hive::Partition> {
+        names::check_catalog(request.catalog_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.table_name));
+        match request.part_vals {
+            Some(values) if !values.is_empty() => self.append(database, table, Some(values)).await,
+            _ => self.append_by_name(database, table, request.name).await,
+        }
+    }
+
+    pub(super) async fn change_partitions(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        new: Vec<hive::Partition>,
+    ) -> Answer<()> {
+        let asked = self.to_alter(database, table).await?;
+        let mut partitions = Vec::with_capacity(new.len());
+        for partition in new {
+            check_parent(&asked, &partition)?;
+            let mut partition = convert::partition_from(partition);
+            // What a client leaves out stays as it is.
+            if partition.storage.location.is_none() || partition.storage.columns.is_empty() {
+                let old = self.old_partition(&asked, &partition.values).await?;
+                asked.complete(&mut partition, Some(&old));
+            }
+            partitions.push(partition);
+        }
+        let altered = self.store().alter_partitions(&asked.database, &asked.name, &partitions).await;
+        altered.map_err(not_altered)
+    }
+
+    pub(super) async fn change_partitions_as(&self, request: AlterPartitionsRequest) -> Answer<()> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        self.change_partitions(Some(request.db_name), Some(request.table_name), request.partitions).await
+    }
+
+    pub(super) async fn move_partition(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        values: Option<Vec<String>>,
+        new: Option<hive::Partition>,
+    ) -> Answer<()> {
+        let asked = self.to_alter(database, table).await?;
+        let values = values.unwrap_or_default();
+        let old = self.old_partition(&asked, &values).await?;
+        let mut new = convert::partition_from(new.unwrap_or_default());
+        asked.complete(&mut new, Some(&old));
+        let keys = &asked.table.partition_keys;
+        if new.values.len() != keys.len() {
+            return Err(InvalidOperationException::new("the new partition has another number of values").into());
+        }
+        let new_name = partition_name(keys, &new.values);
+        let is_taken = new_name != partition_name(keys, &values)
+            && !self
+                .store()
+                .partitions_by_names(&asked.database, &asked.name, std::slice::from_ref(&new_name))
+                .await?
+                .is_empty();
+        if is_taken {
+            return Err(InvalidOperationException::new(format!(
+                "Partition already exists:{}.{}.[{}]",
+                asked.database,
+                asked.name,
+                new.values.join(", ")
+            ))
+            .into());
+        }
+        let moved = self.move_partition_files(&asked, &old, &mut new, &new_name).await?;
+        let renamed = self.store().rename_partition(&asked.database, &asked.name, &values, &new).await;
+        if let (Err(_), Some((from, to))) = (&renamed, &moved)
+            && let Err(error) = self.files().rename(to, from)
+        {
+            tracing::error!(from, to, %error, "the files of a partition that kept its name were not moved back");
+        }
+        renamed.map_err(not_altered)
+    }
+
+    /// Moves the files of a managed table's partition that are where it has them by default, if they can be moved.
+    async fn move_partition_files(
+        &self,
+        asked: &Asked,
+        old: &Partition,
+        new: &mut Partition,
+        new_name: &str,
+    ) -> Answer<Option<(String, String)>> {
+        let (Some(folder), Some(from)) = (&asked.table.storage.location, &old.storage.location) else {
+            return Ok(None);
+        };
+        let default = below(folder, &partition_name(&asked.table.partition_keys, &old.values));
+        let is_left = new.storage.location.as_deref().is_some_and(|location| place(location) == place(from));
+        let to = below(folder, new_name);
+        let stays = asked.table.kind != TableKind::Managed || place(&default) != place(from) || !is_left;
+        if stays || place(&to) == place(from) || self.store().is_location_taken(&to).await? {
+            return Ok(None);
+        }
+        let moved = self.files().rename(from, &to).map_err(|error| {
+            InvalidOperationException::new(format!(
+                "Unable to access old location {from} or to move it to {to}: {error}"
+            ))
+        })?;
+        if !moved {
+            return Ok(None);
+        }
+        new.storage.location = Some(to.clone());
+        Ok(Some((from.clone(), to)))
+    }
+
+    /// Drops partitions of one table and returns them as they were.
+    async fn drop(
+        &self,
+        asked: &Asked,
+        values: &[Vec<String>],
+        if_exists: bool,
+        delete_data: bool,
+    ) -> Answer<Vec<Partition>> {
+        let dropped = self.store().drop_partitions(&asked.database, &asked.name, values, if_exists).await;
+        let dropped = dropped.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidInput => match values {
+                [only] => names::no_partition(only),
+                _ => NoSuchObjectException::new("Some partitions to drop are missing").into(),
+            },
+            _ => Exception::from(error),
+        })?;
+        if delete_data && owns_files(&asked.table) {
+            let locations = dropped.iter().filter_map(|partition| partition.storage.location.clone()).collect();
+            self.remove_folders(locations).await;
+        }
+        Ok(dropped)
+    }
+
+    pub(super) async fn drop_partition_with(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        values: Option<Vec<String>>,
+        delete_data: Option<bool>,
+    ) -> Answer<bool> {
+        let asked = self.asked(database, table).await?;
+        self.drop(&asked, &[values.unwrap_or_default()], false, delete_data.unwrap_or_default()).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn drop_partition_named(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        name: Option<String>,
+        delete_data: Option<bool>,
+    ) -> Answer<bool> {
+        let asked = self.asked(database, table).await?;
+        let values = asked.values_of(&name.unwrap_or_default())?;
+        self.drop(&asked, &[values], false, delete_data.unwrap_or_default()).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn drop_partition_as(&self, request: DropPartitionRequest) -> Answer<bool> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        match request.part_vals {
+            Some(values) if !values.is_empty() => {
+                self.drop_partition_with(database, table, Some(values), request.delete_data).await
+            }
+            _ => self.drop_partition_named(database, table, request.part_name, request.delete_data).await,
+        }
+    }
+
+    pub(super) async fn drop_partitions_as(
+        &self,
+        request: DropPartitionsRequest,
+    ) -> Answer<Option<Vec<hive::Partition>>> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let asked = self.asked(Some(request.db_name), Some(request.tbl_name)).await?;
+        let RequestPartsSpec::Names(names) = request.parts else {
+            let message = "partitions are dropped by their names: an expression of Hive's own cannot be read here";
+            return Err(MetaException::new(message).into());
+        };
+        let values = names.iter().map(|name| asked.values_of(name)).collect::<Answer<Vec<_>>>()?;
+        let if_exists = request.if_exists.unwrap_or(true);
+        let dropped = self.drop(&asked, &values, if_exists, request.delete_data.unwrap_or_default()).await?;
+        Ok(request.need_result.unwrap_or(true).then(|| asked.convert(dropped)))
+    }
+
+    /// The table to which partitions are added.
+    async fn to_change(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
+        self.asked(database, table).await.map_err(|exception| match exception {
+            Exception::NoSuchObject(_) => {
+                InvalidObjectException::new("Unable to add partition because table or database do not exist").into()
+            }
+            other => other,
+        })
+    }
+
+    /// The table whose partitions are altered.
+    async fn to_alter(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
+        self.asked(database, table).await.map_err(|exception| match exception {
+            Exception::NoSuchObject(missing) => {
+                let message = missing.message.unwrap_or_default();
+                InvalidOperationException::new(format!("alter is not possible: {message}")).into()
+            }
+            other => other,
+        })
+    }
+
+    async fn old_partition(&self, asked: &Asked, values: &[String]) -> Answer<Partition> {
+        self.kept_partition(asked, values).await.map_err(|exception| match exception {
+            Exception::NoSuchObject(_) => {
+                let values = values.join(", ");
+                InvalidOperationException::new(format!("alter is not possible: partition [{values}] doesn't exist"))
+                    .into()
+            }
+            other => other,
+        })
+    }
+}
+
+impl Asked {
+    /// Fills in what a client leaves out: from the partition as it was, or from the table.
+    fn complete(&self, partition: &mut Partition, old: Option<&Partition>) {
+        let like = old.map_or(&self.table.storage, |old| &old.storage);
+        let storage = &mut partition.storage;
+        if storage.input_format.is_none() && storage.serde.library.is_none() && storage.columns.is_empty() {
+            let location = storage.location.take();
+            *storage = like.clone();
+            storage.location = location;
+        }
+        if storage.columns.is_empty() {
+            storage.columns.clone_from(&like.columns);
+        }
+        if storage.location.is_none() {
+            storage.location = match (old, &self.table.storage.location) {
+                (Some(old), _) => old.storage.location.clone(),
+                (None, Some(folder)) => {
+                    Some(below(folder, &partition_name(&self.table.partition_keys, &partition.values)))
+                }
+                (None, None) => None,
+            };
+        }
+    }
+}
+
+/// Refuses a partition that says it is another table's.
+fn check_parent(asked: &Asked, partition: &hive::Partition) -> Answer<()> {
+    let database = match &partition.db_name {
+        Some(name) => names::database(Some(name.clone()))?,
+        None => asked.database.clone(),
+    };
+    let table = partition.table_name.as_deref().map_or_else(|| asked.name.clone(), str::to_lowercase);
+    if (&database, &table) == (&asked.database, &asked.name) {
+        return Ok(());
+    }
+    let target = qualified(&asked.database, &asked.name);
+    Err(MetaException::new(format!("Partition of {database}.{table} does not belong to target table {target}")).into())
+}
+
+fn partition_exists(name: &str, asked: &Asked) -> Exception {
+    let target = qualified(&asked.database, &asked.name);
+    AlreadyExistsException::new(format!("Partition already exists: {name} of {target}")).into()
+}
+
+fn not_altered(error: Error) -> Exception {
+    if is_missing(&error) || error.kind() == ErrorKind::AlreadyExists {
+        InvalidOperationException::new(format!("alter is not possible: {error}")).into()
+    } else {
+        error.into()
+    }
+}

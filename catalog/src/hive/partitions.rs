@@ -1,0 +1,246 @@
+//! Partitions: finding them.
+
+use tereza_runtime::ErrorKind;
+use tereza_thrift::hive::{self, Exception, MetaException, PartitionListComposingSpec, PartitionSpec};
+
+use super::filter::{Filter, Key};
+use super::names::{self, CATALOG};
+use super::value::Family;
+use super::{Answer, Session, convert, limit};
+use crate::model::{DEFAULT_PARTITION, Partition, Table, partition_name};
+use crate::store::PartitionFilter;
+
+/// A table that is asked about its partitions.
+pub(super) struct Asked {
+    pub(super) database: String,
+    pub(super) name: String,
+    pub(super) table: Table,
+}
+
+impl Session {
+    pub(super) async fn asked(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
+        let (database, name) = (names::database(database)?, names::object(table));
+        let table = self.table(&database, &name).await?;
+        Ok(Asked { database, name, table })
+    }
+
+    /// The partition with these values.
+    pub(super) async fn partition(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        values: Option<Vec<String>>,
+    ) -> Answer<hive::Partition> {
+        let asked = self.asked(database, table).await?;
+        let values = values.unwrap_or_default();
+        let found = self.kept_partition(&asked, &values).await?;
+        Ok(convert::partition_to(&asked.database, &asked.name, found))
+    }
+
+    pub(super) async fn partition_by_name(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        name: Option<String>,
+    ) -> Answer<hive::Partition> {
+        let asked = self.asked(database, table).await?;
+        let values = asked.values_of(&name.unwrap_or_default())?;
+        let found = self.kept_partition(&asked, &values).await?;
+        Ok(convert::partition_to(&asked.database, &asked.name, found))
+    }
+
+    pub(super) async fn kept_partition(&self, asked: &Asked, values: &[String]) -> Answer<Partition> {
+        let keys = &asked.table.partition_keys;
+        if values.len() != keys.len() || keys.is_empty() {
+            return Err(names::no_partition(values));
+        }
+        let name = partition_name(keys, values);
+        let found = self.store().partitions_by_names(&asked.database, &asked.name, &[name]).await?;
+        found.into_iter().next().ok_or_else(|| names::no_partition(values))
+    }
+
+    /// Partitions whose first values are these; the empty value is any.
+    pub(super) async fn partitions(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        values: Option<Vec<String>>,
+        max: impl Into<Option<i16>>,
+    ) -> Answer<Vec<hive::Partition>> {
+        let asked = self.asked(database, table).await?;
+        let filter = asked.prefix(values)?;
+        let found = self.store().partitions(&asked.database, &asked.name, &filter, limit(max)).await?;
+        Ok(asked.convert(found))
+    }
+
+    /// Their names.
+    pub(super) async fn partition_names(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        values: Option<Vec<String>>,
+        max: impl Into<Option<i16>>,
+    ) -> Answer<Vec<String>> {
+        let asked = self.asked(database, table).await?;
+        let filter = asked.prefix(values)?;
+        Ok(self.store().matching_partition_names(&asked.database, &asked.name, &filter, limit(max)).await?)
+    }
+
+    /// Those of the partitions that exist.
+    pub(super) async fn partitions_by_names(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        names: Option<Vec<String>>,
+    ) -> Answer<Vec<hive::Partition>> {
+        let asked = self.asked(database, table).await?;
+        let keys = &asked.table.partition_keys;
+        let kept = names.unwrap_or_default();
+        let kept: Vec<String> = kept.iter().filter_map(|name| names::kept_partition_name(name, keys)).collect();
+        let found = self.store().partitions_by_names(&asked.database, &asked.name, &kept).await?;
+        Ok(asked.convert(found))
+    }
+
+    pub(super) async fn partitions_by_filter(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        filter: Option<String>,
+        max: Option<usize>,
+    ) -> Answer<Vec<hive::Partition>> {
+        let asked = self.asked(database, table).await?;
+        let names = self.names_by_filter(&asked, filter, max).await?;
+        let found = self.store().partitions_by_names(&asked.database, &asked.name, &names).await?;
+        Ok(asked.convert(found))
+    }
+
+    pub(super) async fn count_by_filter(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        filter: Option<String>,
+    ) -> Answer<i32> {
+        let asked = self.asked(database, table).await?;
+        let names = self.names_by_filter(&asked, filter, None).await?;
+        Ok(i32::try_from(names.len()).unwrap_or(i32::MAX))
+    }
+
+    /// Partitions as one specification that lists them.
+    pub(super) async fn specs_by_filter(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        filter: Option<String>,
+        max: Option<i32>,
+    ) -> Answer<Vec<PartitionSpec>> {
+        let asked = self.asked(database.clone(), table.clone()).await?;
+        let max = max.and_then(|max| usize::try_from(max).ok());
+        let partitions = self.partitions_by_filter(database, table, filter, max).await?;
+        Ok(vec![asked.spec(partitions)])
+    }
+
+    /// Names of the partitions that a filter lets through, sorted.
+    pub(super) async fn names_by_filter(
+        &self,
+        asked: &Asked,
+        filter: Option<String>,
+        max: Option<usize>,
+    ) -> Answer<Vec<String>> {
+        let keys = &asked.table.partition_keys;
+        let family =
+            keys.iter().map(|key| Key { name: key.name.clone(), family: Family::of(&key.type_name) }).collect();
+        let filter = Filter::parse(&filter.unwrap_or_default(), family, |_| None).map_err(MetaException::new)?;
+        let narrowed = filter.for_store();
+        let names = self.store().matching_partition_names(&asked.database, &asked.name, &narrowed, None).await?;
+        let max = max.unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        for name in names {
+            if found.len() >= max {
+                break;
+            }
+            let Some(values) = names::values_of(&name, keys) else { continue };
+            let values: Vec<Option<&str>> =
+                values.iter().map(|value| (value != DEFAULT_PARTITION).then_some(value.as_str())).collect();
+            if filter.matches(&values) {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The values of some keys in all partitions that a filter lets through.
+    pub(super) async fn partition_values(
+        &self,
+        request: hive::PartitionValuesRequest,
+    ) -> Answer<hive::PartitionValuesResponse> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let asked = self.asked(Some(request.db_name), Some(request.tbl_name)).await?;
+        let keys = &asked.table.partition_keys;
+        let mut wanted = Vec::with_capacity(request.partition_keys.len());
+        for key in request.partition_keys {
+            let name = names::object(key.name);
+            let at = keys.iter().position(|key| key.name == name);
+            wanted.push(
+                at.ok_or_else(|| Exception::from(MetaException::new(format!("'{name}' is not a partition key"))))?,
+            );
+        }
+        let mut rows = Vec::new();
+        for name in self.names_by_filter(&asked, request.filter, None).await? {
+            let values = asked.values_of(&name)?;
+            rows.push(wanted.iter().map(|at| values[*at].clone()).collect::<Vec<_>>());
+        }
+        rows.sort_unstable();
+        if request.apply_distinct.unwrap_or(true) {
+            rows.dedup();
+        }
+        if request.ascending == Some(false) {
+            rows.reverse();
+        }
+        let max = request.max_parts.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+        rows.truncate(max);
+        let partition_values = rows.into_iter().map(|row| hive::PartitionValuesRow { row }).collect();
+        Ok(hive::PartitionValuesResponse { partition_values })
+    }
+}
+
+impl Asked {
+    /// The values in a partition's name.
+    pub(super) fn values_of(&self, name: &str) -> Answer<Vec<String>> {
+        names::values_of(name, &self.table.partition_keys).ok_or_else(|| {
+            MetaException::new(format!("'{name}' is not the name of a partition of {}.{}", self.database, self.name))
+                .into()
+        })
+    }
+
+    pub(super) fn convert(&self, found: Vec<Partition>) -> Vec<hive::Partition> {
+        found.into_iter().map(|partition| convert::partition_to(&self.database, &self.name, partition)).collect()
+    }
+
+    pub(super) fn spec(&self, partitions: Vec<hive::Partition>) -> PartitionSpec {
+        PartitionSpec {
+            db_name: Some(self.database.clone()),
+            table_name: Some(self.name.clone()),
+            root_path: self.table.storage.location.clone(),
+            partition_list: Some(PartitionListComposingSpec { partitions: Some(partitions) }),
+            cat_name: Some(CATALOG.to_owned()),
+            ..PartitionSpec::default()
+        }
+    }
+
+    fn prefix(&self, values: Option<Vec<String>>) -> Answer<PartitionFilter> {
+        let values = values.unwrap_or_default();
+        let keys = self.table.partition_keys.len();
+        if values.len() > keys {
+            let message =
+                format!("Incorrect number of partition values. numPartKeys={keys}, partVals={}", values.len());
+            return Err(MetaException::new(message).into());
+        }
+        let one = |value: String| (!value.is_empty()).then(|| vec![value]);
+        Ok(PartitionFilter { values: values.into_iter().map(one).collect() })
+    }
+}
+
+/// Whether a failed look-up only says that there is no such thing.
+pub(super) fn is_missing(error: &tereza_runtime::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}

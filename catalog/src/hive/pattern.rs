@@ -1,0 +1,373 @@
+//! Patterns of names, as clients send them: Java's regular expressions over the whole name, in any case.
+//!
+//! Matching follows all ways through a pattern at once, so its time is bounded by the pattern's length times the text's
+//! whatever the pattern (Thompson, "Regular Expression Search Algorithm", 1968). Of Java's syntax it has what such patterns
+//! use: literals, `.`, `*`, `+`, `?`, `|`, groups, classes, `\d`, `\w`, `\s`, `\Q…\E`. A piece that it does not know stands for
+//! itself, so that a pattern never fails.
+
+/// Characters of a pattern that are looked at; what is longer matches nothing.
+const PATTERN_CHARS_MAX: usize = 4_000;
+/// Groups inside each other; what is deeper matches nothing.
+const DEPTH_MAX: usize = 50;
+
+/// A pattern, ready to be compared.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    /// None matches nothing.
+    steps: Option<Vec<Step>>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Char(char),
+    Any,
+    Class {
+        chars: Vec<(char, char)>,
+        is_negated: bool,
+    },
+    /// Goes on at both.
+    Split(usize, usize),
+    Jump(usize),
+    End,
+}
+
+#[derive(Debug)]
+enum Node {
+    One(Step),
+    All(Vec<Node>),
+    Either(Vec<Node>),
+    /// At least and at most so often; `None` is without end.
+    Repeat(Box<Node>, bool, bool),
+}
+
+impl Pattern {
+    /// A pattern of `get_tables` and the like: `*` is any text, `|` separates alternatives, the rest is a regular expression.
+    pub(super) fn of_names(text: &str) -> Self {
+        let alternatives = text.trim().split('|').map(|one| format!("({})", one.trim().replace('*', ".*")));
+        // What was `.*` already is `..*` now, which would ask for one character at least.
+        Self::regex(&alternatives.collect::<Vec<_>>().join("|").replace("..*", ".*"))
+    }
+
+    /// A regular expression.
+    pub(super) fn regex(text: &str) -> Self {
+        let chars: Vec<char> = text.to_lowercase().chars().collect();
+        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten() }
+    }
+
+    /// A regular expression that tells upper case from lower.
+    pub(super) fn regex_with_case(text: &str) -> Self {
+        let chars: Vec<char> = text.chars().collect();
+        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten() }
+    }
+
+    /// Whether it describes the whole of the text, which is in lower case unless case matters.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let Some(steps) = &self.steps else { return false };
+        let mut here = Places::new(steps.len());
+        let mut next = Places::new(steps.len());
+        here.add(steps, 0);
+        for c in text.chars() {
+            next.clear();
+            for &at in &here.list {
+                let fits = match &steps[at] {
+                    Step::Char(own) => *own == c,
+                    Step::Any => c != '\n',
+                    Step::Class { chars, is_negated } => {
+                        chars.iter().any(|(from, to)| (*from..=*to).contains(&c)) != *is_negated
+                    }
+                    Step::Split(..) | Step::Jump(_) | Step::End => false,
+                };
+                if fits {
+                    next.add(steps, at + 1);
+                }
+            }
+            std::mem::swap(&mut here, &mut next);
+            if here.list.is_empty() {
+                return false;
+            }
+        }
+        here.list.iter().any(|at| matches!(steps[*at], Step::End))
+    }
+}
+
+/// Steps that may come next, each once.
+struct Places {
+    list: Vec<usize>,
+    is_in: Vec<bool>,
+}
+
+impl Places {
+    fn new(steps: usize) -> Self {
+        Self { list: Vec::new(), is_in: vec![false; steps] }
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.is_in.fill(false);
+    }
+
+    fn add(&mut self, steps: &[Step], at: usize) {
+        let mut waiting = vec![at];
+        while let Some(at) = waiting.pop() {
+            if std::mem::replace(&mut self.is_in[at], true) {
+                continue;
+            }
+            match steps[at] {
+                Step::Split(one, other) => waiting.extend([one, other]),
+                Step::Jump(to) => waiting.push(to),
+                _ => self.list.push(at),
+            }
+        }
+    }
+}
+
+fn compile(chars: &[char]) -> Option<Vec<Step>> {
+    let mut parser = Parser { chars, at: 0 };
+    let mut nodes = vec![parser.either(0)?];
+    while let Some(c) = parser.next() {
+        // A parenthesis that was never opened stands for itself.
+        nodes.push(Node::One(Step::Char(c)));
+        nodes.push(parser.either(0)?);
+    }
+    let mut steps = Vec::new();
+    emit(&Node::All(nodes), &mut steps);
+    steps.push(Step::End);
+    Some(steps)
+}
+
+fn emit(node: &Node, steps: &mut Vec<Step>) {
+    match node {
+        Node::One(step) => steps.push(step.clone()),
+        Node::All(nodes) => nodes.iter().for_each(|node| emit(node, steps)),
+        Node::Either(nodes) => {
+            let mut jumps = Vec::new();
+            for (at, node) in nodes.iter().enumerate() {
+                let is_last = at + 1 == nodes.len();
+                let split = steps.len();
+                if !is_last {
+                    steps.push(Step::Split(split + 1, 0));
+                }
+                emit(node, steps);
+                if !is_last {
+                    jumps.push(steps.len());
+                    steps.push(Step::Jump(0));
+                    steps[split] = Step::Split(split + 1, steps.len());
+                }
+            }
+            let end = steps.len();
+            jumps.into_iter().for_each(|jump| steps[jump] = Step::Jump(end));
+        }
+        Node::Repeat(node, may_be_absent, may_repeat) => {
+            let start = steps.len();
+            if *may_be_absent {
+                steps.push(Step::Split(start + 1, 0));
+            }
+            emit(node, steps);
+            if *may_repeat {
+                let split = steps.len();
+                let body = start + usize::from(*may_be_absent);
+                steps.push(Step::Split(body, split + 1));
+            }
+            if *may_be_absent {
+                steps[start] = Step::Split(start + 1, steps.len());
+            }
+        }
+    }
+}
+
+struct Parser<'a> {
+    chars: &'a [char],
+    at: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<char> {
+        self.chars.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += 1;
+        Some(c)
+    }
+
+    fn either(&mut self, depth: usize) -> Option<Node> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        let mut alternatives = vec![self.sequence(depth)?];
+        while self.peek() == Some('|') {
+            self.at += 1;
+            alternatives.push(self.sequence(depth)?);
+        }
+        Some(Node::Either(alternatives))
+    }
+
+    fn sequence(&mut self, depth: usize) -> Option<Node> {
+        let mut nodes = Vec::new();
+        while let Some(c) = self.peek() {
+            if matches!(c, '|' | ')') {
+                break;
+            }
+            self.at += 1;
+            let node = match c {
+                '.' => Node::One(Step::Any),
+                // The pattern is about the whole text anyway.
+                '^' | '$' => Node::All(vec![]),
+                '(' => {
+                    // What comes after "(?" says nothing about which text fits, but for look-around, which is not known.
+                    if self.chars.get(self.at..self.at + 2) == Some(&['?', ':']) {
+                        self.at += 2;
+                    }
+                    let inner = self.either(depth + 1)?;
+                    if self.peek() == Some(')') {
+                        self.at += 1;
+                    }
+                    inner
+                }
+                '[' => self.class(),
+                '\\' => self.escape(),
+                other => Node::One(Step::Char(other)),
+            };
+            nodes.push(self.repeated(node));
+        }
+        Some(Node::All(nodes))
+    }
+
+    fn repeated(&mut self, mut node: Node) -> Node {
+        while let Some(c) = self.peek() {
+            let (may_be_absent, may_repeat) = match c {
+                '*' => (true, true),
+                '+' => (false, true),
+                '?' => (true, false),
+                _ => break,
+            };
+            self.at += 1;
+            // A second sign makes it lazy or possessive; for a whole text one of both is the same.
+            node = Node::Repeat(Box::new(node), may_be_absent, may_repeat);
+        }
+        node
+    }
+
+    fn escape(&mut self) -> Node {
+        let Some(c) = self.next() else { return Node::One(Step::Char('\\')) };
+        if let Some((chars, is_negated)) = shorthand(c) {
+            return Node::One(Step::Class { chars, is_negated });
+        }
+        // Patterns without case have their `\Q` in lower case.
+        if matches!(c, 'Q' | 'q') {
+            let rest = &self.chars[self.at..];
+            let len = rest.windows(2).position(|two| matches!(two, ['\\', 'E' | 'e'])).unwrap_or(rest.len());
+            let nodes = rest[..len].iter().map(|c| Node::One(Step::Char(*c))).collect();
+            self.at = (self.at + len + 2).min(self.chars.len());
+            return Node::All(nodes);
+        }
+        Node::One(Step::Char(c))
+    }
+
+    fn class(&mut self) -> Node {
+        let begin = self.at;
+        let is_negated = self.peek() == Some('^');
+        if is_negated {
+            self.at += 1;
+        }
+        let mut chars = Vec::new();
+        let mut is_first = true;
+        while let Some(c) = self.next() {
+            if c == ']' && !is_first {
+                return Node::One(Step::Class { chars, is_negated });
+            }
+            is_first = false;
+            let from = if c == '\\' { self.next().unwrap_or(c) } else { c };
+            if c == '\\'
+                && let Some((more, false)) = shorthand(from)
+            {
+                chars.extend(more);
+                continue;
+            }
+            let is_range = self.peek() == Some('-') && self.chars.get(self.at + 1).is_some_and(|to| *to != ']');
+            if is_range {
+                let to = self.chars[self.at + 1];
+                self.at += 2;
+                chars.push((from, to));
+            } else {
+                chars.push((from, from));
+            }
+        }
+        // It never ends: then the bracket stands for itself.
+        self.at = begin;
+        Node::One(Step::Char('['))
+    }
+}
+
+/// What `\d` and the like stand for.
+fn shorthand(c: char) -> Option<(Vec<(char, char)>, bool)> {
+    match c {
+        'd' => Some((vec![('0', '9')], false)),
+        'w' => Some((vec![('a', 'z'), ('A', 'Z'), ('0', '9'), ('_', '_')], false)),
+        's' => Some((vec![(' ', ' '), ('\t', '\r')], false)),
+        'D' => Some((vec![('0', '9')], true)),
+        'W' => Some((vec![('a', 'z'), ('A', 'Z'), ('0', '9'), ('_', '_')], true)),
+        'S' => Some((vec![(' ', ' '), ('\t', '\r')], true)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_as_in_hive() {
+        for (pattern, name, expected) in [
+            ("*", "anything", true),
+            ("*", "", true),
+            (".*", "", true),
+            ("", "x", false),
+            ("web*", "web_logs", true),
+            ("WEB*", "web_logs", true),
+            ("web", "web_logs", false),
+            ("a*|b*", "bc", true),
+            ("a|b", "ab", false),
+            (" a | b ", "b", true),
+            ("t.*s", "tables", true),
+            ("t.s", "tas", true),
+            ("(x|y)z", "yz", true),
+            ("[a-c]\\d+", "b12", true),
+            ("[^a]*", "bcd", true),
+        ] {
+            assert_eq!(Pattern::of_names(pattern).matches(name), expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn expressions_match_the_whole_text() {
+        for (pattern, text, expected) in [
+            ("abc.*", "abcdef", true),
+            (".*abc", "xabc", true),
+            (".*abc.*", "xabcx", true),
+            ("abc", "abcd", false),
+            ("a%", "ab", false),
+            ("a+b?", "aaa", true),
+            ("\\Qa.b\\E.*", "a.bc", true),
+            ("\\Qa.b\\E.*", "axbc", false),
+            ("a\\.b", "a.b", true),
+            ("[[]", "[", true),
+            ("[", "[", true),
+            ("a)b", "a)b", true),
+            ("(a", "a", true),
+            ("(a*)*b", "aaab", true),
+            ("^a$", "a", true),
+        ] {
+            assert_eq!(Pattern::regex_with_case(pattern).matches(text), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn hard_patterns_take_no_longer() {
+        let pattern = format!("{}b", "(a*)*".repeat(100));
+        assert!(!Pattern::regex(&pattern).matches(&"a".repeat(1_000)));
+        assert!(!Pattern::regex(&"(".repeat(1_000)).matches("a"));
+        assert!(!Pattern::regex(&"a".repeat(PATTERN_CHARS_MAX + 1)).matches("a"));
+    }
+}

@@ -1,0 +1,724 @@
+//! The methods of the interface, each in a line or a few: what they do is in the files of their nouns. Those of Hive 4 that
+//! end in `_req` are the older ones with their arguments in a struct. A method that is not here is answered "unknown
+//! method".
+
+use std::collections::BTreeMap;
+
+use tereza_thrift::hive::{self, ConfigValSecurityException, Exception, HiveMetastore, MetaException};
+
+use super::alter_table::Demands;
+use super::names::{self, CATALOG};
+use super::tables::no_constraints;
+use super::{Answer, Session, limit};
+
+/// What every Hive Metastore of versions 2 and 3 says of itself.
+const VERSION: &str = "3.0";
+/// The role that every user has.
+const PUBLIC: &str = "public";
+
+/// Settings of a metastore that clients ask for by name, with what they are here.
+const META_CONF: [(&str, &str); 3] = [
+    ("metastore.try.direct.sql", "true"),
+    ("metastore.partition.management.task.frequency", "0"),
+    ("hive.metastore.client.capability.check", "false"),
+];
+
+impl HiveMetastore for Session {
+    async fn get_name(&self) -> Answer<String> {
+        Ok("Tereza".to_owned())
+    }
+    async fn get_version(&self) -> Answer<String> {
+        Ok(VERSION.to_owned())
+    }
+    async fn get_status(&self) -> Answer<hive::FbStatus> {
+        Ok(hive::FbStatus::ALIVE)
+    }
+    async fn get_status_details(&self) -> Answer<String> {
+        Ok("ok".to_owned())
+    }
+    async fn get_counters(&self) -> Answer<BTreeMap<String, i64>> {
+        Ok(BTreeMap::new())
+    }
+    async fn get_counter(&self, _: hive::GetCounterArgs) -> Answer<i64> {
+        Ok(0)
+    }
+    async fn set_option(&self, _: hive::SetOptionArgs) -> Answer<()> {
+        Ok(())
+    }
+    async fn get_option(&self, _: hive::GetOptionArgs) -> Answer<String> {
+        Ok(String::new())
+    }
+    async fn get_options(&self) -> Answer<BTreeMap<String, String>> {
+        Ok(BTreeMap::new())
+    }
+    async fn get_cpu_profile(&self, _: hive::GetCpuProfileArgs) -> Answer<String> {
+        Ok(String::new())
+    }
+    async fn alive_since(&self) -> Answer<i64> {
+        Ok(self.shared.started_s)
+    }
+
+    // ---- the connection
+
+    async fn set_ugi(&self, args: hive::SetUgiArgs) -> Answer<Vec<String>> {
+        let user = args.user_name.unwrap_or_default();
+        *self.user.lock() = Some(user.clone());
+        Ok(std::iter::once(user).chain(args.group_names.unwrap_or_default()).collect())
+    }
+    async fn get_config_value(&self, args: hive::GetConfigValueArgs) -> Answer<String> {
+        config_value(args.name, args.default_value)
+    }
+    async fn get_meta_conf(&self, args: hive::GetMetaConfArgs) -> Answer<String> {
+        meta_conf(args.key).map(str::to_owned)
+    }
+    async fn set_meta_conf(&self, args: hive::SetMetaConfArgs) -> Answer<()> {
+        meta_conf(args.key).map(drop)
+    }
+    async fn flush_cache(&self) -> Answer<()> {
+        Ok(())
+    }
+
+    // ---- catalogs and databases
+
+    async fn get_catalogs(&self) -> Answer<hive::GetCatalogsResponse> {
+        Ok(hive::GetCatalogsResponse { names: Some(vec![CATALOG.to_owned()]) })
+    }
+    async fn get_catalog(&self, args: hive::GetCatalogArgs) -> Answer<hive::GetCatalogResponse> {
+        let name = args.cat_name.unwrap_or_default().name;
+        names::check_catalog(name.as_deref())?;
+        let catalog = hive::Catalog {
+            name: Some(CATALOG.to_owned()),
+            location_uri: Some(self.shared.settings.warehouse.clone()),
+            ..hive::Catalog::default()
+        };
+        Ok(hive::GetCatalogResponse { catalog: Some(catalog) })
+    }
+    async fn get_all_databases(&self) -> Answer<Vec<String>> {
+        self.databases(None).await
+    }
+    async fn get_databases(&self, args: hive::GetDatabasesArgs) -> Answer<Vec<String>> {
+        self.databases(args.pattern).await
+    }
+    async fn get_databases_req(&self, args: hive::GetDatabasesReqArgs) -> Answer<hive::GetDatabaseObjectsResponse> {
+        let request = args.request.unwrap_or_default();
+        names::check_catalog(request.catalog_name.as_deref())?;
+        let mut databases = Vec::new();
+        for name in self.databases(request.pattern).await? {
+            databases.push(self.database(Some(name)).await?);
+        }
+        Ok(hive::GetDatabaseObjectsResponse { databases })
+    }
+    async fn get_database(&self, args: hive::GetDatabaseArgs) -> Answer<hive::Database> {
+        self.database(args.name).await
+    }
+    async fn get_database_req(&self, args: hive::GetDatabaseReqArgs) -> Answer<hive::Database> {
+        let request = args.request.unwrap_or_default();
+        names::check_catalog(request.catalog_name.as_deref())?;
+        self.database(request.name).await
+    }
+    async fn create_database(&self, args: hive::CreateDatabaseArgs) -> Answer<()> {
+        self.make_database(args.database.unwrap_or_default()).await
+    }
+    async fn alter_database(&self, args: hive::AlterDatabaseArgs) -> Answer<()> {
+        self.change_database(args.dbname, args.db.unwrap_or_default()).await
+    }
+    async fn drop_database(&self, args: hive::DropDatabaseArgs) -> Answer<()> {
+        self.remove_database(args.name, args.delete_data.unwrap_or_default(), args.cascade.unwrap_or_default()).await
+    }
+    async fn drop_database_req(&self, args: hive::DropDatabaseReqArgs) -> Answer<()> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.catalog_name.as_deref())?;
+        match self.remove_database(Some(request.name), request.delete_data, request.cascade).await {
+            Err(Exception::NoSuchObject(_)) if request.ignore_unknown_db => Ok(()),
+            dropped => dropped,
+        }
+    }
+
+    // ---- tables
+
+    async fn get_all_tables(&self, args: hive::GetAllTablesArgs) -> Answer<Vec<String>> {
+        self.table_names(args.db_name, None, None).await
+    }
+    async fn get_tables(&self, args: hive::GetTablesArgs) -> Answer<Vec<String>> {
+        self.table_names(args.db_name, args.pattern, None).await
+    }
+    async fn get_tables_by_type(&self, args: hive::GetTablesByTypeArgs) -> Answer<Vec<String>> {
+        self.table_names(args.db_name, args.pattern, args.table_type).await
+    }
+    async fn get_table_meta(&self, args: hive::GetTableMetaArgs) -> Answer<Vec<hive::TableMeta>> {
+        self.table_meta(args.db_patterns, args.tbl_patterns, args.tbl_types).await
+    }
+    async fn get_tables_ext(&self, args: hive::GetTablesExtArgs) -> Answer<Vec<hive::ExtendedTableInfo>> {
+        self.tables_ext(args.req.unwrap_or_default()).await
+    }
+    async fn get_table_names_by_filter(&self, args: hive::GetTableNamesByFilterArgs) -> Answer<Vec<String>> {
+        self.table_names_by_filter(args.dbname, args.filter, args.max_tables).await
+    }
+    async fn get_table(&self, args: hive::GetTableArgs) -> Answer<hive::Table> {
+        self.get_one_table(args.dbname, args.tbl_name).await
+    }
+    async fn get_table_req(&self, args: hive::GetTableReqArgs) -> Answer<hive::GetTableResult> {
+        let table = self.get_table_of(args.req.unwrap_or_default()).await?;
+        Ok(hive::GetTableResult { table, ..hive::GetTableResult::default() })
+    }
+    async fn get_table_objects_by_name(&self, args: hive::GetTableObjectsByNameArgs) -> Answer<Vec<hive::Table>> {
+        self.tables_by_name(args.dbname, args.tbl_names).await
+    }
+    async fn get_table_objects_by_name_req(
+        &self,
+        args: hive::GetTableObjectsByNameReqArgs,
+    ) -> Answer<hive::GetTablesResult> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let names = match request.tables_pattern {
+            Some(pattern) if request.tbl_names.is_none() => {
+                Some(self.table_names(Some(request.db_name.clone()), Some(pattern), None).await?)
+            }
+            _ => request.tbl_names,
+        };
+        let tables = self.tables_by_name(Some(request.db_name), names).await?;
+        Ok(hive::GetTablesResult { tables })
+    }
+    async fn get_fields(&self, args: hive::GetFieldsArgs) -> Answer<Vec<hive::FieldSchema>> {
+        self.fields(args.db_name, args.table_name, false).await
+    }
+    async fn get_fields_req(&self, args: hive::GetFieldsReqArgs) -> Answer<hive::GetFieldsResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let fields = self.fields(Some(request.db_name), Some(request.tbl_name), false).await?;
+        Ok(hive::GetFieldsResponse { fields })
+    }
+    async fn get_schema(&self, args: hive::GetSchemaArgs) -> Answer<Vec<hive::FieldSchema>> {
+        self.fields(args.db_name, args.table_name, true).await
+    }
+    async fn get_schema_req(&self, args: hive::GetSchemaReqArgs) -> Answer<hive::GetSchemaResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let fields = self.fields(Some(request.db_name), Some(request.tbl_name), true).await?;
+        Ok(hive::GetSchemaResponse { fields })
+    }
+    async fn get_schema_with_environment_context(
+        &self,
+        args: hive::GetSchemaWithEnvironmentContextArgs,
+    ) -> Answer<Vec<hive::FieldSchema>> {
+        self.fields(args.db_name, args.table_name, true).await
+    }
+    async fn create_table(&self, args: hive::CreateTableArgs) -> Answer<()> {
+        self.make_table(args.tbl.unwrap_or_default()).await
+    }
+    async fn create_table_with_environment_context(
+        &self,
+        args: hive::CreateTableWithEnvironmentContextArgs,
+    ) -> Answer<()> {
+        self.make_table(args.tbl.unwrap_or_default()).await
+    }
+    async fn create_table_with_constraints(&self, args: hive::CreateTableWithConstraintsArgs) -> Answer<()> {
+        let has_some = [
+            some(&args.primary_keys),
+            some(&args.foreign_keys),
+            some(&args.unique_constraints),
+            some(&args.not_null_constraints),
+            some(&args.default_constraints),
+            some(&args.check_constraints),
+        ]
+        .contains(&true);
+        if has_some {
+            return Err(no_constraints());
+        }
+        self.make_table(args.tbl.unwrap_or_default()).await
+    }
+    async fn create_table_req(&self, args: hive::CreateTableReqArgs) -> Answer<()> {
+        let request = args.request.unwrap_or_default();
+        let has_some = [
+            some(&request.primary_keys),
+            some(&request.foreign_keys),
+            some(&request.unique_constraints),
+            some(&request.not_null_constraints),
+            some(&request.default_constraints),
+            some(&request.check_constraints),
+        ]
+        .contains(&true);
+        if has_some {
+            return Err(no_constraints());
+        }
+        self.make_table(request.table).await
+    }
+    async fn alter_table(&self, args: hive::AlterTableArgs) -> Answer<()> {
+        self.change_table(args.dbname, args.tbl_name, args.new_tbl, Demands::default()).await
+    }
+    async fn alter_table_with_environment_context(
+        &self,
+        args: hive::AlterTableWithEnvironmentContextArgs,
+    ) -> Answer<()> {
+        let demands = Demands::of(args.environment_context);
+        self.change_table(args.dbname, args.tbl_name, args.new_tbl, demands).await
+    }
+    async fn alter_table_req(&self, args: hive::AlterTableReqArgs) -> Answer<hive::AlterTableResponse> {
+        self.change_table_of(args.req.unwrap_or_default()).await?;
+        Ok(hive::AlterTableResponse {})
+    }
+    async fn drop_table(&self, args: hive::DropTableArgs) -> Answer<()> {
+        self.remove_table(args.dbname, args.name, args.delete_data.unwrap_or_default()).await
+    }
+    async fn drop_table_with_environment_context(&self, args: hive::DropTableWithEnvironmentContextArgs) -> Answer<()> {
+        self.remove_table(args.dbname, args.name, args.delete_data.unwrap_or_default()).await
+    }
+    async fn drop_table_req(&self, args: hive::DropTableReqArgs) -> Answer<()> {
+        let request = args.drop_table_req.unwrap_or_default();
+        names::check_catalog(request.catalog_name.as_deref())?;
+        self.remove_table(Some(request.db_name), Some(request.table_name), request.delete_data.unwrap_or_default())
+            .await
+    }
+
+    // ---- partitions, found
+
+    async fn get_partition(&self, args: hive::GetPartitionArgs) -> Answer<hive::Partition> {
+        self.partition(args.db_name, args.tbl_name, args.part_vals).await
+    }
+    async fn get_partition_with_auth(&self, args: hive::GetPartitionWithAuthArgs) -> Answer<hive::Partition> {
+        self.partition(args.db_name, args.tbl_name, args.part_vals).await
+    }
+    async fn get_partition_req(&self, args: hive::GetPartitionReqArgs) -> Answer<hive::GetPartitionResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let partition = self.partition(Some(request.db_name), Some(request.tbl_name), Some(request.part_vals)).await?;
+        Ok(hive::GetPartitionResponse { partition })
+    }
+    async fn get_partition_by_name(&self, args: hive::GetPartitionByNameArgs) -> Answer<hive::Partition> {
+        self.partition_by_name(args.db_name, args.tbl_name, args.part_name).await
+    }
+    async fn get_partitions(&self, args: hive::GetPartitionsArgs) -> Answer<Vec<hive::Partition>> {
+        self.partitions(args.db_name, args.tbl_name, None, args.max_parts).await
+    }
+    async fn get_partitions_with_auth(&self, args: hive::GetPartitionsWithAuthArgs) -> Answer<Vec<hive::Partition>> {
+        self.partitions(args.db_name, args.tbl_name, None, args.max_parts).await
+    }
+    async fn get_partitions_req(&self, args: hive::GetPartitionsReqArgs) -> Answer<hive::PartitionsResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        let partitions = self.partitions(database, table, None, request.max_parts).await?;
+        Ok(hive::PartitionsResponse { partitions })
+    }
+    async fn get_partitions_ps(&self, args: hive::GetPartitionsPsArgs) -> Answer<Vec<hive::Partition>> {
+        self.partitions(args.db_name, args.tbl_name, args.part_vals, args.max_parts).await
+    }
+    async fn get_partitions_ps_with_auth(
+        &self,
+        args: hive::GetPartitionsPsWithAuthArgs,
+    ) -> Answer<Vec<hive::Partition>> {
+        self.partitions(args.db_name, args.tbl_name, args.part_vals, args.max_parts).await
+    }
+    async fn get_partitions_ps_with_auth_req(
+        &self,
+        args: hive::GetPartitionsPsWithAuthReqArgs,
+    ) -> Answer<hive::GetPartitionsPsWithAuthResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        let partitions = match request.part_names {
+            Some(names) => self.partitions_by_names(database, table, Some(names)).await?,
+            None => self.partitions(database, table, request.part_vals, request.max_parts).await?,
+        };
+        Ok(hive::GetPartitionsPsWithAuthResponse { partitions })
+    }
+    async fn get_partitions_by_names(&self, args: hive::GetPartitionsByNamesArgs) -> Answer<Vec<hive::Partition>> {
+        self.partitions_by_names(args.db_name, args.tbl_name, args.names).await
+    }
+    async fn get_partitions_by_names_req(
+        &self,
+        args: hive::GetPartitionsByNamesReqArgs,
+    ) -> Answer<hive::GetPartitionsByNamesResult> {
+        let request = args.req.unwrap_or_default();
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        let partitions = self.partitions_by_names(database, table, request.names).await?;
+        Ok(hive::GetPartitionsByNamesResult { partitions, ..hive::GetPartitionsByNamesResult::default() })
+    }
+    async fn get_partitions_by_filter(&self, args: hive::GetPartitionsByFilterArgs) -> Answer<Vec<hive::Partition>> {
+        self.partitions_by_filter(args.db_name, args.tbl_name, args.filter, limit(args.max_parts)).await
+    }
+    async fn get_partitions_by_filter_req(
+        &self,
+        args: hive::GetPartitionsByFilterReqArgs,
+    ) -> Answer<Vec<hive::Partition>> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        self.partitions_by_filter(request.db_name, request.tbl_name, request.filter, limit(request.max_parts)).await
+    }
+    async fn get_num_partitions_by_filter(&self, args: hive::GetNumPartitionsByFilterArgs) -> Answer<i32> {
+        self.count_by_filter(args.db_name, args.tbl_name, args.filter).await
+    }
+    async fn get_part_specs_by_filter(&self, args: hive::GetPartSpecsByFilterArgs) -> Answer<Vec<hive::PartitionSpec>> {
+        self.specs_by_filter(args.db_name, args.tbl_name, args.filter, args.max_parts).await
+    }
+    async fn get_partitions_pspec(&self, args: hive::GetPartitionsPspecArgs) -> Answer<Vec<hive::PartitionSpec>> {
+        self.specs_by_filter(args.db_name, args.tbl_name, None, args.max_parts).await
+    }
+    async fn get_partitions_by_expr(
+        &self,
+        args: hive::GetPartitionsByExprArgs,
+    ) -> Answer<hive::PartitionsByExprResult> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let has_unknown_partitions = !request.expr.is_empty();
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        let max = if has_unknown_partitions { None } else { request.max_parts };
+        let partitions = self.partitions(database, table, None, max).await?;
+        Ok(hive::PartitionsByExprResult { partitions, has_unknown_partitions })
+    }
+    async fn get_partitions_spec_by_expr(
+        &self,
+        args: hive::GetPartitionsSpecByExprArgs,
+    ) -> Answer<hive::PartitionsSpecByExprResult> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let has_unknown_partitions = !request.expr.is_empty();
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        let max = if has_unknown_partitions { None } else { request.max_parts.map(i32::from) };
+        let partitions_spec = self.specs_by_filter(database, table, None, max).await?;
+        Ok(hive::PartitionsSpecByExprResult { partitions_spec, has_unknown_partitions })
+    }
+    async fn get_partition_names(&self, args: hive::GetPartitionNamesArgs) -> Answer<Vec<String>> {
+        self.partition_names(args.db_name, args.tbl_name, None, args.max_parts).await
+    }
+    async fn fetch_partition_names_req(&self, args: hive::FetchPartitionNamesReqArgs) -> Answer<Vec<String>> {
+        let request = args.partition_req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        self.partition_names(Some(request.db_name), Some(request.tbl_name), None, request.max_parts).await
+    }
+    async fn get_partition_names_ps(&self, args: hive::GetPartitionNamesPsArgs) -> Answer<Vec<String>> {
+        self.partition_names(args.db_name, args.tbl_name, args.part_vals, args.max_parts).await
+    }
+    async fn get_partition_names_ps_req(
+        &self,
+        args: hive::GetPartitionNamesPsReqArgs,
+    ) -> Answer<hive::GetPartitionNamesPsResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        let names = self.partition_names(database, table, request.part_values, request.max_parts).await?;
+        Ok(hive::GetPartitionNamesPsResponse { names })
+    }
+    async fn get_partition_names_req(&self, args: hive::GetPartitionNamesReqArgs) -> Answer<Vec<String>> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        if !request.expr.is_empty() {
+            return Err(no_expressions());
+        }
+        self.partition_names(Some(request.db_name), Some(request.tbl_name), None, request.max_parts).await
+    }
+    async fn get_partition_values(&self, args: hive::GetPartitionValuesArgs) -> Answer<hive::PartitionValuesResponse> {
+        self.partition_values(args.request.unwrap_or_default()).await
+    }
+    async fn partition_name_to_vals(&self, args: hive::PartitionNameToValsArgs) -> Answer<Vec<String>> {
+        let name = args.part_name.unwrap_or_default();
+        if name.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(names::parts_of(&name)?.into_iter().map(|(_, value)| value).collect())
+    }
+    async fn partition_name_to_spec(&self, args: hive::PartitionNameToSpecArgs) -> Answer<BTreeMap<String, String>> {
+        let name = args.part_name.unwrap_or_default();
+        if name.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(names::parts_of(&name)?.into_iter().collect())
+    }
+    async fn partition_name_has_valid_characters(&self, _: hive::PartitionNameHasValidCharactersArgs) -> Answer<bool> {
+        Ok(true)
+    }
+
+    // ---- partitions, changed
+
+    async fn add_partition(&self, args: hive::AddPartitionArgs) -> Answer<hive::Partition> {
+        self.add_one_partition(args.new_part).await
+    }
+    async fn add_partition_with_environment_context(
+        &self,
+        args: hive::AddPartitionWithEnvironmentContextArgs,
+    ) -> Answer<hive::Partition> {
+        self.add_one_partition(args.new_part).await
+    }
+    async fn add_partitions(&self, args: hive::AddPartitionsArgs) -> Answer<i32> {
+        let added = self.add_partitions_of_one(args.new_parts.unwrap_or_default()).await?;
+        Ok(i32::try_from(added.len()).unwrap_or(i32::MAX))
+    }
+    async fn add_partitions_req(&self, args: hive::AddPartitionsReqArgs) -> Answer<hive::AddPartitionsResult> {
+        let partitions = self.add_partitions_as(args.request.unwrap_or_default()).await?;
+        Ok(hive::AddPartitionsResult { partitions, ..hive::AddPartitionsResult::default() })
+    }
+    async fn append_partition(&self, args: hive::AppendPartitionArgs) -> Answer<hive::Partition> {
+        self.append(args.db_name, args.tbl_name, args.part_vals).await
+    }
+    async fn append_partition_with_environment_context(
+        &self,
+        args: hive::AppendPartitionWithEnvironmentContextArgs,
+    ) -> Answer<hive::Partition> {
+        self.append(args.db_name, args.tbl_name, args.part_vals).await
+    }
+    async fn append_partition_by_name(&self, args: hive::AppendPartitionByNameArgs) -> Answer<hive::Partition> {
+        self.append_by_name(args.db_name, args.tbl_name, args.part_name).await
+    }
+    async fn append_partition_req(&self, args: hive::AppendPartitionReqArgs) -> Answer<hive::Partition> {
+        self.append_as(args.append_partitions_req.unwrap_or_default()).await
+    }
+    async fn alter_partition(&self, args: hive::AlterPartitionArgs) -> Answer<()> {
+        self.change_partitions(args.db_name, args.tbl_name, args.new_part.into_iter().collect()).await
+    }
+    async fn alter_partition_with_environment_context(
+        &self,
+        args: hive::AlterPartitionWithEnvironmentContextArgs,
+    ) -> Answer<()> {
+        self.change_partitions(args.db_name, args.tbl_name, args.new_part.into_iter().collect()).await
+    }
+    async fn alter_partitions(&self, args: hive::AlterPartitionsArgs) -> Answer<()> {
+        self.change_partitions(args.db_name, args.tbl_name, args.new_parts.unwrap_or_default()).await
+    }
+    async fn alter_partitions_with_environment_context(
+        &self,
+        args: hive::AlterPartitionsWithEnvironmentContextArgs,
+    ) -> Answer<()> {
+        self.change_partitions(args.db_name, args.tbl_name, args.new_parts.unwrap_or_default()).await
+    }
+    async fn alter_partitions_req(&self, args: hive::AlterPartitionsReqArgs) -> Answer<hive::AlterPartitionsResponse> {
+        self.change_partitions_as(args.req.unwrap_or_default()).await?;
+        Ok(hive::AlterPartitionsResponse {})
+    }
+    async fn rename_partition(&self, args: hive::RenamePartitionArgs) -> Answer<()> {
+        self.move_partition(args.db_name, args.tbl_name, args.part_vals, args.new_part).await
+    }
+    async fn rename_partition_req(&self, args: hive::RenamePartitionReqArgs) -> Answer<hive::RenamePartitionResponse> {
+        let request = args.req.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.table_name));
+        self.move_partition(database, table, Some(request.part_vals), Some(request.new_part)).await?;
+        Ok(hive::RenamePartitionResponse {})
+    }
+    async fn drop_partition(&self, args: hive::DropPartitionArgs) -> Answer<bool> {
+        self.drop_partition_with(args.db_name, args.tbl_name, args.part_vals, args.delete_data).await
+    }
+    async fn drop_partition_with_environment_context(
+        &self,
+        args: hive::DropPartitionWithEnvironmentContextArgs,
+    ) -> Answer<bool> {
+        self.drop_partition_with(args.db_name, args.tbl_name, args.part_vals, args.delete_data).await
+    }
+    async fn drop_partition_by_name(&self, args: hive::DropPartitionByNameArgs) -> Answer<bool> {
+        self.drop_partition_named(args.db_name, args.tbl_name, args.part_name, args.delete_data).await
+    }
+    async fn drop_partition_req(&self, args: hive::DropPartitionReqArgs) -> Answer<bool> {
+        self.drop_partition_as(args.drop_partition_req.unwrap_or_default()).await
+    }
+    async fn drop_partitions_req(&self, args: hive::DropPartitionsReqArgs) -> Answer<hive::DropPartitionsResult> {
+        let partitions = self.drop_partitions_as(args.req.unwrap_or_default()).await?;
+        Ok(hive::DropPartitionsResult { partitions })
+    }
+
+    // ---- statistics
+
+    async fn get_table_statistics_req(&self, args: hive::GetTableStatisticsReqArgs) -> Answer<hive::TableStatsResult> {
+        let request = args.request.unwrap_or_default();
+        names::check_catalog(request.cat_name.as_deref())?;
+        let table_stats = self.table_statistics(request.db_name, request.tbl_name, &request.col_names).await?;
+        Ok(hive::TableStatsResult { table_stats, ..hive::TableStatsResult::default() })
+    }
+    async fn get_table_column_statistics(
+        &self,
+        args: hive::GetTableColumnStatisticsArgs,
+    ) -> Answer<hive::ColumnStatistics> {
+        self.one_table_statistics(args.db_name, args.tbl_name, args.col_name).await
+    }
+    async fn get_partitions_statistics_req(
+        &self,
+        args: hive::GetPartitionsStatisticsReqArgs,
+    ) -> Answer<hive::PartitionsStatsResult> {
+        let part_stats = self.partition_statistics(args.request.unwrap_or_default()).await?;
+        Ok(hive::PartitionsStatsResult { part_stats, ..hive::PartitionsStatsResult::default() })
+    }
+    async fn get_aggr_stats_for(&self, args: hive::GetAggrStatsForArgs) -> Answer<hive::AggrStats> {
+        self.aggregated_statistics(args.request.unwrap_or_default()).await
+    }
+    async fn update_table_column_statistics(&self, args: hive::UpdateTableColumnStatisticsArgs) -> Answer<bool> {
+        self.set_statistics(*args.stats_obj.unwrap_or_default()).await?;
+        Ok(true)
+    }
+    async fn update_partition_column_statistics(
+        &self,
+        args: hive::UpdatePartitionColumnStatisticsArgs,
+    ) -> Answer<bool> {
+        self.set_statistics(*args.stats_obj.unwrap_or_default()).await?;
+        Ok(true)
+    }
+    async fn update_table_column_statistics_req(
+        &self,
+        args: hive::UpdateTableColumnStatisticsReqArgs,
+    ) -> Answer<hive::SetPartitionsStatsResponse> {
+        self.set_all_statistics(args.req.unwrap_or_default()).await?;
+        Ok(hive::SetPartitionsStatsResponse { result: true })
+    }
+    async fn update_partition_column_statistics_req(
+        &self,
+        args: hive::UpdatePartitionColumnStatisticsReqArgs,
+    ) -> Answer<hive::SetPartitionsStatsResponse> {
+        self.set_all_statistics(args.req.unwrap_or_default()).await?;
+        Ok(hive::SetPartitionsStatsResponse { result: true })
+    }
+    async fn set_aggr_stats_for(&self, args: hive::SetAggrStatsForArgs) -> Answer<bool> {
+        self.set_all_statistics(args.request.unwrap_or_default()).await?;
+        Ok(true)
+    }
+    async fn delete_table_column_statistics(&self, args: hive::DeleteTableColumnStatisticsArgs) -> Answer<bool> {
+        self.delete_statistics(args.db_name, args.tbl_name, None, args.col_name).await?;
+        Ok(true)
+    }
+    async fn delete_partition_column_statistics(
+        &self,
+        args: hive::DeletePartitionColumnStatisticsArgs,
+    ) -> Answer<bool> {
+        self.delete_statistics(args.db_name, args.tbl_name, Some(args.part_name), args.col_name).await?;
+        Ok(true)
+    }
+
+    // ---- functions
+
+    async fn get_functions(&self, args: hive::GetFunctionsArgs) -> Answer<Vec<String>> {
+        self.function_names(args.db_name, args.pattern).await
+    }
+    async fn get_function(&self, args: hive::GetFunctionArgs) -> Answer<hive::Function> {
+        self.function(args.db_name, args.func_name).await
+    }
+    async fn get_all_functions(&self) -> Answer<hive::GetAllFunctionsResponse> {
+        let functions = Some(self.all_functions().await?);
+        Ok(hive::GetAllFunctionsResponse { functions })
+    }
+    async fn create_function(&self, args: hive::CreateFunctionArgs) -> Answer<()> {
+        self.make_function(args.func.unwrap_or_default()).await
+    }
+    async fn alter_function(&self, args: hive::AlterFunctionArgs) -> Answer<()> {
+        self.change_function(args.db_name, args.func_name, args.new_func.unwrap_or_default()).await
+    }
+    async fn drop_function(&self, args: hive::DropFunctionArgs) -> Answer<()> {
+        self.remove_function(args.db_name, args.func_name).await
+    }
+
+    // ---- locks
+
+    async fn lock(&self, args: hive::LockArgs) -> Answer<hive::LockResponse> {
+        self.take_lock(args.rqst.unwrap_or_default()).await
+    }
+    async fn check_lock(&self, args: hive::CheckLockArgs) -> Answer<hive::LockResponse> {
+        self.ask_lock(args.rqst.unwrap_or_default()).await
+    }
+    async fn unlock(&self, args: hive::UnlockArgs) -> Answer<()> {
+        self.give_lock(args.rqst.unwrap_or_default()).await
+    }
+    async fn heartbeat(&self, args: hive::HeartbeatArgs) -> Answer<()> {
+        self.renew_lock(args.ids.unwrap_or_default()).await
+    }
+    async fn show_locks(&self, args: hive::ShowLocksArgs) -> Answer<hive::ShowLocksResponse> {
+        self.list_locks(args.rqst.unwrap_or_default()).await
+    }
+
+    // ---- what is not kept
+
+    async fn get_primary_keys(&self, _: hive::GetPrimaryKeysArgs) -> Answer<hive::PrimaryKeysResponse> {
+        Ok(hive::PrimaryKeysResponse::default())
+    }
+    async fn get_foreign_keys(&self, _: hive::GetForeignKeysArgs) -> Answer<hive::ForeignKeysResponse> {
+        Ok(hive::ForeignKeysResponse::default())
+    }
+    async fn get_unique_constraints(
+        &self,
+        _: hive::GetUniqueConstraintsArgs,
+    ) -> Answer<hive::UniqueConstraintsResponse> {
+        Ok(hive::UniqueConstraintsResponse::default())
+    }
+    async fn get_not_null_constraints(
+        &self,
+        _: hive::GetNotNullConstraintsArgs,
+    ) -> Answer<hive::NotNullConstraintsResponse> {
+        Ok(hive::NotNullConstraintsResponse::default())
+    }
+    async fn get_default_constraints(
+        &self,
+        _: hive::GetDefaultConstraintsArgs,
+    ) -> Answer<hive::DefaultConstraintsResponse> {
+        Ok(hive::DefaultConstraintsResponse::default())
+    }
+    async fn get_check_constraints(&self, _: hive::GetCheckConstraintsArgs) -> Answer<hive::CheckConstraintsResponse> {
+        Ok(hive::CheckConstraintsResponse::default())
+    }
+    async fn get_all_table_constraints(
+        &self,
+        _: hive::GetAllTableConstraintsArgs,
+    ) -> Answer<hive::AllTableConstraintsResponse> {
+        Ok(hive::AllTableConstraintsResponse::default())
+    }
+    async fn get_indexes(&self, _: hive::GetIndexesArgs) -> Answer<Vec<hive::Index>> {
+        Ok(Vec::new())
+    }
+    async fn list_privileges(&self, _: hive::ListPrivilegesArgs) -> Answer<Vec<hive::HiveObjectPrivilege>> {
+        Ok(Vec::new())
+    }
+    async fn get_role_names(&self) -> Answer<Vec<String>> {
+        Ok(vec!["admin".to_owned(), PUBLIC.to_owned()])
+    }
+    async fn list_roles(&self, args: hive::ListRolesArgs) -> Answer<Vec<hive::Role>> {
+        let is_user = args.principal_type == Some(hive::PrincipalType::USER);
+        let public = hive::Role {
+            role_name: Some(PUBLIC.to_owned()),
+            create_time: Some(0),
+            owner_name: Some(PUBLIC.to_owned()),
+        };
+        Ok(if is_user { vec![public] } else { Vec::new() })
+    }
+    async fn get_principals_in_role(
+        &self,
+        _: hive::GetPrincipalsInRoleArgs,
+    ) -> Answer<hive::GetPrincipalsInRoleResponse> {
+        Ok(hive::GetPrincipalsInRoleResponse::default())
+    }
+    async fn get_role_grants_for_principal(
+        &self,
+        args: hive::GetRoleGrantsForPrincipalArgs,
+    ) -> Answer<hive::GetRoleGrantsForPrincipalResponse> {
+        let request = args.request.unwrap_or_default();
+        let is_user = request.principal_type == hive::PrincipalType::USER;
+        let public = hive::RolePrincipalGrant {
+            role_name: Some(PUBLIC.to_owned()),
+            principal_name: Some(request.principal_name),
+            principal_type: Some(hive::PrincipalType::USER),
+            grant_option: Some(false),
+            ..hive::RolePrincipalGrant::default()
+        };
+        Ok(hive::GetRoleGrantsForPrincipalResponse {
+            principal_grants: if is_user { vec![public] } else { Vec::new() },
+        })
+    }
+}
+
+fn some<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+/// Of the settings of others a client may see its own default, and nothing of what is not Hive's.
+fn config_value(name: Option<String>, default: Option<String>) -> Answer<String> {
+    let is_allowed = |name: &String| ["hive", "hdfs", "mapred", "metastore"].iter().any(|own| name.starts_with(own));
+    match name {
+        Some(name) if !is_allowed(&name) => {
+            let message = format!("For security reasons, the config key {name} cannot be accessed");
+            Err(ConfigValSecurityException::new(message).into())
+        }
+        _ => Ok(default.unwrap_or_default()),
+    }
+}
+
+fn meta_conf(key: Option<String>) -> Answer<&'static str> {
+    let key = key.unwrap_or_default();
+    let known = META_CONF.iter().find(|(name, _)| *name == key || key.strip_prefix("hive.") == Some(*name));
+    known.map(|(_, value)| *value).ok_or_else(|| MetaException::new(format!("Invalid configuration key {key}")).into())
+}
+
+fn no_expressions() -> Exception {
+    MetaException::new("an expression of Hive's own cannot be read here: ask for all partitions, or by a filter").into()
+}

@@ -1,0 +1,297 @@
+//! Tables and views, but for altering them.
+
+use std::collections::HashSet;
+
+use tereza_runtime::{ErrorKind, ids};
+use tereza_thrift::hive::{
+    self, AlreadyExistsException, Exception, FieldSchema, GetTableRequest, GetTablesExtRequest, InvalidObjectException,
+    InvalidOperationException, MetaException, TableMeta, UnknownDBException, UnknownTableException,
+};
+
+use super::filter::{Filter, Key};
+use super::names::{self, CATALOG, qualified};
+use super::pattern::Pattern;
+use super::value::Family;
+use super::{Answer, Session, below, convert, databases, is_below, limit};
+use crate::model::{Table, TableKind};
+use crate::store::PartitionFilter;
+
+/// What the names of a filter of tables begin with.
+const FILTER_OWNER: &str = "hive_filter_field_owner__";
+const FILTER_LAST_ACCESS: &str = "hive_filter_field_last_access__";
+const FILTER_PARAMETERS: &str = "hive_filter_field_params__";
+
+impl Session {
+    /// Names of the tables of a database that fit a pattern and are of a type; none if there is no such database.
+    pub(super) async fn table_names(
+        &self,
+        database: Option<String>,
+        pattern: Option<String>,
+        table_type: Option<String>,
+    ) -> Answer<Vec<String>> {
+        let database = names::database(database)?;
+        let pattern = pattern.as_deref().map(Pattern::of_names);
+        let tables = match self.store().tables(&database).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            tables => tables?,
+        };
+        let fits = |(name, kind): &(String, TableKind)| {
+            pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+                && table_type.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == kind.as_str())
+        };
+        Ok(tables.into_iter().filter(fits).map(|(name, _)| name).collect())
+    }
+
+    pub(super) async fn table_meta(
+        &self,
+        databases: Option<String>,
+        tables: Option<String>,
+        types: Option<Vec<String>>,
+    ) -> Answer<Vec<TableMeta>> {
+        let tables = tables.as_deref().map(Pattern::of_names);
+        let types = types.filter(|types| !types.is_empty());
+        let mut found = Vec::new();
+        for database in self.databases(databases).await? {
+            for (name, kind) in self.store().tables(&database).await? {
+                let is_wanted = tables.as_ref().is_none_or(|pattern| pattern.matches(&name))
+                    && types.as_ref().is_none_or(|types| types.iter().any(|wanted| wanted == kind.as_str()));
+                if !is_wanted {
+                    continue;
+                }
+                // One that was dropped since is not listed.
+                let Ok(known) = self.store().table(&database, &name).await else { continue };
+                found.push(TableMeta {
+                    db_name: database.clone(),
+                    table_name: name,
+                    table_type: kind.as_str().to_owned(),
+                    comments: known.table.parameters.get("comment").cloned(),
+                    cat_name: Some(CATALOG.to_owned()),
+                    owner_name: known.table.owner,
+                    owner_type: Some(hive::PrincipalType::USER),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn tables_ext(&self, request: GetTablesExtRequest) -> Answer<Vec<hive::ExtendedTableInfo>> {
+        names::check_catalog(Some(&request.catalog))?;
+        let tables = self.table_names(Some(request.database), Some(request.table_name_pattern), None).await?;
+        let count = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let info = |tbl_name| hive::ExtendedTableInfo { tbl_name, ..hive::ExtendedTableInfo::default() };
+        Ok(tables.into_iter().take(count).map(info).collect())
+    }
+
+    pub(super) async fn table_names_by_filter(
+        &self,
+        database: Option<String>,
+        filter: Option<String>,
+        max: Option<i16>,
+    ) -> Answer<Vec<String>> {
+        let database = names::database(database)?;
+        let filter = Filter::parse(&filter.unwrap_or_default(), Vec::new(), table_key);
+        let filter = filter.map_err(InvalidOperationException::new)?;
+        let tables = self.store().tables(&database).await.map_err(|error| unknown_database(error, &database))?;
+        let count = limit(max).unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        for (name, _) in tables {
+            if found.len() >= count {
+                break;
+            }
+            if !filter.keys().is_empty() {
+                let Ok(known) = self.store().table(&database, &name).await else { continue };
+                let accessed = known.table.last_access_time_s.to_string();
+                let value = |key: &Key| match key.name.strip_prefix(FILTER_PARAMETERS) {
+                    // Names in a filter are in lower case, those of parameters as they came.
+                    Some(wanted) => known
+                        .table
+                        .parameters
+                        .iter()
+                        .find(|(name, _)| name.to_lowercase() == wanted)
+                        .map(|(_, value)| value.as_str()),
+                    None if key.name == FILTER_OWNER => known.table.owner.as_deref(),
+                    None => Some(accessed.as_str()),
+                };
+                let values: Vec<Option<&str>> = filter.keys().iter().map(value).collect();
+                if !filter.matches(&values) {
+                    continue;
+                }
+            } else if !filter.matches(&[]) {
+                continue;
+            }
+            found.push(name);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn get_one_table(&self, database: Option<String>, table: Option<String>) -> Answer<hive::Table> {
+        let (database, table) = (names::database(database)?, names::object(table));
+        Ok(convert::table_to(self.table(&database, &table).await?))
+    }
+
+    pub(super) async fn get_table_of(&self, request: GetTableRequest) -> Answer<hive::Table> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let with_statistics = request.get_column_stats.unwrap_or_default();
+        let mut table = self.get_one_table(Some(request.db_name.clone()), Some(request.tbl_name.clone())).await?;
+        if with_statistics {
+            let columns = table.sd.as_ref().and_then(|sd| sd.cols.as_deref()).unwrap_or_default();
+            let columns: Vec<String> = columns.iter().filter_map(|column| column.name.clone()).collect();
+            let objects = self.table_statistics(request.db_name, request.tbl_name, &columns).await?;
+            let desc = hive::ColumnStatisticsDesc {
+                is_tbl_level: true,
+                db_name: table.db_name.clone().unwrap_or_default(),
+                table_name: table.table_name.clone().unwrap_or_default(),
+                ..hive::ColumnStatisticsDesc::default()
+            };
+            let statistics = hive::ColumnStatistics { stats_desc: desc, stats_obj: objects, ..Default::default() };
+            table.col_stats = Some(Box::new(statistics));
+        }
+        Ok(table)
+    }
+
+    /// Those of the tables that exist, each once.
+    pub(super) async fn tables_by_name(
+        &self,
+        database: Option<String>,
+        tables: Option<Vec<String>>,
+    ) -> Answer<Vec<hive::Table>> {
+        let database = names::database(database)?;
+        if database.is_empty() {
+            return Err(UnknownDBException::new("DB name is null or empty").into());
+        }
+        let Some(tables) = tables else {
+            return Err(InvalidOperationException::new(format!("{database} cannot find null tables")).into());
+        };
+        self.store().database(&database).await.map_err(|error| unknown_database(error, &database))?;
+        let mut seen = HashSet::new();
+        let mut found = Vec::with_capacity(tables.len());
+        for name in tables {
+            let name = name.to_lowercase();
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            match self.store().table(&database, &name).await {
+                Ok(known) => found.push(convert::table_to(known.table)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Columns, and with `keys` the partition keys after them.
+    pub(super) async fn fields(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        keys: bool,
+    ) -> Answer<Vec<FieldSchema>> {
+        let (database, table) = (names::database(database)?, names::object(table));
+        let known = self.table(&database, &table).await.map_err(|exception| match exception {
+            Exception::NoSuchObject(missing) => UnknownTableException { message: missing.message }.into(),
+            other => other,
+        })?;
+        let mut columns = known.storage.columns;
+        if keys {
+            columns.extend(known.partition_keys);
+        }
+        Ok(convert::columns_to(columns))
+    }
+
+    pub(super) async fn make_table(&self, table: hive::Table) -> Answer<()> {
+        names::check_catalog(table.cat_name.as_deref())?;
+        let (database, name) = (names::database(table.db_name.clone())?, names::object(table.table_name.clone()));
+        names::check_new(&name, "object")?;
+        let mut new = convert::table_from(database.clone(), name.clone(), table);
+        let parent = self.store().database(&database).await;
+        let parent = parent.map_err(|error| databases::of_database(error, &database))?;
+        let exists = || {
+            let message = format!("Table {} already exists", qualified(&database, &name));
+            Exception::from(AlreadyExistsException::new(message))
+        };
+        if self.store().table(&database, &name).await.is_ok() {
+            return Err(exists());
+        }
+        if new.kind == TableKind::View {
+            new.storage.location = None;
+        } else if new.storage.location.is_none() {
+            let location = below(&parent.location, &name);
+            // A table that was renamed may have left its files there.
+            let is_taken = self.store().is_location_taken(&location).await?;
+            new.storage.location = Some(if is_taken { format!("{location}_{}", ids::new_id()) } else { location });
+        }
+        self.make_folder(new.storage.location.as_deref())?;
+        self.store().create_table(&new).await.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(),
+            ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
+            _ => error.into(),
+        })
+    }
+
+    pub(super) async fn remove_table(
+        &self,
+        database: Option<String>,
+        table: Option<String>,
+        delete_data: bool,
+    ) -> Answer<()> {
+        let (database, table) = (names::database(database)?, names::object(table));
+        let known = self.table(&database, &table).await?;
+        let locations = if delete_data && owns_files(&known) { self.data_locations(&known).await? } else { Vec::new() };
+        let dropped = self.store().drop_table(&database, &table).await;
+        dropped.map_err(|error| self.of_table(error, &database, &table))?;
+        tracing::debug!(database, table, user = self.user(), "a table was dropped");
+        self.remove_folders(locations).await;
+        Ok(())
+    }
+
+    /// The folder of a table and those of its partitions that are elsewhere.
+    pub(super) async fn data_locations(&self, table: &Table) -> Answer<Vec<String>> {
+        let mut locations: Vec<String> = table.storage.location.iter().cloned().collect();
+        if !table.partition_keys.is_empty() {
+            let all = PartitionFilter::default();
+            let partitions = self.store().partitions(&table.database, &table.name, &all, None).await?;
+            let elsewhere = partitions
+                .into_iter()
+                .filter_map(|partition| partition.storage.location)
+                .filter(|location| table.storage.location.as_ref().is_none_or(|folder| !is_below(location, folder)));
+            locations.extend(elsewhere);
+        }
+        Ok(locations)
+    }
+}
+
+/// Whether the files of a table go when it is dropped with its data.
+pub(super) fn owns_files(table: &Table) -> bool {
+    match table.kind {
+        TableKind::Managed | TableKind::MaterializedView => true,
+        TableKind::View => false,
+        TableKind::External => {
+            table.parameters.get("external.table.purge").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        }
+    }
+}
+
+/// The key that a name in a filter of tables stands for.
+fn table_key(name: &str) -> Option<Key> {
+    let name = name.to_lowercase();
+    let family = match name.as_str() {
+        FILTER_OWNER => Family::Text,
+        FILTER_LAST_ACCESS => Family::Number,
+        other if other.starts_with(FILTER_PARAMETERS) => Family::Text,
+        _ => return None,
+    };
+    Some(Key { name, family })
+}
+
+fn unknown_database(error: tereza_runtime::Error, database: &str) -> Exception {
+    if error.kind() == ErrorKind::NotFound {
+        UnknownDBException::new(format!("Could not find database {database}")).into()
+    } else {
+        error.into()
+    }
+}
+
+/// What a table that comes with constraints is told.
+pub(super) fn no_constraints() -> Exception {
+    MetaException::new("constraints are not kept by this metastore: make the table without them").into()
+}

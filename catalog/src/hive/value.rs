@@ -1,0 +1,194 @@
+//! Values of partition keys, which a metastore keeps as text, compared as what their types say.
+
+use std::cmp::Ordering;
+
+/// How values of a type are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// By their characters.
+    Text,
+    /// By their characters without blanks at the end.
+    Padded,
+    Number,
+    Date,
+    Timestamp,
+    Boolean,
+}
+
+impl Family {
+    /// That of a Hive type.
+    pub(super) fn of(type_name: &str) -> Self {
+        let name = type_name.trim().to_ascii_lowercase();
+        match name.split('(').next().unwrap_or_default().trim() {
+            "tinyint" | "smallint" | "int" | "integer" | "bigint" | "float" | "double" | "double precision"
+            | "decimal" | "numeric" => Self::Number,
+            "date" => Self::Date,
+            "boolean" => Self::Boolean,
+            "char" => Self::Padded,
+            other if other.starts_with("timestamp") => Self::Timestamp,
+            _ => Self::Text,
+        }
+    }
+
+    /// A value with this text. One that is none of the type is compared by its characters.
+    pub(super) fn read(self, text: &str) -> Value {
+        let typed = match self {
+            Self::Text => Typed::Text,
+            Self::Padded => return Value { text: text.trim_end_matches(' ').to_owned(), typed: Typed::Text },
+            Self::Number => number(text).unwrap_or(Typed::Text),
+            Self::Date => date(text).map_or(Typed::Text, |date| Typed::Moment(date, 0)),
+            Self::Timestamp => timestamp(text).unwrap_or(Typed::Text),
+            Self::Boolean => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" => Typed::Boolean(true),
+                "false" | "0" => Typed::Boolean(false),
+                _ => Typed::Text,
+            },
+        };
+        Value { text: text.to_owned(), typed }
+    }
+}
+
+/// A value with its text.
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    pub(super) text: String,
+    typed: Typed,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Typed {
+    Text,
+    Boolean(bool),
+    /// An exact number: this, divided by ten so often.
+    Exact(i128, u32),
+    Float(f64),
+    /// Year, month and day, then nanoseconds of the day.
+    Moment((i32, u32, u32), u64),
+}
+
+impl Value {
+    /// Which of the two is the greater; by their characters if they are not of one kind.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        match (self.typed, other.typed) {
+            (Typed::Boolean(one), Typed::Boolean(two)) => one.cmp(&two),
+            (Typed::Moment(day, time), Typed::Moment(other_day, other_time)) => {
+                (day, time).cmp(&(other_day, other_time))
+            }
+            (Typed::Exact(one, scale), Typed::Exact(two, other_scale)) => {
+                let common = scale.max(other_scale);
+                let raised = |value: i128, scale: u32| value.checked_mul(10_i128.checked_pow(common - scale)?);
+                match (raised(one, scale), raised(two, other_scale)) {
+                    (Some(one), Some(two)) => one.cmp(&two),
+                    _ => as_float(self.typed).total_cmp(&as_float(other.typed)),
+                }
+            }
+            (Typed::Exact(..) | Typed::Float(_), Typed::Exact(..) | Typed::Float(_)) => {
+                let (one, two) = (as_float(self.typed), as_float(other.typed));
+                // Not by `total_cmp` alone: 0.0 and -0.0 are equal.
+                one.partial_cmp(&two).unwrap_or_else(|| one.total_cmp(&two))
+            }
+            _ => self.text.cmp(&other.text),
+        }
+    }
+}
+
+fn as_float(typed: Typed) -> f64 {
+    match typed {
+        // What is lost is less than what tells such numbers apart.
+        #[expect(clippy::cast_precision_loss, reason = "numbers of more than 38 digits only")]
+        Typed::Exact(value, scale) => value as f64 / 10_f64.powi(i32::try_from(scale).unwrap_or(i32::MAX)),
+        Typed::Float(value) => value,
+        _ => f64::NAN,
+    }
+}
+
+/// A number as Hive, Spark and Java write it: with a suffix for its type, or an exponent.
+fn number(text: &str) -> Option<Typed> {
+    let text = text.trim();
+    let suffixes: &[_] = &['L', 'l', 'S', 's', 'Y', 'y', 'D', 'd', 'F', 'f', 'B', 'b'];
+    let digits = if text.ends_with(|c: char| c.is_ascii_alphabetic()) && text.starts_with(is_numeric) {
+        text.trim_end_matches(suffixes)
+    } else {
+        text
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if fraction.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(unscaled) = format!("{whole}{fraction}").parse::<i128>()
+    {
+        return Some(Typed::Exact(unscaled, u32::try_from(fraction.len()).ok()?));
+    }
+    digits.parse::<f64>().ok().map(Typed::Float)
+}
+
+fn is_numeric(c: char) -> bool {
+    c.is_ascii_digit() || matches!(c, '-' | '+' | '.')
+}
+
+/// `yyyy-mm-dd`, also with single digits, also with a time of day after it.
+fn date(text: &str) -> Option<(i32, u32, u32)> {
+    let text = text.trim();
+    let day_part = text.split([' ', 'T']).next()?;
+    let (is_negative, digits) = day_part.strip_prefix('-').map_or((false, day_part), |rest| (true, rest));
+    let mut parts = digits.split('-');
+    let year: i32 = parts.next()?.parse().ok()?;
+    let (month, day) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let is_whole = parts.next().is_none() && (1..=12).contains(&month) && (1..=31).contains(&day);
+    is_whole.then_some((if is_negative { -year } else { year }, month, day))
+}
+
+/// A date, then perhaps `hh:mm:ss.fffffffff` or less of it.
+fn timestamp(text: &str) -> Option<Typed> {
+    const NANOS: u64 = 1_000_000_000;
+    let text = text.trim();
+    let day = date(text)?;
+    let Some((_, time)) = text.split_once([' ', 'T']) else { return Some(Typed::Moment(day, 0)) };
+    let (clock, fraction) = time.trim().split_once('.').unwrap_or((time.trim(), ""));
+    let mut seconds = 0;
+    let mut parts = clock.split(':');
+    for bound in [24, 60, 60] {
+        let part: u64 = parts.next().unwrap_or("0").parse().ok()?;
+        if part >= bound {
+            return None;
+        }
+        seconds = seconds * 60 + part;
+    }
+    if parts.next().is_some() || fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: u64 = format!("{fraction:0<9}").parse().ok()?;
+    Some(Typed::Moment(day, seconds * NANOS + nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_compared_as_their_types_say() {
+        use Ordering::{Equal, Greater, Less};
+        for (type_name, one, two, expected) in [
+            ("string", "10", "9", Less),
+            ("varchar(5)", "a", "a ", Less),
+            ("char(5)", "a", "a  ", Equal),
+            ("int", "10", "9", Greater),
+            ("int", "03", "3", Equal),
+            ("bigint", "-5", "1L", Less),
+            ("bigint", "9223372036854775807", "9223372036854775806", Greater),
+            ("decimal(10,2)", "1.50", "1.5", Equal),
+            ("decimal(38,2)", "1.5", "1.49BD", Greater),
+            ("double", "1e3", "999.5", Greater),
+            ("double", "-0.0", "0", Equal),
+            ("date", "2024-1-2", "2024-01-02", Equal),
+            ("date", "2024-01-10", "2024-01-09", Greater),
+            ("timestamp", "2024-01-01 00:00:00", "2024-01-01", Equal),
+            ("timestamp", "2024-01-01 10:00:00.5", "2024-01-01 10:00:00.25", Greater),
+            ("boolean", "TRUE", "true", Equal),
+            ("boolean", "false", "true", Less),
+            ("int", "x", "y", Less),
+            ("date", "not a date", "2024-01-01", Greater),
+        ] {
+            let family = Family::of(type_name);
+            assert_eq!(family.read(one).compare(&family.read(two)), expected, "{one} and {two} as {type_name}");
+        }
+    }
+}
