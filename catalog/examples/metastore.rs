@@ -4,13 +4,12 @@
 //! Files of tables are local, below `FOLDER/warehouse`. Each method that clients ask for and that is not there is printed.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
 
 use parking_lot::Mutex;
-use tereza_catalog::hive::{self, DataFiles};
+use tereza_catalog::hive::{self, LocalFiles};
 use tereza_catalog::{SqliteStore, Store};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, Result};
@@ -22,38 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of the input that are read at once; what they say does not matter.
 const READ_BYTES: usize = 64;
-
-/// Folders on this machine.
-struct LocalFiles;
-
-impl DataFiles for LocalFiles {
-    fn make(&self, location: &str) -> io::Result<()> {
-        path(location).map_or(Ok(()), fs::create_dir_all)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<bool> {
-        let (Some(from), Some(to)) = (path(from), path(to)) else { return Ok(false) };
-        if !from.exists() {
-            return Ok(true);
-        }
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::rename(from, to).map(|()| true)
-    }
-
-    fn remove(&self, location: &str) {
-        let Some(path) = path(location).filter(|path| path.exists()) else { return };
-        if let Err(error) = fs::remove_dir_all(&path) {
-            eprintln!("cannot remove {}: {error}", path.display());
-        }
-    }
-}
-
-/// The path of a `file:` URL, whose text is not encoded.
-fn path(location: &str) -> Option<PathBuf> {
-    location.strip_prefix("file:/").map(|path| Path::new("/").join(path.trim_start_matches('/')))
-}
 
 /// Prints each missing method once.
 #[derive(Default)]

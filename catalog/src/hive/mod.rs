@@ -21,13 +21,15 @@
 //!   is refused, privileges in a new table are dropped (so are the other things that `convert` lists).
 //!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
-//! `partition_changes`, `statistics`, `functions`, `locks`; under them `names`, `convert`, `pattern`, `filter` and `value`.
+//! `partition_changes`, `statistics`, `functions`, `locks`; under them `names`, `convert`, `pattern`, `filter` and
+//! `value`; `local_files` for a metastore on one machine.
 
 mod alter_table;
 mod convert;
 mod databases;
 mod filter;
 mod functions;
+mod local_files;
 mod locks;
 mod names;
 mod partition_changes;
@@ -51,6 +53,7 @@ use tereza_thrift::server::{self, Observer, Server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::local_files::LocalFiles;
 use crate::Store;
 use crate::model::Table;
 
@@ -83,8 +86,8 @@ pub trait DataFiles: Send + Sync + 'static {
     /// Makes the folder of a new database, table or partition. Nothing happens if it is there, or where there are no folders.
     fn make(&self, location: &str) -> io::Result<()>;
 
-    /// Moves a folder to a place where nothing is yet, and returns whether it did; `false` where moving is copying. A folder
-    /// that is not there has moved.
+    /// Moves a folder to a place where nothing is yet, making the folders above it, and returns whether it did; `false` where
+    /// moving is copying. A folder that is not there has moved.
     fn rename(&self, from: &str, to: &str) -> io::Result<bool>;
 
     /// Removes a folder with all that is in it. The catalog knows nothing of it any more.

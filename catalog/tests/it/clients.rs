@@ -1,0 +1,54 @@
+//! Clients of others, where they are installed: each runs a script against our metastore and must find all it asks for.
+//!
+//! `TEREZA_TEST_PYTHON` may name an interpreter that has `pymetastore` and `pyiceberg[hive]`, `TEREZA_TEST_SPARK` one that has
+//! `pyspark` with Java. A client that is missing is skipped with a line that says so.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::Metastore;
+
+/// Longer than Spark takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn pymetastore_is_answered() {
+    run("TEREZA_TEST_PYTHON", "import pymetastore", include_str!("clients/pymetastore_check.py")).await;
+}
+
+#[tokio::test]
+async fn pyiceberg_is_answered() {
+    run("TEREZA_TEST_PYTHON", "import pyiceberg.catalog.hive", include_str!("clients/pyiceberg_check.py")).await;
+}
+
+#[tokio::test]
+async fn spark_is_answered() {
+    run("TEREZA_TEST_SPARK", "import pyspark", include_str!("clients/spark_check.py")).await;
+}
+
+/// Runs a script with the metastore's URI and its warehouse; it ends badly if anything was not as expected.
+async fn run(variable: &str, import: &str, script: &str) {
+    let python = std::env::var(variable).unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", import]).stderr(Stdio::null()).status().await;
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: {python} cannot {import}; {variable} may name one that can");
+        return;
+    }
+    let metastore = Metastore::new().await;
+    let uri = format!("thrift://{}", metastore.address);
+    let output = Command::new(&python)
+        .args(["-c", script, &uri, &metastore.warehouse()])
+        // What clients leave behind, such as Derby's files, goes with the folder.
+        .current_dir(metastore.folder.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, output).await.expect("the client waits").unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{complained}");
+    assert_eq!(*metastore.calls.0.lock().unwrap(), [].into(), "methods that are not there");
+    metastore.end().await;
+}

@@ -1,0 +1,10 @@
+//! The metastore as its clients see it: over TCP, with our client and with those of others.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
+
+mod clients;
+mod databases;
+mod others;
+mod partitions;
+mod support;
+mod tables;

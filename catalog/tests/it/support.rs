@@ -1,0 +1,188 @@
+//! A metastore over a catalog in a folder, and what it is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{fs, io};
+
+use tempfile::TempDir;
+use tereza_catalog::hive::{self, DataFiles, LocalFiles};
+use tereza_catalog::model::Database;
+use tereza_catalog::{SqliteStore, Store};
+use tereza_runtime::clock::Clock;
+use tereza_thrift::call::Outcome;
+use tereza_thrift::client::{self, CallError, Client};
+use tereza_thrift::hive::*;
+use tereza_thrift::server::Observer;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Metastore {
+    pub(crate) folder: TempDir,
+    pub(crate) clock: Clock,
+    pub(crate) address: SocketAddr,
+    pub(crate) calls: Calls,
+    drain: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// The methods that were asked for and are not there.
+#[derive(Clone, Default)]
+pub(crate) struct Calls(pub(crate) Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Observer for Calls {
+    fn called(&self, method: &'static str, outcome: Outcome, _: Duration) {
+        if outcome == Outcome::UnknownMethod {
+            self.0.lock().unwrap().insert(method);
+        }
+    }
+}
+
+/// Folders on this machine that cannot be moved, as in an object store.
+struct Unmovable;
+
+impl DataFiles for Unmovable {
+    fn make(&self, location: &str) -> io::Result<()> {
+        LocalFiles.make(location)
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn remove(&self, location: &str) {
+        LocalFiles.remove(location);
+    }
+}
+
+/// The path of a `file:` URL.
+pub(crate) fn path(location: &str) -> PathBuf {
+    let path = location.strip_prefix("file:/").unwrap_or_else(|| panic!("{location} is not on this machine"));
+    Path::new("/").join(path.trim_start_matches('/'))
+}
+
+impl Metastore {
+    pub(crate) async fn new() -> Self {
+        Self::start(Arc::new(LocalFiles)).await
+    }
+
+    /// One whose files stay where they are.
+    pub(crate) async fn without_moving() -> Self {
+        Self::start(Arc::new(Unmovable)).await
+    }
+
+    async fn start(files: Arc<dyn DataFiles>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // A clock that begins now and moves on when told.
+        let clock = Clock::fixed(Clock::system().unix_ms());
+        let store = SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap();
+        let warehouse = format!("file:{}/warehouse", folder.path().display());
+        fs::create_dir(folder.path().join("warehouse")).unwrap();
+        let default = store.database("default").await.unwrap();
+        store.alter_database("default", &Database { location: warehouse.clone(), ..default }).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (calls, drain) = (Calls::default(), CancellationToken::new());
+        let settings = hive::Settings { warehouse, ..hive::Settings::default() };
+        let serving = hive::serve_observed(listener, Arc::new(store), files, settings, calls.clone(), drain.clone());
+        Self { task: tokio::spawn(serving), folder, clock, address, calls, drain }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.address.to_string(), client::Settings::default()).await.unwrap()
+    }
+
+    pub(crate) fn warehouse(&self) -> String {
+        format!("file:{}/warehouse", self.folder.path().display())
+    }
+
+    /// Ends it when all that were asked are answered.
+    pub(crate) async fn end(self) {
+        self.drain.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+pub(crate) fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+pub(crate) fn environment(entries: &[(&str, &str)]) -> Option<EnvironmentContext> {
+    Some(EnvironmentContext { properties: Some(map(entries)) })
+}
+
+pub(crate) fn column(name: &str, type_name: &str) -> FieldSchema {
+    FieldSchema { name: text(name), r#type: text(type_name), comment: None }
+}
+
+/// A table `web.<name>` of Parquet files with `id` and `name`.
+pub(crate) fn table(name: &str) -> Table {
+    let serde = SerDeInfo {
+        serialization_lib: text("org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"),
+        parameters: Some(map(&[("serialization.format", "1")])),
+        ..SerDeInfo::default()
+    };
+    let storage = StorageDescriptor {
+        cols: Some(vec![column("id", "bigint"), column("name", "string")]),
+        input_format: text("org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat"),
+        output_format: text("org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat"),
+        num_buckets: Some(-1),
+        serde_info: Some(serde),
+        ..StorageDescriptor::default()
+    };
+    Table {
+        db_name: text("web"),
+        table_name: text(name),
+        owner: text("ada"),
+        sd: Some(storage),
+        table_type: text("MANAGED_TABLE"),
+        parameters: Some(map(&[("k", "v")])),
+        ..Table::default()
+    }
+}
+
+/// [`table`] with the keys `ds`, `k` and `d`.
+pub(crate) fn partitioned_table(name: &str) -> Table {
+    let keys = vec![column("ds", "string"), column("k", "int"), column("d", "date")];
+    Table { partition_keys: Some(keys), ..table(name) }
+}
+
+pub(crate) fn partition(name: &str, values: &[&str]) -> Partition {
+    Partition { db_name: text("web"), table_name: text(name), values: Some(texts(values)), ..Partition::default() }
+}
+
+/// Makes the database `web`.
+pub(crate) async fn make_web(client: &mut Client) {
+    let database = Database_ { name: text("Web"), ..Database_::default() };
+    client.create_database(CreateDatabaseArgs { database: Some(database) }).await.unwrap();
+}
+
+/// The database of the interface; [`Database`] is the catalog's.
+pub(crate) type Database_ = tereza_thrift::hive::Database;
+
+pub(crate) async fn make(client: &mut Client, table: Table) {
+    client.create_table(CreateTableArgs { tbl: Some(table) }).await.unwrap();
+}
+
+pub(crate) async fn get(client: &mut Client, name: &str) -> Table {
+    client.get_table(GetTableArgs { dbname: text("web"), tbl_name: text(name) }).await.unwrap()
+}
+
+pub(crate) fn exception<T: Debug>(result: Result<T, CallError<Exception>>) -> Exception {
+    match result {
+        Err(CallError::Exception(exception)) => exception,
+        other => panic!("no exception but {other:?}"),
+    }
+}
