@@ -5,6 +5,7 @@
 //! and a client that is refused asks for all partitions.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use super::pattern::Pattern;
 use super::value::{Family, Value};
@@ -38,11 +39,18 @@ enum Condition {
     Any(Vec<Condition>),
     Not(Box<Condition>),
     Compare(usize, Operator, Value),
-    In(usize, Vec<Value>),
+    In(usize, OneOf),
     Like(usize, Pattern),
     IsNull(usize),
     /// `(STRUCT(a, b)) IN (CONST STRUCT(1, 'x'), …)`.
     RowIn(Vec<usize>, Vec<Vec<Value>>),
+}
+
+/// Literals of which any will do.
+#[derive(Debug)]
+struct OneOf {
+    values: Vec<Value>,
+    texts: HashSet<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,15 +123,15 @@ impl Filter {
         for part in parts {
             let (key, allowed): (usize, Vec<&Value>) = match part {
                 Condition::Compare(key, Operator::Equal, value) => (*key, vec![value]),
-                Condition::In(key, allowed) => (*key, allowed.iter().collect()),
+                Condition::In(key, allowed) => (*key, allowed.values.iter().collect()),
                 _ => continue,
             };
             // Only there equal means the same text.
             if self.keys[key].family == Family::Text {
-                let texts: Vec<String> = allowed.into_iter().map(|value| value.text.clone()).collect();
+                let texts: HashSet<&str> = allowed.into_iter().map(|value| value.text.as_str()).collect();
                 match &mut values[key] {
-                    Some(before) => before.retain(|text| texts.contains(text)),
-                    none => *none = Some(texts),
+                    Some(before) => before.retain(|text| texts.contains(text.as_str())),
+                    none => *none = Some(texts.into_iter().map(str::to_owned).collect()),
                 }
             }
         }
@@ -188,13 +196,16 @@ impl Filter {
         }
     }
 
-    fn is_in(&self, key: usize, allowed: &[Value], values: &[Option<&str>]) -> Option<bool> {
+    fn is_in(&self, key: usize, allowed: &OneOf, values: &[Option<&str>]) -> Option<bool> {
         match values[key] {
+            // The same text is equal whatever the type; for texts nothing else is.
+            Some(text) if allowed.texts.contains(text) => Some(true),
+            Some(_) if self.keys[key].family == Family::Text => Some(false),
             Some(text) => {
                 let value = self.keys[key].family.read(text);
-                Some(allowed.iter().any(|literal| value.compare(literal).is_eq()))
+                Some(allowed.values.iter().any(|literal| value.compare(literal).is_eq()))
             }
-            None if allowed.iter().any(|literal| literal.text == DEFAULT_PARTITION) => Some(true),
+            None if allowed.texts.contains(DEFAULT_PARTITION) => Some(true),
             None => None,
         }
     }
@@ -389,8 +400,9 @@ impl Parser<'_> {
         };
         let condition = if self.takes_word("in") {
             let key = key(&left)?;
-            let literals = self.literals(key)?;
-            Condition::In(key, literals)
+            let values = self.literals(key)?;
+            let texts = values.iter().map(|value| value.text.clone()).collect();
+            Condition::In(key, OneOf { values, texts })
         } else if self.takes_word("between") {
             let key = key(&left)?;
             let low = self.literal(key)?;

@@ -10,6 +10,9 @@ use super::{Answer, Session, convert, limit};
 use crate::model::{DEFAULT_PARTITION, Partition, Table, partition_name};
 use crate::store::PartitionFilter;
 
+/// Names that are compared with a filter before others get their turn on the thread.
+const NAMES_AT_ONCE: usize = 10_000;
+
 /// A table that is asked about its partitions.
 pub(super) struct Asked {
     pub(super) database: String,
@@ -154,9 +157,12 @@ impl Session {
         let names = self.store().matching_partition_names(&asked.database, &asked.name, &narrowed, None).await?;
         let max = max.unwrap_or(usize::MAX);
         let mut found = Vec::new();
-        for name in names {
+        for (at, name) in names.into_iter().enumerate() {
             if found.len() >= max {
                 break;
+            }
+            if at % NAMES_AT_ONCE == NAMES_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
             }
             let Some(values) = names::values_of(&name, keys) else { continue };
             let values: Vec<Option<&str>> =

@@ -234,19 +234,18 @@ impl Parser<'_> {
         Some(Node::All(nodes))
     }
 
-    fn repeated(&mut self, mut node: Node) -> Node {
-        while let Some(c) = self.peek() {
-            let (may_be_absent, may_repeat) = match c {
-                '*' => (true, true),
-                '+' => (false, true),
-                '?' => (true, false),
-                _ => break,
-            };
+    /// The node with the sign after it. A second one only says lazy or possessive, which is the same for a whole text.
+    fn repeated(&mut self, node: Node) -> Node {
+        let (may_be_absent, may_repeat) = match self.peek() {
+            Some('*') => (true, true),
+            Some('+') => (false, true),
+            Some('?') => (true, false),
+            _ => return node,
+        };
+        while matches!(self.peek(), Some('*' | '+' | '?')) {
             self.at += 1;
-            // A second sign makes it lazy or possessive; for a whole text one of both is the same.
-            node = Node::Repeat(Box::new(node), may_be_absent, may_repeat);
         }
-        node
+        Node::Repeat(Box::new(node), may_be_absent, may_repeat)
     }
 
     fn escape(&mut self) -> Node {
@@ -349,6 +348,9 @@ mod tests {
             ("abc", "abcd", false),
             ("a%", "ab", false),
             ("a+b?", "aaa", true),
+            ("a+?", "", false),
+            ("a*?b", "b", true),
+            ("a??", "aa", false),
             ("\\Qa.b\\E.*", "a.bc", true),
             ("\\Qa.b\\E.*", "axbc", false),
             ("a\\.b", "a.b", true),
@@ -368,6 +370,7 @@ mod tests {
         let pattern = format!("{}b", "(a*)*".repeat(100));
         assert!(!Pattern::regex(&pattern).matches(&"a".repeat(1_000)));
         assert!(!Pattern::regex(&"(".repeat(1_000)).matches("a"));
+        assert!(Pattern::regex(&format!("a{}", "*".repeat(3_000))).matches("aa"));
         assert!(!Pattern::regex(&"a".repeat(PATTERN_CHARS_MAX + 1)).matches("a"));
     }
 }
