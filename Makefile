@@ -2,6 +2,8 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TEREZA := $(TARGET)/release/tereza
+# Where scripts/test-setup.sh puts what the tests need.
+TEST_HOME := $(or $(TEREZA_TEST_HOME),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tereza)
 
 .PHONY: all build demo test lint fmt bench clean
 
@@ -17,7 +19,7 @@ demo: build
 test:
 	scripts/test-setup.sh
 	@rm -f $(TARGET)/missing-components
-	cargo test --release --locked --workspace
+	TEREZA_TEST_PYTHON=$(TEST_HOME)/venv/bin/python cargo test --release --locked --workspace
 	@if [ -s $(TARGET)/missing-components ]; then echo; echo "NOT TESTED, because something is missing:"; sort -u $(TARGET)/missing-components; fi
 
 lint:

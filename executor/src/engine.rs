@@ -51,7 +51,7 @@ impl ExecutionEngine for StageEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
-        let runtime = self.stages.runtime_of(&job.to_string(), config)?;
+        let runtime = self.stages.runtime_of(job.as_ref(), config)?;
         let token = CancellationToken::new();
         let plan = compacted(cancellable(plan, &token)?)?;
         let inner = self.inner.create_query_stage_exec(job, stage, task, partitions, plan, work_dir, config)?;
