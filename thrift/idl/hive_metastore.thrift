@@ -746,6 +746,54 @@ struct DropConstraintRequest {
   4: optional string catName,  // since 3.1
 }
 
+// Since 4.1.
+struct CreateDatabaseRequest {
+  1: required string databaseName,
+  2: optional string description,
+  3: optional string locationUri,
+  4: optional map<string, string> parameters,
+  5: optional PrincipalPrivilegeSet privileges,
+  6: optional string ownerName,
+  7: optional PrincipalType ownerType,
+  8: optional string catalogName,
+  9: optional i32 createTime,
+  10: optional string managedLocationUri,
+  11: optional DatabaseType type,
+  12: optional string dataConnectorName,
+  13: optional string remote_dbname,
+}
+
+// Since 4.1.
+struct AlterDatabaseRequest {
+  1: required string oldDbName,
+  2: required Database newDb,
+}
+
+// Since 4.1.
+struct DeleteColumnStatisticsRequest {
+  1: optional string cat_name,
+  2: required string db_name,
+  3: required string tbl_name,
+  4: optional list<string> part_names,
+  5: optional list<string> col_names,
+  6: optional string engine = "hive",
+  7: optional bool tableLevel,
+}
+
+// Since 4.1.
+struct GetFunctionsRequest {
+  1: required string dbName,
+  2: optional string catalogName,
+  3: optional string pattern,
+  4: optional bool returnNames = true,
+}
+
+// Since 4.1.
+struct GetFunctionsResponse {
+  1: optional list<string> function_names,
+  2: optional list<Function> functions,
+}
+
 // Since 4.0.
 struct DropDatabaseRequest {
   1: required string name,
@@ -1757,6 +1805,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
   void alter_catalog(1: AlterCatalogRequest rqst)
     throws (1: NoSuchObjectException o1, 2: InvalidOperationException o2, 3: MetaException o3)
   void alter_database(1: string dbname, 2: Database db) throws (1: MetaException o1, 2: NoSuchObjectException o2)
+  // Since 4.1.
+  void alter_database_req(1: AlterDatabaseRequest alterDbReq)
+    throws (1: MetaException o1, 2: NoSuchObjectException o2)
   void alter_function(1: string dbName, 2: string funcName, 3: Function newFunc)
     throws (1: InvalidOperationException o1, 2: MetaException o2)
   void alter_partition(1: string db_name, 2: string tbl_name, 3: Partition new_part)
@@ -1799,6 +1850,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
     throws (1: AlreadyExistsException o1, 2: InvalidObjectException o2, 3: MetaException o3)
   void create_database(1: Database database)
     throws (1: AlreadyExistsException o1, 2: InvalidObjectException o2, 3: MetaException o3)
+  // Since 4.1.
+  void create_database_req(1: CreateDatabaseRequest createDatabaseRequest)
+    throws (1: AlreadyExistsException o1, 2: InvalidObjectException o2, 3: MetaException o3)
   void create_function(1: Function func)
     throws (1: AlreadyExistsException o1, 2: InvalidObjectException o2, 3: MetaException o3,
       4: NoSuchObjectException o4)
@@ -1820,6 +1874,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
   void create_table_with_environment_context(1: Table tbl, 2: EnvironmentContext environment_context)
     throws (1: AlreadyExistsException o1, 2: InvalidObjectException o2, 3: MetaException o3,
       4: NoSuchObjectException o4)
+  // Since 4.1.
+  bool delete_column_statistics_req(1: DeleteColumnStatisticsRequest req)
+    throws (1: NoSuchObjectException o1, 2: MetaException o2, 3: InvalidObjectException o3, 4: InvalidInputException o4)
   // engine since 4.0.
   bool delete_partition_column_statistics(1: string db_name, 2: string tbl_name, 3: string part_name,
       4: string col_name, 5: string engine)
@@ -1908,6 +1965,8 @@ service ThriftHiveMetastore extends fb303.FacebookService {
   Function get_function(1: string dbName, 2: string funcName)
     throws (1: MetaException o1, 2: NoSuchObjectException o2)
   list<string> get_functions(1: string dbName, 2: string pattern) throws (1: MetaException o1)
+  // Since 4.1.
+  GetFunctionsResponse get_functions_req(1: GetFunctionsRequest request) throws (1: MetaException o1)
   // Until 2.3.
   list<Index> get_indexes(1: string db_name, 2: string tbl_name, 3: i16 max_indexes = -1)
     throws (1: NoSuchObjectException o1, 2: MetaException o2)
@@ -1995,6 +2054,8 @@ service ThriftHiveMetastore extends fb303.FacebookService {
     throws (1: MetaException o1, 2: NoSuchObjectException o2)
   GetPrincipalsInRoleResponse get_principals_in_role(1: GetPrincipalsInRoleRequest request)
     throws (1: MetaException o1)
+  PrincipalPrivilegeSet get_privilege_set(1: HiveObjectRef hiveObject, 2: string user_name,
+      3: list<string> group_names) throws (1: MetaException o1)
   GetRoleGrantsForPrincipalResponse get_role_grants_for_principal(1: GetRoleGrantsForPrincipalRequest request)
     throws (1: MetaException o1)
   list<string> get_role_names() throws (1: MetaException o1)

@@ -26,6 +26,20 @@ pub(super) fn database_to(database: Database) -> hive::Database {
     }
 }
 
+/// What Hive 4 asks for a new database with, as what all others do.
+pub(super) fn new_database(request: hive::CreateDatabaseRequest) -> hive::Database {
+    hive::Database {
+        name: Some(request.database_name),
+        description: request.description,
+        location_uri: request.location_uri,
+        parameters: request.parameters,
+        owner_name: request.owner_name,
+        owner_type: request.owner_type,
+        catalog_name: request.catalog_name,
+        ..hive::Database::default()
+    }
+}
+
 /// The name is for the caller to say; so is the location if there is none.
 pub(super) fn database_from(name: String, database: hive::Database) -> Database {
     Database {

@@ -77,10 +77,11 @@ impl Session {
         }
         self.store().drop_database(&name, cascade).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => of_database(error, &name),
-            // The store says the same, but clients look for this text.
+            // Clients look for this text and not for the store's.
             ErrorKind::InvalidInput if error.message().contains("is not empty") => {
-                InvalidOperationException::new(format!("Database {name} is not empty. One or more tables exist."))
-                    .into()
+                let what = if error.message().contains("holds 0 tables") { "functions" } else { "tables" };
+                let message = format!("Database {name} is not empty. One or more {what} exist.");
+                InvalidOperationException::new(message).into()
             }
             _ => Exception::from(error),
         })?;

@@ -2,7 +2,8 @@
 
 use tereza_runtime::{Error, ErrorKind};
 use tereza_thrift::hive::{
-    self, AlreadyExistsException, Exception, InvalidObjectException, InvalidOperationException, NoSuchObjectException,
+    self, AlreadyExistsException, Exception, GetFunctionsRequest, GetFunctionsResponse, InvalidObjectException,
+    InvalidOperationException, NoSuchObjectException,
 };
 
 use super::pattern::Pattern;
@@ -23,6 +24,21 @@ impl Session {
         };
         found.retain(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)));
         Ok(found)
+    }
+
+    /// Their names, or all of them.
+    pub(super) async fn functions_of(&self, request: GetFunctionsRequest) -> Answer<GetFunctionsResponse> {
+        names::check_catalog(request.catalog_name.as_deref())?;
+        let database = Some(request.db_name);
+        let names = self.function_names(database.clone(), request.pattern).await?;
+        if request.return_names.unwrap_or(true) {
+            return Ok(GetFunctionsResponse { function_names: Some(names), functions: None });
+        }
+        let mut functions = Vec::with_capacity(names.len());
+        for name in names {
+            functions.push(self.function(database.clone(), Some(name)).await?);
+        }
+        Ok(GetFunctionsResponse { function_names: None, functions: Some(functions) })
     }
 
     pub(super) async fn function(&self, database: Option<String>, name: Option<String>) -> Answer<hive::Function> {
@@ -49,6 +65,9 @@ impl Session {
         let parent = self.store().database(&database).await;
         parent.map_err(|error| databases::of_database(error, &database))?;
         let new = convert::function_from(database, name.clone(), function);
+        if new.class_name.is_none() {
+            return Err(InvalidObjectException::new("Function class name cannot be null").into());
+        }
         self.store().create_function(&new).await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => AlreadyExistsException::new(format!("Function {name} already exists")).into(),
             ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),

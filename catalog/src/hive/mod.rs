@@ -36,6 +36,7 @@ mod partition_changes;
 mod partitions;
 mod pattern;
 mod service;
+mod settings;
 mod statistics;
 mod tables;
 mod value;

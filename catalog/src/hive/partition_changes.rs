@@ -25,9 +25,9 @@ impl Session {
             let mut partition = convert::partition_from(partition);
             if partition.values.len() != keys.len() || keys.is_empty() {
                 let message = format!(
-                    "Incorrect number of partition values. numPartKeys={}, partVals={}",
+                    "Incorrect number of partition values. numPartKeys={}, part_val=[{}]",
                     keys.len(),
-                    partition.values.len()
+                    partition.values.join(", ")
                 );
                 return Err(InvalidObjectException::new(message).into());
             }
@@ -136,6 +136,12 @@ impl Session {
             partitions.push(partition);
         }
         let altered = self.store().alter_partitions(&asked.database, &asked.name, &partitions).await;
+        if altered.as_ref().is_err_and(is_missing) {
+            // Says which one in a metastore's words.
+            for partition in &partitions {
+                self.old_partition(&asked, &partition.values).await?;
+            }
+        }
         altered.map_err(not_altered)
     }
 
@@ -153,7 +159,12 @@ impl Session {
     ) -> Answer<()> {
         let asked = self.to_alter(database, table).await?;
         let values = values.unwrap_or_default();
-        let old = self.old_partition(&asked, &values).await?;
+        let old = self.kept_partition(&asked, &values).await.map_err(|exception| match exception {
+            Exception::NoSuchObject(_) => {
+                InvalidOperationException::new("Unable to rename partition because old partition does not exist").into()
+            }
+            other => other,
+        })?;
         let mut new = convert::partition_from(new.unwrap_or_default());
         asked.complete(&mut new, Some(&old));
         let keys = &asked.table.partition_keys;
@@ -304,9 +315,9 @@ impl Session {
     /// The table whose partitions are altered.
     async fn to_alter(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
         self.asked(database, table).await.map_err(|exception| match exception {
-            Exception::NoSuchObject(missing) => {
-                let message = missing.message.unwrap_or_default();
-                InvalidOperationException::new(format!("alter is not possible: {message}")).into()
+            Exception::NoSuchObject(_) => {
+                let message = "Unable to alter partition because table or database does not exist.";
+                InvalidOperationException::new(message).into()
             }
             other => other,
         })
@@ -314,10 +325,9 @@ impl Session {
 
     async fn old_partition(&self, asked: &Asked, values: &[String]) -> Answer<Partition> {
         self.kept_partition(asked, values).await.map_err(|exception| match exception {
-            Exception::NoSuchObject(_) => {
-                let values = values.join(", ");
-                InvalidOperationException::new(format!("alter is not possible: partition [{values}] doesn't exist"))
-                    .into()
+            Exception::NoSuchObject(missing) => {
+                let message = missing.message.unwrap_or_default();
+                InvalidOperationException::new(format!("alter is not possible: {message}")).into()
             }
             other => other,
         })
@@ -360,7 +370,8 @@ fn check_parent(asked: &Asked, partition: &hive::Partition) -> Answer<()> {
         return Ok(());
     }
     let target = qualified(&asked.database, &asked.name);
-    Err(MetaException::new(format!("Partition of {database}.{table} does not belong to target table {target}")).into())
+    Err(MetaException::new(format!("Partition does not belong to target table {target}: it is of {database}.{table}"))
+        .into())
 }
 
 fn partition_exists(name: &str, asked: &Asked) -> Exception {

@@ -1,7 +1,9 @@
 //! Partitions: finding them.
 
 use tereza_runtime::ErrorKind;
-use tereza_thrift::hive::{self, Exception, MetaException, PartitionListComposingSpec, PartitionSpec};
+use tereza_thrift::hive::{
+    self, Exception, MetaException, PartitionFilterMode, PartitionListComposingSpec, PartitionSpec,
+};
 
 use super::filter::{Filter, Key};
 use super::names::{self, CATALOG};
@@ -174,6 +176,26 @@ impl Session {
         Ok(found)
     }
 
+    /// What Hive 4 asks for in one of three ways: names, first values, or a filter.
+    pub(super) async fn partitions_as(&self, request: hive::GetPartitionsRequest) -> Answer<Vec<PartitionSpec>> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (request.db_name, request.tbl_name);
+        let asked = self.asked(database.clone(), table.clone()).await?;
+        let filter = request.filter_spec.unwrap_or_default();
+        let (mode, filters) = (filter.filter_mode, filter.filters.unwrap_or_default());
+        let partitions = match mode {
+            Some(PartitionFilterMode::BY_NAMES) => self.partitions_by_names(database, table, Some(filters)).await?,
+            Some(PartitionFilterMode::BY_EXPR) => {
+                // Several have to hold all.
+                let filter = filters.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" and ");
+                self.partitions_by_filter(database, table, Some(filter), None).await?
+            }
+            Some(PartitionFilterMode::BY_VALUES) => self.partitions(database, table, Some(filters), None).await?,
+            _ => self.partitions(database, table, None, None).await?,
+        };
+        Ok(vec![asked.spec(partitions)])
+    }
+
     /// The values of some keys in all partitions that a filter lets through.
     pub(super) async fn partition_values(
         &self,
@@ -237,8 +259,8 @@ impl Asked {
         let values = values.unwrap_or_default();
         let keys = self.table.partition_keys.len();
         if values.len() > keys {
-            let message =
-                format!("Incorrect number of partition values. numPartKeys={keys}, partVals={}", values.len());
+            let shown = values.join(", ");
+            let message = format!("Incorrect number of partition values. numPartKeys={keys}, part_val=[{shown}]");
             return Err(MetaException::new(message).into());
         }
         let one = |value: String| (!value.is_empty()).then(|| vec![value]);

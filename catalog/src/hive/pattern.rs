@@ -15,6 +15,8 @@ const DEPTH_MAX: usize = 50;
 pub(super) struct Pattern {
     /// None matches nothing.
     steps: Option<Vec<Step>>,
+    /// Whether texts are compared in lower case.
+    folds: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -51,17 +53,24 @@ impl Pattern {
     /// A regular expression.
     pub(super) fn regex(text: &str) -> Self {
         let chars: Vec<char> = text.to_lowercase().chars().collect();
-        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten() }
+        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten(), folds: false }
     }
 
-    /// A regular expression that tells upper case from lower.
+    /// A regular expression that tells upper case from lower, unless it begins with `(?i)`.
     pub(super) fn regex_with_case(text: &str) -> Self {
+        if let Some(rest) = text.strip_prefix("(?i)") {
+            return Self { folds: true, ..Self::regex(rest) };
+        }
         let chars: Vec<char> = text.chars().collect();
-        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten() }
+        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten(), folds: false }
     }
 
     /// Whether it describes the whole of the text, which is in lower case unless case matters.
     pub(super) fn matches(&self, text: &str) -> bool {
+        if self.folds { self.fits(&text.to_lowercase()) } else { self.fits(text) }
+    }
+
+    fn fits(&self, text: &str) -> bool {
         let Some(steps) = &self.steps else { return false };
         let mut here = Places::new(steps.len());
         let mut next = Places::new(steps.len());
@@ -346,6 +355,9 @@ mod tests {
             (".*abc", "xabc", true),
             (".*abc.*", "xabcx", true),
             ("abc", "abcd", false),
+            ("(?i)A.*", "aB", true),
+            ("(?i)a.*", "AB", true),
+            ("A.*", "ab", false),
             ("a%", "ab", false),
             ("a+b?", "aaa", true),
             ("a+?", "", false),

@@ -4,24 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use tereza_thrift::hive::{self, ConfigValSecurityException, Exception, HiveMetastore, MetaException};
+use tereza_thrift::hive::{self, Exception, HiveMetastore, MetaException};
 
 use super::alter_table::Demands;
+use super::convert;
 use super::names::{self, CATALOG};
-use super::tables::no_constraints;
+use super::settings::{config_value, meta_conf};
 use super::{Answer, Session, limit};
 
 /// What every Hive Metastore of versions 2 and 3 says of itself.
 const VERSION: &str = "3.0";
 /// The role that every user has.
 const PUBLIC: &str = "public";
-
-/// Settings of a metastore that clients ask for by name, with what they are here.
-const META_CONF: [(&str, &str); 3] = [
-    ("metastore.try.direct.sql", "true"),
-    ("metastore.partition.management.task.frequency", "0"),
-    ("hive.metastore.client.capability.check", "false"),
-];
 
 impl HiveMetastore for Session {
     async fn get_name(&self) -> Answer<String> {
@@ -119,8 +113,16 @@ impl HiveMetastore for Session {
     async fn create_database(&self, args: hive::CreateDatabaseArgs) -> Answer<()> {
         self.make_database(args.database.unwrap_or_default()).await
     }
+    async fn create_database_req(&self, args: hive::CreateDatabaseReqArgs) -> Answer<()> {
+        let request = args.create_database_request.unwrap_or_default();
+        self.make_database(convert::new_database(request)).await
+    }
     async fn alter_database(&self, args: hive::AlterDatabaseArgs) -> Answer<()> {
         self.change_database(args.dbname, args.db.unwrap_or_default()).await
+    }
+    async fn alter_database_req(&self, args: hive::AlterDatabaseReqArgs) -> Answer<()> {
+        let request = args.alter_db_req.unwrap_or_default();
+        self.change_database(Some(request.old_db_name), request.new_db).await
     }
     async fn drop_database(&self, args: hive::DropDatabaseArgs) -> Answer<()> {
         self.remove_database(args.name, args.delete_data.unwrap_or_default(), args.cascade.unwrap_or_default()).await
@@ -213,35 +215,20 @@ impl HiveMetastore for Session {
         self.make_table(args.tbl.unwrap_or_default()).await
     }
     async fn create_table_with_constraints(&self, args: hive::CreateTableWithConstraintsArgs) -> Answer<()> {
-        let has_some = [
-            some(&args.primary_keys),
-            some(&args.foreign_keys),
-            some(&args.unique_constraints),
-            some(&args.not_null_constraints),
-            some(&args.default_constraints),
-            some(&args.check_constraints),
-        ]
-        .contains(&true);
-        if has_some {
-            return Err(no_constraints());
-        }
-        self.make_table(args.tbl.unwrap_or_default()).await
+        self.make_table_as(hive::CreateTableRequest {
+            table: args.tbl.unwrap_or_default(),
+            primary_keys: args.primary_keys,
+            foreign_keys: args.foreign_keys,
+            unique_constraints: args.unique_constraints,
+            not_null_constraints: args.not_null_constraints,
+            default_constraints: args.default_constraints,
+            check_constraints: args.check_constraints,
+            ..hive::CreateTableRequest::default()
+        })
+        .await
     }
     async fn create_table_req(&self, args: hive::CreateTableReqArgs) -> Answer<()> {
-        let request = args.request.unwrap_or_default();
-        let has_some = [
-            some(&request.primary_keys),
-            some(&request.foreign_keys),
-            some(&request.unique_constraints),
-            some(&request.not_null_constraints),
-            some(&request.default_constraints),
-            some(&request.check_constraints),
-        ]
-        .contains(&true);
-        if has_some {
-            return Err(no_constraints());
-        }
-        self.make_table(request.table).await
+        self.make_table_as(args.request.unwrap_or_default()).await
     }
     async fn alter_table(&self, args: hive::AlterTableArgs) -> Answer<()> {
         self.change_table(args.dbname, args.tbl_name, args.new_tbl, Demands::default()).await
@@ -350,6 +337,13 @@ impl HiveMetastore for Session {
     }
     async fn get_part_specs_by_filter(&self, args: hive::GetPartSpecsByFilterArgs) -> Answer<Vec<hive::PartitionSpec>> {
         self.specs_by_filter(args.db_name, args.tbl_name, args.filter, args.max_parts).await
+    }
+    async fn get_partitions_with_specs(
+        &self,
+        args: hive::GetPartitionsWithSpecsArgs,
+    ) -> Answer<hive::GetPartitionsResponse> {
+        let partition_spec = Some(self.partitions_as(args.request.unwrap_or_default()).await?);
+        Ok(hive::GetPartitionsResponse { partition_spec })
     }
     async fn get_partitions_pspec(&self, args: hive::GetPartitionsPspecArgs) -> Answer<Vec<hive::PartitionSpec>> {
         self.specs_by_filter(args.db_name, args.tbl_name, None, args.max_parts).await
@@ -578,11 +572,17 @@ impl HiveMetastore for Session {
         self.delete_statistics(args.db_name, args.tbl_name, Some(args.part_name), args.col_name).await?;
         Ok(true)
     }
+    async fn delete_column_statistics_req(&self, args: hive::DeleteColumnStatisticsReqArgs) -> Answer<bool> {
+        self.delete_all_statistics(args.req.unwrap_or_default()).await.map(|()| true)
+    }
 
     // ---- functions
 
     async fn get_functions(&self, args: hive::GetFunctionsArgs) -> Answer<Vec<String>> {
         self.function_names(args.db_name, args.pattern).await
+    }
+    async fn get_functions_req(&self, args: hive::GetFunctionsReqArgs) -> Answer<hive::GetFunctionsResponse> {
+        self.functions_of(args.request.unwrap_or_default()).await
     }
     async fn get_function(&self, args: hive::GetFunctionArgs) -> Answer<hive::Function> {
         self.function(args.db_name, args.func_name).await
@@ -660,6 +660,9 @@ impl HiveMetastore for Session {
     async fn list_privileges(&self, _: hive::ListPrivilegesArgs) -> Answer<Vec<hive::HiveObjectPrivilege>> {
         Ok(Vec::new())
     }
+    async fn get_privilege_set(&self, _: hive::GetPrivilegeSetArgs) -> Answer<hive::PrincipalPrivilegeSet> {
+        Ok(hive::PrincipalPrivilegeSet::default())
+    }
     async fn get_role_names(&self) -> Answer<Vec<String>> {
         Ok(vec!["admin".to_owned(), PUBLIC.to_owned()])
     }
@@ -695,28 +698,6 @@ impl HiveMetastore for Session {
             principal_grants: if is_user { vec![public] } else { Vec::new() },
         })
     }
-}
-
-fn some<T>(list: &Option<Vec<T>>) -> bool {
-    list.as_ref().is_some_and(|list| !list.is_empty())
-}
-
-/// Of the settings of others a client may see its own default, and nothing of what is not Hive's.
-fn config_value(name: Option<String>, default: Option<String>) -> Answer<String> {
-    let is_allowed = |name: &String| ["hive", "hdfs", "mapred", "metastore"].iter().any(|own| name.starts_with(own));
-    match name {
-        Some(name) if !is_allowed(&name) => {
-            let message = format!("For security reasons, the config key {name} cannot be accessed");
-            Err(ConfigValSecurityException::new(message).into())
-        }
-        _ => Ok(default.unwrap_or_default()),
-    }
-}
-
-fn meta_conf(key: Option<String>) -> Answer<&'static str> {
-    let key = key.unwrap_or_default();
-    let known = META_CONF.iter().find(|(name, _)| *name == key || key.strip_prefix("hive.") == Some(*name));
-    known.map(|(_, value)| *value).ok_or_else(|| MetaException::new(format!("Invalid configuration key {key}")).into())
 }
 
 fn no_expressions() -> Exception {

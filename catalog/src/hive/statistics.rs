@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tereza_runtime::ErrorKind;
 use tereza_thrift::hive::{
     self, AggrStats, BinaryColumnStatsData, BooleanColumnStatsData, ColumnStatisticsData, ColumnStatisticsDesc,
-    ColumnStatisticsObj, DateColumnStatsData, DecimalColumnStatsData, DoubleColumnStatsData, InvalidObjectException,
-    LongColumnStatsData, NoSuchObjectException, PartitionsStatsRequest, SetPartitionsStatsRequest,
-    StringColumnStatsData,
+    ColumnStatisticsObj, DateColumnStatsData, DecimalColumnStatsData, DeleteColumnStatisticsRequest,
+    DoubleColumnStatsData, Exception, InvalidObjectException, LongColumnStatsData, NoSuchObjectException,
+    PartitionsStatsRequest, SetPartitionsStatsRequest, StringColumnStatsData,
 };
 
 use super::names::{self, CATALOG, qualified};
@@ -156,9 +156,42 @@ impl Session {
         let column = column.filter(|column| !column.is_empty());
         let deleted = self.store().delete_column_statistics(&database, &table, values.as_deref(), column.as_deref());
         let deleted = deleted.await.map_err(|error| self.of_table(error, &database, &table))?;
-        if deleted == 0 && column.is_some() {
-            let message = format!("Column stats doesn't exist for db={database} table={table}");
+        if deleted == 0
+            && let Some(column) = column
+        {
+            let message = format!("Column stats doesn't exist for db={database} table={table} col={column}");
             return Err(NoSuchObjectException::new(message).into());
+        }
+        Ok(())
+    }
+
+    /// Deletes those of some columns, or all, of a table or of some partitions, or all.
+    pub(super) async fn delete_all_statistics(&self, request: DeleteColumnStatisticsRequest) -> Answer<()> {
+        names::check_catalog(request.cat_name.as_deref())?;
+        let (database, table) = (Some(request.db_name), Some(request.tbl_name));
+        self.asked(database.clone(), table.clone()).await?;
+        let columns: Vec<Option<String>> = match request.col_names {
+            Some(columns) if !columns.is_empty() => columns.into_iter().map(Some).collect(),
+            _ => vec![None],
+        };
+        let partitions: Vec<Option<Option<String>>> = match request.part_names {
+            _ if request.table_level.unwrap_or_default() => vec![None],
+            Some(names) if !names.is_empty() => names.into_iter().map(|name| Some(Some(name))).collect(),
+            _ => {
+                let names = self.partition_names(database.clone(), table.clone(), None, None).await?;
+                names.into_iter().map(|name| Some(Some(name))).collect()
+            }
+        };
+        for partition in partitions {
+            for column in &columns {
+                let deleted =
+                    self.delete_statistics(database.clone(), table.clone(), partition.clone(), column.clone());
+                match deleted.await {
+                    // What has none needs none deleted.
+                    Ok(()) | Err(Exception::NoSuchObject(_)) => {}
+                    Err(other) => return Err(other),
+                }
+            }
         }
         Ok(())
     }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use tereza_runtime::{ErrorKind, ids};
 use tereza_thrift::hive::{
-    self, AlreadyExistsException, Exception, FieldSchema, GetTableRequest, GetTablesExtRequest, InvalidObjectException,
-    InvalidOperationException, MetaException, TableMeta, UnknownDBException, UnknownTableException,
+    self, AlreadyExistsException, CreateTableRequest, Exception, FieldSchema, GetTableRequest, GetTablesExtRequest,
+    InvalidObjectException, InvalidOperationException, MetaException, TableMeta, UnknownDBException,
+    UnknownTableException,
 };
 
 use super::filter::{Filter, Key};
@@ -16,9 +17,11 @@ use super::{Answer, Session, below, convert, databases, is_below, limit};
 use crate::model::{Table, TableKind};
 use crate::store::PartitionFilter;
 
-/// What the names of a filter of tables begin with.
+/// The names in a filter of tables, in lower case; the last one is followed by that of a parameter.
 const FILTER_OWNER: &str = "hive_filter_field_owner__";
 const FILTER_LAST_ACCESS: &str = "hive_filter_field_last_access__";
+const FILTER_NAME: &str = "hive_filter_field_tablename__";
+const FILTER_TYPE: &str = "hive_filter_field_tabletype__";
 const FILTER_PARAMETERS: &str = "hive_filter_field_params__";
 
 impl Session {
@@ -110,6 +113,8 @@ impl Session {
                         .find(|(name, _)| name.to_lowercase() == wanted)
                         .map(|(_, value)| value.as_str()),
                     None if key.name == FILTER_OWNER => known.table.owner.as_deref(),
+                    None if key.name == FILTER_NAME => Some(name.as_str()),
+                    None if key.name == FILTER_TYPE => Some(known.table.kind.as_str()),
                     None => Some(accessed.as_str()),
                 };
                 let values: Vec<Option<&str>> = filter.keys().iter().map(value).collect();
@@ -198,6 +203,24 @@ impl Session {
         Ok(convert::columns_to(columns))
     }
 
+    /// Makes a table that may come with constraints: none are kept, so it has to have none.
+    pub(super) async fn make_table_as(&self, request: CreateTableRequest) -> Answer<()> {
+        fn some<T>(list: &Option<Vec<T>>) -> bool {
+            list.as_ref().is_some_and(|list| !list.is_empty())
+        }
+        let has_some = some(&request.primary_keys)
+            || some(&request.foreign_keys)
+            || some(&request.unique_constraints)
+            || some(&request.not_null_constraints)
+            || some(&request.default_constraints)
+            || some(&request.check_constraints);
+        if has_some {
+            let message = "constraints are not kept by this metastore: make the table without them";
+            return Err(MetaException::new(message).into());
+        }
+        self.make_table(request.table).await
+    }
+
     pub(super) async fn make_table(&self, table: hive::Table) -> Answer<()> {
         names::check_catalog(table.cat_name.as_deref())?;
         let (database, name) = (names::database(table.db_name.clone())?, names::object(table.table_name.clone()));
@@ -275,7 +298,7 @@ pub(super) fn owns_files(table: &Table) -> bool {
 fn table_key(name: &str) -> Option<Key> {
     let name = name.to_lowercase();
     let family = match name.as_str() {
-        FILTER_OWNER => Family::Text,
+        FILTER_OWNER | FILTER_NAME | FILTER_TYPE => Family::Text,
         FILTER_LAST_ACCESS => Family::Number,
         other if other.starts_with(FILTER_PARAMETERS) => Family::Text,
         _ => return None,
@@ -285,13 +308,8 @@ fn table_key(name: &str) -> Option<Key> {
 
 fn unknown_database(error: tereza_runtime::Error, database: &str) -> Exception {
     if error.kind() == ErrorKind::NotFound {
-        UnknownDBException::new(format!("Could not find database {database}")).into()
+        UnknownDBException::new(format!("Could not find database {CATALOG}.{database}")).into()
     } else {
         error.into()
     }
-}
-
-/// What a table that comes with constraints is told.
-pub(super) fn no_constraints() -> Exception {
-    MetaException::new("constraints are not kept by this metastore: make the table without them").into()
 }

@@ -165,7 +165,7 @@ async fn tables_are_listed() {
     assert_eq!(found.iter().map(|table| table.table_name.as_deref().unwrap()).collect::<Vec<_>>(), ["v", "logs"]);
     let args = GetTableObjectsByNameArgs { dbname: text("nope"), tbl_names: Some(vec![]) };
     let unknown = exception(client.get_table_objects_by_name(args).await);
-    assert_eq!(unknown, UnknownDBException::new("Could not find database nope").into());
+    assert_eq!(unknown, UnknownDBException::new("Could not find database hive.nope").into());
 }
 
 #[tokio::test]
