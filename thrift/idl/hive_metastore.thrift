@@ -1835,6 +1835,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
     throws (1: InvalidObjectException o1, 2: AlreadyExistsException o2, 3: MetaException o3)
   Partition append_partition_by_name(1: string db_name, 2: string tbl_name, 3: string part_name)
     throws (1: InvalidObjectException o1, 2: AlreadyExistsException o2, 3: MetaException o3)
+  Partition append_partition_by_name_with_environment_context(1: string db_name, 2: string tbl_name,
+      3: string part_name, 4: EnvironmentContext environment_context)
+    throws (1: InvalidObjectException o1, 2: AlreadyExistsException o2, 3: MetaException o3)
   // Since 4.0.
   Partition append_partition_req(1: AppendPartitionsRequest appendPartitionsReq)
     throws (1: InvalidObjectException o1, 2: AlreadyExistsException o2, 3: MetaException o3)
@@ -1901,6 +1904,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
     throws (1: NoSuchObjectException o1, 2: MetaException o2)
   bool drop_partition_by_name(1: string db_name, 2: string tbl_name, 3: string part_name, 4: bool deleteData)
     throws (1: NoSuchObjectException o1, 2: MetaException o2)
+  bool drop_partition_by_name_with_environment_context(1: string db_name, 2: string tbl_name, 3: string part_name,
+      4: bool deleteData, 5: EnvironmentContext environment_context)
+    throws (1: NoSuchObjectException o1, 2: MetaException o2)
   // Since 4.0.
   bool drop_partition_req(1: DropPartitionRequest dropPartitionReq)
     throws (1: NoSuchObjectException o1, 2: MetaException o2)
@@ -1959,6 +1965,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
     throws (1: MetaException o1, 2: UnknownTableException o2, 3: UnknownDBException o3)
   // Since 4.0.
   GetFieldsResponse get_fields_req(1: GetFieldsRequest req)
+    throws (1: MetaException o1, 2: UnknownTableException o2, 3: UnknownDBException o3)
+  list<FieldSchema> get_fields_with_environment_context(1: string db_name, 2: string table_name,
+      3: EnvironmentContext environment_context)
     throws (1: MetaException o1, 2: UnknownTableException o2, 3: UnknownDBException o3)
   ForeignKeysResponse get_foreign_keys(1: ForeignKeysRequest request)
     throws (1: MetaException o1, 2: NoSuchObjectException o2)

@@ -190,6 +190,12 @@ impl HiveMetastore for Session {
         let fields = self.fields(Some(request.db_name), Some(request.tbl_name), false).await?;
         Ok(hive::GetFieldsResponse { fields })
     }
+    async fn get_fields_with_environment_context(
+        &self,
+        args: hive::GetFieldsWithEnvironmentContextArgs,
+    ) -> Answer<Vec<hive::FieldSchema>> {
+        self.fields(args.db_name, args.table_name, false).await
+    }
     async fn get_schema(&self, args: hive::GetSchemaArgs) -> Answer<Vec<hive::FieldSchema>> {
         self.fields(args.db_name, args.table_name, true).await
     }
@@ -453,6 +459,12 @@ impl HiveMetastore for Session {
     async fn append_partition_by_name(&self, args: hive::AppendPartitionByNameArgs) -> Answer<hive::Partition> {
         self.append_by_name(args.db_name, args.tbl_name, args.part_name).await
     }
+    async fn append_partition_by_name_with_environment_context(
+        &self,
+        args: hive::AppendPartitionByNameWithEnvironmentContextArgs,
+    ) -> Answer<hive::Partition> {
+        self.append_by_name(args.db_name, args.tbl_name, args.part_name).await
+    }
     async fn append_partition_req(&self, args: hive::AppendPartitionReqArgs) -> Answer<hive::Partition> {
         self.append_as(args.append_partitions_req.unwrap_or_default()).await
     }
@@ -498,6 +510,12 @@ impl HiveMetastore for Session {
         self.drop_partition_with(args.db_name, args.tbl_name, args.part_vals, args.delete_data).await
     }
     async fn drop_partition_by_name(&self, args: hive::DropPartitionByNameArgs) -> Answer<bool> {
+        self.drop_partition_named(args.db_name, args.tbl_name, args.part_name, args.delete_data).await
+    }
+    async fn drop_partition_by_name_with_environment_context(
+        &self,
+        args: hive::DropPartitionByNameWithEnvironmentContextArgs,
+    ) -> Answer<bool> {
         self.drop_partition_named(args.db_name, args.tbl_name, args.part_name, args.delete_data).await
     }
     async fn drop_partition_req(&self, args: hive::DropPartitionReqArgs) -> Answer<bool> {
