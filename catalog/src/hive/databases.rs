@@ -90,12 +90,8 @@ impl Session {
             return Ok(());
         }
         self.remove_folders(locations).await;
-        match self.store().is_folder_in_use(&database.location).await {
-            Ok(false) if !keeps_folder => self.files().remove(&database.location),
-            Ok(_) => {
-                tracing::warn!(database = name, "the folder of a dropped database stays: it holds files of others")
-            }
-            Err(error) => tracing::warn!(database = name, %error, "the folder of a dropped database stays"),
+        if !keeps_folder {
+            self.remove_folder(&database.location).await;
         }
         Ok(())
     }

@@ -1,3 +1,5 @@
+use proptest::prelude::{prop, proptest};
+
 use super::*;
 
 const ROWS: [(&str, &str, &str, &str); 6] = [
@@ -117,4 +119,36 @@ fn text_keys_narrow_the_search() {
     assert_eq!(narrowed("ds in ('2', '1', '2')"), [strings(&["1", "2"]), None, None, None]);
     assert_eq!(narrowed("ds = '1' or k = 1"), [None, None, None, None]);
     assert_eq!(narrowed("ds > '1' and d = '2024-01-01'"), [None, None, None, None]);
+}
+
+/// Pieces of filters, from which nonsense is made that looks like one.
+const PIECES: &str = r#"(ds|k|d|x|nokey|=|!=|<=|>|\(|\)|,|and|or|not|in|between|like|is|null|true|struct|const|date|'a'|"1"|'\\|`ds`|-?[0-9.]{1,4}|2024-01-01|é|~) ?"#;
+
+proptest! {
+    #[test]
+    fn nothing_that_clients_send_breaks_it(pieces in prop::collection::vec(PIECES, 0..12), noise in ".{0,20}") {
+        for text in [pieces.concat(), noise.clone(), format!("{}{noise}", pieces.concat())] {
+            if let Ok(filter) = parse(&text) {
+                filter.matches(&[Some("1"), None, Some("2024-01-01"), Some("x")]);
+                filter.for_store();
+            }
+            Pattern::of_names(&text).matches("some_table");
+            Pattern::regex_with_case(&text).matches(&noise);
+        }
+    }
+
+    #[test]
+    fn patterns_of_any_form_end(pattern in r"[ab.*+?|()\[\]\\^$dwQE-]{0,30}", text in "[ab]{0,30}") {
+        Pattern::of_names(&pattern).matches(&text);
+        Pattern::regex(&pattern).matches(&text);
+    }
+
+    /// A pattern that is plain text is that text.
+    #[test]
+    fn plain_text_matches_itself(text in "[a-z0-9_]{0,20}", other in "[a-z0-9_]{0,20}") {
+        assert!(Pattern::of_names(&text).matches(&text));
+        assert_eq!(Pattern::regex(&text).matches(&other), text == other);
+        let begins = format!("{text}*");
+        assert_eq!(Pattern::of_names(&begins).matches(&other), other.starts_with(&text));
+    }
 }

@@ -197,7 +197,30 @@ impl Session {
         })
     }
 
-    /// Removes the folders of what was dropped, but for those that others use.
+    /// Removes the folder of something that was dropped, unless others have files in it.
+    async fn remove_folder(&self, location: &str) {
+        match self.is_used(location).await {
+            Ok(false) => self.files().remove(location),
+            Ok(true) => tracing::warn!(location, "the files of what was dropped stay: others have theirs there"),
+            Err(error) => tracing::warn!(location, %error, "the files of what was dropped stay"),
+        }
+    }
+
+    /// Whether a database, table or partition is in the folder.
+    async fn is_used(&self, folder: &str) -> tereza_runtime::Result<bool> {
+        if self.store().is_folder_in_use(folder).await? {
+            return Ok(true);
+        }
+        for name in self.store().databases().await? {
+            let location = self.store().database(&name).await?.location;
+            if place(&location) == place(folder) || is_below(&location, folder) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the folders of many things that were dropped, but for those that others use.
     async fn remove_folders(&self, locations: Vec<String>) {
         let used = match self.store().locations_in_use(&locations).await {
             Ok(used) => used,

@@ -263,11 +263,15 @@ impl Session {
         let dropped = self.store().drop_table(&database, &table).await;
         dropped.map_err(|error| self.of_table(error, &database, &table))?;
         tracing::debug!(database, table, user = self.user(), "a table was dropped");
-        self.remove_folders(locations).await;
+        let mut locations = locations.into_iter();
+        if let Some(folder) = locations.next() {
+            self.remove_folder(&folder).await;
+        }
+        self.remove_folders(locations.collect()).await;
         Ok(())
     }
 
-    /// The folder of a table and those of its partitions that are elsewhere.
+    /// The folder of a table, then those of its partitions that are elsewhere.
     pub(super) async fn data_locations(&self, table: &Table) -> Answer<Vec<String>> {
         let mut locations: Vec<String> = table.storage.location.iter().cloned().collect();
         if !table.partition_keys.is_empty() {

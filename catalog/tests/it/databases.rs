@@ -104,3 +104,20 @@ async fn an_external_table_in_its_folder_keeps_it() {
     let folder = path(&metastore.warehouse()).join("web.db");
     assert!(folder.join("external").exists() && !folder.join("managed").exists());
 }
+
+#[tokio::test]
+async fn a_folder_that_others_are_in_stays() {
+    let metastore = Metastore::new().await;
+    let mut client = metastore.client().await;
+    make_web(&mut client).await;
+    let above = Database_ { name: text("above"), location_uri: Some(metastore.warehouse()), ..Database_::default() };
+    client.create_database(CreateDatabaseArgs { database: Some(above) }).await.unwrap();
+    let mut table = Table { db_name: text("above"), ..table("t") };
+    table.sd.as_mut().unwrap().location = Some(format!("{}/", metastore.warehouse()));
+    make(&mut client, table).await;
+    let drop = DropTableArgs { dbname: text("above"), name: text("t"), delete_data: Some(true) };
+    client.drop_table(drop).await.unwrap();
+    let drop = DropDatabaseArgs { name: text("above"), delete_data: Some(true), cascade: Some(true) };
+    client.drop_database(drop).await.unwrap();
+    assert!(path(&metastore.warehouse()).join("web.db").exists());
+}
