@@ -6,6 +6,9 @@ use std::{fs, io};
 use super::DataFiles;
 
 /// Folders at `file:` URLs, as a metastore on one machine has them. What is elsewhere is left alone.
+///
+/// As with any metastore, whoever may make a table may say where its files are, and with that have folders made and removed
+/// that this process may make and remove.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalFiles;
 

@@ -20,8 +20,10 @@
 //! * there are no transactions, events, constraints and grants; every user has the role `public`. A table with constraints
 //!   is refused, privileges in a new table are dropped (so are the other things that `convert` lists).
 //!
+//! Locks are rows of the store (`HIVE_LOCKS`), so a metastore on the same database respects them.
+//!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
-//! `partition_changes`, `statistics`, `functions`, `locks`; under them `names`, `convert`, `pattern`, `filter` and
+//! `partition_changes`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`, `filter` and
 //! `value`; `local_files` for a metastore on one machine.
 
 mod alter_table;
