@@ -46,6 +46,8 @@ async fn main() -> Result<()> {
     let warehouse = folder.join("warehouse");
     fs::create_dir_all(&warehouse).map_err(|error| Error::io(format_args!("make {}", warehouse.display()), error))?;
     let store = SqliteStore::open(folder.join("catalog.db"), Clock::system()).await?;
+    // Below the folder that the catalog is in would be the catalog too.
+    let files = Arc::new(LocalFiles::below(&warehouse));
     let warehouse = format!("file:{}", warehouse.display());
     let default = store.database("default").await?;
     store
@@ -59,14 +61,8 @@ async fn main() -> Result<()> {
     println!("thrift://{address}");
     let drain = CancellationToken::new();
     let settings = hive::Settings { warehouse, ..hive::Settings::default() };
-    let serving = hive::serve_observed(
-        listener,
-        Arc::new(store.clone()),
-        Arc::new(LocalFiles),
-        settings,
-        Missing::default(),
-        drain.clone(),
-    );
+    let serving =
+        hive::serve_observed(listener, Arc::new(store.clone()), files, settings, Missing::default(), drain.clone());
     let ending = async {
         let mut input = tokio::io::stdin();
         let mut bytes = [0; READ_BYTES];

@@ -53,7 +53,9 @@ impl Session {
         demands: Demands,
     ) -> Answer<()> {
         let (database, table) = (names::database(database)?, names::object(table));
-        let new = new.unwrap_or_default();
+        // What is not there would be taken for a table of nothing, and all that the old one has would be gone.
+        let new = new.filter(|new| new.sd.is_some());
+        let new = new.ok_or_else(|| InvalidOperationException::new("the new table or its storage is missing"))?;
         names::check_catalog(new.cat_name.as_deref())?;
         // A table that does not say where it goes stays where it is.
         let to_database = match &new.db_name {

@@ -1,24 +1,41 @@
 //! Files on this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 use super::DataFiles;
 
-/// Folders at `file:` URLs, as a metastore on one machine has them. What is elsewhere is left alone.
-///
-/// As with any metastore, whoever may make a table may say where its files are, and with that have folders made and removed
-/// that this process may make and remove.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LocalFiles;
+/// Folders below one folder, at `file:` URLs, as a metastore on one machine has them. What is elsewhere is left alone: whoever may
+/// make a table may say where its files are, and a folder that is dropped goes with all that is in it.
+#[derive(Debug, Clone)]
+pub struct LocalFiles {
+    root: PathBuf,
+}
+
+impl LocalFiles {
+    /// Those below `root`, which itself is never moved nor removed.
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The path of a `file:` URL below the root. A metastore's are not encoded: a percent sign is one in the name of the file.
+    fn path(&self, location: &str) -> Option<PathBuf> {
+        let path = Path::new("/").join(location.strip_prefix("file:/")?.trim_start_matches('/'));
+        let below = path.strip_prefix(&self.root).ok()?;
+        // Nothing that climbs, and not the root by another name.
+        let mut parts = below.components().peekable();
+        parts.peek()?;
+        parts.all(|part| matches!(part, Component::Normal(_))).then_some(path)
+    }
+}
 
 impl DataFiles for LocalFiles {
     fn make(&self, location: &str) -> io::Result<()> {
-        path(location).map_or(Ok(()), fs::create_dir_all)
+        self.path(location).map_or(Ok(()), fs::create_dir_all)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<bool> {
-        let (Some(from), Some(to)) = (path(from), path(to)) else { return Ok(false) };
+        let (Some(from), Some(to)) = (self.path(from), self.path(to)) else { return Ok(false) };
         if !from.try_exists()? {
             return Ok(true);
         }
@@ -34,7 +51,7 @@ impl DataFiles for LocalFiles {
     }
 
     fn remove(&self, location: &str) {
-        let Some(path) = path(location) else { return };
+        let Some(path) = self.path(location) else { return };
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(location, %error, "the files of what was dropped stay");
@@ -44,14 +61,6 @@ impl DataFiles for LocalFiles {
     }
 }
 
-/// The path of a `file:` URL. A metastore's are not encoded: a percent sign is one in the name of the file.
-fn path(location: &str) -> Option<PathBuf> {
-    let path = location.strip_prefix("file:/")?.trim_start_matches('/');
-    let is_whole = !path.split('/').any(|part| part == "..");
-    // Nothing above the warehouse is made or removed by a location that climbs, and never the root of all.
-    (is_whole && !path.is_empty()).then(|| Path::new("/").join(path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,22 +68,29 @@ mod tests {
     #[test]
     fn folders_are_made_moved_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let location = |name: &str| format!("file://{}/{name}", folder.path().display());
-        let exists = |name: &str| folder.path().join(name).exists();
-        LocalFiles.make(&location("a/ds=x%2Fy")).unwrap();
-        LocalFiles.make(&location("a/ds=x%2Fy")).unwrap();
+        let files = LocalFiles::below(folder.path().join("root"));
+        let location = |name: &str| format!("file://{}/root/{name}", folder.path().display());
+        let exists = |name: &str| folder.path().join("root").join(name).exists();
+        files.make(&location("a/ds=x%2Fy")).unwrap();
+        files.make(&location("a/ds=x%2Fy")).unwrap();
         assert!(exists("a/ds=x%2Fy"));
-        assert!(LocalFiles.rename(&location("a"), &location("b/c")).unwrap());
+        assert!(files.rename(&location("a"), &location("b/c")).unwrap());
         assert!(!exists("a") && exists("b/c/ds=x%2Fy"));
-        assert!(LocalFiles.rename(&location("a"), &location("d")).unwrap(), "nothing to move");
-        LocalFiles.make(&location("d")).unwrap();
-        assert!(LocalFiles.rename(&location("b"), &location("d")).is_err());
-        LocalFiles.remove(&location("b"));
-        LocalFiles.remove(&location("b"));
+        assert!(files.rename(&location("a"), &location("d")).unwrap(), "nothing to move");
+        files.make(&location("d")).unwrap();
+        assert!(files.rename(&location("b"), &location("d")).is_err());
+        files.remove(&location("b"));
+        files.remove(&location("b"));
         assert!(!exists("b"));
-        LocalFiles.remove(&location("d/../d"));
-        assert!(exists("d"));
-        assert!(!LocalFiles.rename("s3://b/x", "s3://b/y").unwrap());
-        LocalFiles.make("s3://b/x").unwrap();
+        fs::create_dir(folder.path().join("beside")).unwrap();
+        for outside in ["", ".", "./", "/", "..", "../beside", "d/..", "d/../d", "../root", "../roots"] {
+            files.remove(&location(outside));
+            assert!(!files.rename(&location(outside), &location("e")).unwrap(), "{outside}");
+        }
+        files.remove("file:/.");
+        files.remove(&format!("file:{}", folder.path().display()));
+        assert!(exists("d") && folder.path().join("beside").exists());
+        assert!(!files.rename("s3://b/x", "s3://b/y").unwrap());
+        files.make("s3://b/x").unwrap();
     }
 }

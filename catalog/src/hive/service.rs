@@ -118,7 +118,8 @@ impl HiveMetastore for Session {
         self.make_database(convert::new_database(request)).await
     }
     async fn alter_database(&self, args: hive::AlterDatabaseArgs) -> Answer<()> {
-        self.change_database(args.dbname, args.db.unwrap_or_default()).await
+        let new = args.db.ok_or_else(|| MetaException::new("the new database is missing"))?;
+        self.change_database(args.dbname, new).await
     }
     async fn alter_database_req(&self, args: hive::AlterDatabaseReqArgs) -> Answer<()> {
         let request = args.alter_db_req.unwrap_or_default();
@@ -613,7 +614,8 @@ impl HiveMetastore for Session {
         self.make_function(args.func.unwrap_or_default()).await
     }
     async fn alter_function(&self, args: hive::AlterFunctionArgs) -> Answer<()> {
-        self.change_function(args.db_name, args.func_name, args.new_func.unwrap_or_default()).await
+        let new = args.new_func.ok_or_else(|| MetaException::new("the new function is missing"))?;
+        self.change_function(args.db_name, args.func_name, new).await
     }
     async fn drop_function(&self, args: hive::DropFunctionArgs) -> Answer<()> {
         self.remove_function(args.db_name, args.func_name).await

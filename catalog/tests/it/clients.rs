@@ -49,6 +49,7 @@ async fn run(variable: &str, import: &str, script: &str) {
     let python = std::env::var(variable).unwrap_or_else(|_| "python3".to_owned());
     let probe = Command::new(&python).args(["-c", import]).stderr(Stdio::null()).status().await;
     if !probe.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os(variable).is_none(), "{variable}: {python} cannot {import}");
         eprintln!("skipped: {python} cannot {import}; {variable} may name one that can");
         return;
     }

@@ -43,11 +43,11 @@ impl Observer for Calls {
 }
 
 /// Folders on this machine that cannot be moved, as in an object store.
-struct Unmovable;
+struct Unmovable(LocalFiles);
 
 impl DataFiles for Unmovable {
     fn make(&self, location: &str) -> io::Result<()> {
-        LocalFiles.make(location)
+        self.0.make(location)
     }
 
     fn rename(&self, _: &str, _: &str) -> io::Result<bool> {
@@ -55,7 +55,7 @@ impl DataFiles for Unmovable {
     }
 
     fn remove(&self, location: &str) {
-        LocalFiles.remove(location);
+        self.0.remove(location);
     }
 }
 
@@ -67,16 +67,17 @@ pub(crate) fn path(location: &str) -> PathBuf {
 
 impl Metastore {
     pub(crate) async fn new() -> Self {
-        Self::start(Arc::new(LocalFiles)).await
+        Self::start(|files| Arc::new(files)).await
     }
 
     /// One whose files stay where they are.
     pub(crate) async fn without_moving() -> Self {
-        Self::start(Arc::new(Unmovable)).await
+        Self::start(|files| Arc::new(Unmovable(files))).await
     }
 
-    async fn start(files: Arc<dyn DataFiles>) -> Self {
+    async fn start(files: impl FnOnce(LocalFiles) -> Arc<dyn DataFiles>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let files = files(LocalFiles::below(folder.path()));
         // A clock that begins now and moves on when told.
         let clock = Clock::fixed(Clock::system().unix_ms());
         let store = SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap();

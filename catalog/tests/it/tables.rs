@@ -193,6 +193,22 @@ async fn altering_replaces_what_is_there() {
 }
 
 #[tokio::test]
+async fn half_an_alter_changes_nothing() {
+    let metastore = Metastore::new().await;
+    let mut client = metastore.client().await;
+    make_web(&mut client).await;
+    make(&mut client, partitioned_table("events")).await;
+    let before = get(&mut client, "events").await;
+    let without_storage = Table { sd: None, ..before.clone() };
+    for new_tbl in [None, Some(without_storage)] {
+        let args = AlterTableArgs { dbname: text("web"), tbl_name: text("events"), new_tbl };
+        assert!(client.alter_table(args).await.is_err());
+    }
+    assert!(client.alter_database(AlterDatabaseArgs { dbname: text("web"), db: None }).await.is_err());
+    assert_eq!(get(&mut client, "events").await, before);
+}
+
+#[tokio::test]
 async fn a_commit_of_iceberg_wins_or_loses() {
     let metastore = Metastore::new().await;
     let mut client = metastore.client().await;

@@ -34,6 +34,7 @@ async fn pymetastore_is_answered() {
     let python = std::env::var(PYTHON).unwrap_or_else(|_| "python3".to_owned());
     let probe = Command::new(&python).args(["-c", "import pymetastore"]).stderr(Stdio::null()).status().await;
     if !probe.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os(PYTHON).is_none(), "{PYTHON}: {python} has no pymetastore");
         eprintln!("skipped: {python} has no pymetastore; {PYTHON} may name one that has");
         return;
     }
