@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Server, flight, jdbc_driver, python};
+use crate::support::{Cluster, Server, flight, jdbc_driver, python};
 
 /// A server may hold this much while it sends a result of any size.
 const RSS_MAX_BYTES: u64 = 600 << 20;
@@ -40,6 +40,21 @@ fn jdbc() {
     assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(printed.lines().filter(|line| line.starts_with("ok ")).count() >= 8, "{printed}");
     assert!(server.rss_bytes() < RSS_MAX_BYTES, "{} bytes after the big result", server.rss_bytes());
+}
+
+#[test]
+fn adbc_and_jdbc_on_executors() {
+    let (Some(python), Some(driver)) = (python(), jdbc_driver()) else { return };
+    let cluster = Cluster::start(None, 2);
+    let url = &cluster.server.flight_sql;
+    let printed = python.run("adbc_cluster.py", &[&url.replace("http://", "grpc://")]);
+    assert_eq!(printed.trim(), "ok");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/jdbc/Cluster.java");
+    let mut java = Command::new("java");
+    java.args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp"]).arg(driver).arg(source);
+    let output = java.arg(url.replace("http://", "")).output().expect("java starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "60175\ncluster\n");
 }
 
 #[test]
