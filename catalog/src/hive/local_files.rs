@@ -68,9 +68,9 @@ mod tests {
     #[test]
     fn folders_are_made_moved_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let files = LocalFiles::below(folder.path().join("root"));
-        let location = |name: &str| format!("file://{}/root/{name}", folder.path().display());
-        let exists = |name: &str| folder.path().join("root").join(name).exists();
+        let files = LocalFiles::below(folder.path().join("top"));
+        let location = |name: &str| format!("file://{}/top/{name}", folder.path().display());
+        let exists = |name: &str| folder.path().join("top").join(name).exists();
         files.make(&location("a/ds=x%2Fy")).unwrap();
         files.make(&location("a/ds=x%2Fy")).unwrap();
         assert!(exists("a/ds=x%2Fy"));
@@ -83,7 +83,7 @@ mod tests {
         files.remove(&location("b"));
         assert!(!exists("b"));
         fs::create_dir(folder.path().join("beside")).unwrap();
-        for outside in ["", ".", "./", "/", "..", "../beside", "d/..", "d/../d", "../root", "../roots"] {
+        for outside in ["", ".", "./", "/", "..", "../beside", "d/..", "d/../d", "../top", "../tops"] {
             files.remove(&location(outside));
             assert!(!files.rename(&location(outside), &location("e")).unwrap(), "{outside}");
         }
