@@ -1,9 +1,10 @@
 //! Leaves and joins of a stage that end with its task.
 //!
-//! Ballista cancels a task by dropping its future. What writes a stage's output runs its partitions in tasks of their own,
-//! which go on then. So the leaves of a stage end with an error as soon as the future of its task is dropped, and with them
-//! all that waits for their rows; and its joins, which may make rows of what they have for long. And leaves give rows of the types that they promise: what was fetched from another executor
-//! has the values of dictionaries in their place.
+//! Ballista cancels a task by dropping its future. What writes a stage's output runs its partitions in tasks of their
+//! own, which go on then. So the leaves of a stage end with an error as soon as the future of its task is dropped, and
+//! with them all that waits for their rows; and its joins, which may make rows of what they have for long. And leaves
+//! give rows of the types that they promise: what was fetched from another executor has the values of dictionaries in
+//! their place.
 
 use std::sync::Arc;
 

@@ -101,8 +101,9 @@ impl QueryStageExecutor for Stage {
     }
 }
 
-/// The context with the memory budget of the whole executor, or of the whole statement here. Ballista gives each task a fair pool of its own, in which a sort
-/// that spills has less the more operators there are, and which does not see what the process really holds.
+/// The context with the memory budget of the whole executor, or of the whole statement here. Ballista gives each task a
+/// fair pool of its own, in which a sort that spills has less the more operators there are, and which does not see what
+/// the process really holds.
 fn in_runtime(context: &TaskContext, runtime: Arc<RuntimeEnv>) -> TaskContext {
     TaskContext::new(
         context.task_id(),
