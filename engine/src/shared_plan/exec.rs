@@ -27,7 +27,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 const MEMORY_PART: usize = 8;
 
 /// A subplan whose rows are computed once for all places that it stands in.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     plan: Arc<dyn ExecutionPlan>,
     /// Begun by the first who asks; it goes on also if that one is gone.
     computed: OnceLock<Computed>,
@@ -45,8 +45,12 @@ struct Kept {
 }
 
 impl Shared {
-    pub(super) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
+    pub(crate) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
         Self { plan, computed: OnceLock::new() }
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.plan
     }
 
     fn computed(&self, context: Arc<TaskContext>, metrics: &ExecutionPlanMetricsSet) -> Computed {
@@ -131,6 +135,15 @@ pub(crate) struct SharedExec {
 impl SharedExec {
     pub(super) fn new(index: usize, is_first: bool, shared: Arc<Shared>) -> Self {
         Self { index, is_first, is_shown: false, shared, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The place, of another subplan.
+    pub(crate) fn with_shared(&self, shared: Arc<Shared>) -> Self {
+        Self { shared, metrics: ExecutionPlanMetricsSet::new(), ..*self }
     }
 }
 

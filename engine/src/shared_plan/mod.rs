@@ -27,7 +27,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, Result, exec_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableSource, UserDefinedLogicalNodeCore};
 
-pub(crate) use self::exec::{SharedExec, ShowShared};
+pub(crate) use self::exec::{Shared, SharedExec, ShowShared};
 pub(crate) use self::planner::SharingPlanner;
 
 /// In the place of a subplan that stands in several.
