@@ -1,7 +1,7 @@
 //! The Thrift interface of the Hive Metastore, both sides of it: what a server answers and what a client asks.
 //!
 //! It knows bytes, messages and connections. It knows nothing of catalogs: what the methods mean is for whoever implements
-//! [`hive::HiveMetastore`]. It has no SASL, no TLS and no HTTP; [`server::Server::serve_connection`] takes any stream that
+//! [`hive::HiveMetastore`]. It has no SASL and no HTTP; [`server::Server::serve_connection`] takes any stream that
 //! has done such things already.
 //!
 //! What arrives is not trusted: no length that a peer sends is allocated before its bytes are there, text is checked, and
@@ -33,11 +33,12 @@
 //!
 //! Files in reading order: [`codec`] (values to bytes and back, and where a message ends), [`call`] (a method, its answer
 //! and its exceptions), [`hive`] (the interface, made by `build.rs` from `idl/`), `transport` (messages on a stream),
-//! [`server`], [`client`].
+//! [`server`], [`tls`], [`client`].
 
 pub mod call;
 pub mod client;
 pub mod codec;
 pub mod hive;
 pub mod server;
+pub mod tls;
 mod transport;

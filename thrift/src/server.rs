@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::call::{self, Answer, Call, Outcome, Service};
 use crate::codec::{ApplicationException, Header, Limits, MessageType, Reader};
+use crate::tls::Tls;
 pub use crate::transport::LARGE_BYTES;
 use crate::transport::{Message, ReadError, Transport};
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// From the first byte of a message to its last, for what is read and for what is written.
     pub message_timeout: Duration,
+    /// What makes connections TLS, if they are to be.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Settings {
@@ -53,6 +56,7 @@ impl Default for Settings {
             large_messages_max: 8,
             idle_timeout: Duration::from_secs(3600),
             message_timeout: Duration::from_secs(120),
+            tls: None,
         }
     }
 }
@@ -126,11 +130,27 @@ impl Server {
     ) {
         // An answer is one write, so waiting to fill a packet only costs time. Without it the connection still works.
         let _ = stream.set_nodelay(true);
-        match self.session(stream, &service, &drain).await {
+        match self.secured(stream, &service, &drain).await {
             Ok(end) => debug!(%peer, ?end, "a connection to the metastore ended"),
             Err(ReadError::Io(error)) => debug!(%peer, %error, "a connection to the metastore broke"),
             Err(error) => info!(%peer, %error, "a connection to the metastore was closed"),
         }
+    }
+
+    /// The session behind what secures it.
+    async fn secured<S: Service>(
+        &self,
+        stream: TcpStream,
+        service: &S,
+        drain: &CancellationToken,
+    ) -> Result<End, ReadError> {
+        let Some(Tls(acceptor)) = &self.settings.tls else { return self.session(stream, service, drain).await };
+        let limit = self.settings.message_timeout;
+        let stream = tokio::select! {
+            () = drain.cancelled() => return Ok(End::Drained),
+            stream = timeout(limit, acceptor.accept(stream)) => stream.map_err(|_| ReadError::Slow(limit))??,
+        };
+        self.session(stream, service, drain).await
     }
 
     /// Answers the calls that come on any stream, until either side ends it.

@@ -7,3 +7,4 @@ mod hostile;
 mod memory;
 mod python;
 mod tcp;
+mod tls;
