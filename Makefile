@@ -19,7 +19,8 @@ demo: build
 test:
 	scripts/test-setup.sh
 	@rm -f $(TARGET)/missing-components
-	TEREZA_TEST_PYTHON=$(TEST_HOME)/venv/bin/python cargo test --release --locked --workspace
+	TEREZA_TEST_PYTHON=$(TEST_HOME)/venv/bin/python TEREZA_TEST_SPARK=$(TEST_HOME)/spark/bin/python \
+		cargo test --release --locked --workspace
 	@if [ -s $(TARGET)/missing-components ]; then echo; echo "NOT TESTED, because something is missing:"; sort -u $(TARGET)/missing-components; fi
 
 lint:

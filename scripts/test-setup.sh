@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, once, into one folder outside the repository: a real MinIO, a Python with the
-# judges and clients, and the Arrow Flight SQL JDBC driver. What cannot be had is said; `cargo test` then says which tests
+# judges and clients, Spark, and the Arrow Flight SQL JDBC driver. What cannot be had is said; `cargo test` then says which tests
 # it could not run, and fails for it when CI=true.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -34,15 +34,19 @@ if [ ! -x "$home/bin/minio-$minio_version" ]; then
 fi
 [ -x "$home/bin/minio-$minio_version" ] && ln -sfn "minio-$minio_version" "$home/bin/minio"
 
-requirements=tests/support/requirements.txt
-if ! cmp -s "$requirements" "$home/venv/requirements.txt"; then
-  echo "installing the tests' Python packages"
-  if python3 -m venv "$home/venv" && "$home/venv/bin/pip" install -q --disable-pip-version-check -r "$requirements"; then
-    cp "$requirements" "$home/venv/requirements.txt"
+# An environment counts as made only when the list of what is in it lies there.
+make_venv() {
+  local venv=$1 list=$2 what=$3
+  cmp -s "$list" "$venv/requirements.txt" && return
+  echo "installing $what"
+  if python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check -r "$list"; then
+    cp "$list" "$venv/requirements.txt"
   else
-    missing+=("Python packages (venv or pip failed)")
+    missing+=("$what (venv or pip failed)")
   fi
-fi
+}
+make_venv "$home/venv" tests/support/requirements.txt "the tests' Python packages"
+make_venv "$home/spark" tests/support/spark.txt "Spark (500 MB, some minutes, once)"
 
 jar="$home/jars/flight-sql-jdbc-driver-$jdbc_version.jar"
 if [ ! -f "$jar" ]; then
