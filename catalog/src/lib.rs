@@ -7,10 +7,11 @@
 //! Files in reading order: [`model`] (the nouns), [`store`] (the trait and its rules), `store/sqlite` (the embedded
 //! implementation: opening, transactions, tables), `store/sql` (what each method does inside its transaction, in SQL that
 //! MySQL understands too), [`conformance`] (what every implementation must pass), [`hive`] (the catalog as a Hive Metastore
-//! over Thrift).
+//! over Thrift), [`import`] (the names of another catalog).
 
 pub mod conformance;
 pub mod hive;
+pub mod import;
 pub mod model;
 pub mod store;
 

@@ -24,7 +24,8 @@
 //!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
 //! `partition_changes`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`, `filter` and
-//! `value`; `local_files` for a metastore on one machine.
+//! `value`; `local_files` for a metastore on one machine. `remote` is the other side: a running
+//! metastore that is read.
 
 mod alter_table;
 mod convert;
@@ -37,6 +38,7 @@ mod names;
 mod partition_changes;
 mod partitions;
 mod pattern;
+mod remote;
 mod service;
 mod settings;
 mod statistics;
@@ -57,6 +59,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::local_files::LocalFiles;
+pub use self::remote::Remote;
 use crate::Store;
 use crate::model::Table;
 

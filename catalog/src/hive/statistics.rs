@@ -314,7 +314,7 @@ fn to_object(column: ColumnStatistics) -> ColumnStatisticsObj {
 }
 
 /// Nothing if there is nothing in it that is known here.
-fn from_object(object: ColumnStatisticsObj) -> Option<ColumnStatistics> {
+pub(super) fn from_object(object: ColumnStatisticsObj) -> Option<ColumnStatistics> {
     let mut column = ColumnStatistics {
         column: object.col_name.to_lowercase(),
         type_name: object.col_type,

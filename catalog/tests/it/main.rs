@@ -4,6 +4,7 @@
 
 mod clients;
 mod databases;
+mod import;
 mod others;
 mod partitions;
 mod support;

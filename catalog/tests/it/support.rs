@@ -102,6 +102,11 @@ impl Metastore {
     }
 
     /// Ends it when all that were asked are answered.
+    /// Its catalog, once more.
+    pub(crate) async fn store(&self) -> SqliteStore {
+        SqliteStore::open(self.folder.path().join("catalog.db"), self.clock.clone()).await.unwrap()
+    }
+
     pub(crate) async fn end(self) {
         self.drain.cancel();
         self.task.await.unwrap();
