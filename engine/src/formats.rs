@@ -3,10 +3,11 @@
 //! A table's storage names Java classes; [`Format::of`] says which format they stand for and [`Format::reader`] gives the
 //! reader with the storage's parameters. Parquet, JSON, Avro and CSV are DataFusion's own readers. Own ones are there for
 //! what those cannot do: `text` (Hive's delimited text, and CSV that tells an empty text from NULL) and `orc`; both sit in
-//! the file source of `source`.
+//! the file source of `source`. `spark` finds the columns of the tables that Spark keeps for itself.
 
 mod orc;
 mod source;
+pub(crate) mod spark;
 mod text;
 
 use std::sync::Arc;
@@ -116,10 +117,6 @@ impl Format {
         let Some(provider) = table.parameters.get("spark.sql.sources.provider") else {
             return Self::of(storage).map_err(|error| error.context(name));
         };
-        let is_placeholder = matches!(&table.storage.columns[..], [column] if column.name == "col" && column.type_name == "array<string>");
-        if is_placeholder {
-            return unsupported(format!("a {provider} table of Spark that is not compatible with Hive"));
-        }
         match provider.to_lowercase().as_str() {
             "hive" => Self::of(storage).map_err(|error| error.context(name)),
             "parquet" => Ok(Self::Parquet),

@@ -14,6 +14,8 @@ use datafusion::scalar::ScalarValue;
 use tereza_catalog::model::{Column, DEFAULT_PARTITION, Table};
 use tereza_runtime::{Error, Result};
 
+use crate::formats::spark;
+
 /// Precision and scale of a `decimal` without them.
 const DECIMAL_DEFAULT: (u8, i8) = (10, 0);
 
@@ -92,7 +94,7 @@ pub(crate) fn table_fields(table: &Table) -> Result<(SchemaRef, Vec<FieldRef>)> 
         })?;
         Ok(Arc::new(Field::new(&column.name, data_type, true)))
     };
-    let columns: Vec<FieldRef> = table.storage.columns.iter().map(field).collect::<Result<_>>()?;
+    let columns: Vec<FieldRef> = spark::columns(table)?.iter().map(field).collect::<Result<_>>()?;
     let keys: Vec<FieldRef> = table.partition_keys.iter().map(field).collect::<Result<_>>()?;
     Ok((Arc::new(Schema::new(columns)), keys))
 }

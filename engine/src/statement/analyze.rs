@@ -21,6 +21,7 @@ use super::errors;
 use super::parse::{Reader, TableName};
 use super::{Planned, Planner};
 use crate::error::from_datafusion;
+use crate::formats::spark;
 use crate::session::Session;
 use crate::types::{partition_scalar, partition_text, table_fields};
 
@@ -83,18 +84,18 @@ impl Columns {
     fn of(&self, table: &Table) -> Result<Vec<Column>> {
         match self {
             Self::NoScan | Self::None => Ok(Vec::new()),
-            Self::All => Ok(table.storage.columns.clone()),
+            Self::All => Ok(spark::columns(table)?.into_owned()),
             Self::Some(names) => names
                 .iter()
-                .map(|name| match table.storage.columns.iter().find(|column| column.name == *name) {
+                .map(|name| match spark::columns(table)?.iter().find(|column| column.name == *name) {
                     Some(column) => Ok(column.clone()),
                     None => {
                         let error = Error::invalid_input(format!(
                             "column '{name}' not found in {}.{}",
                             table.database, table.name
                         ));
-                        let known = table.storage.columns.iter().map(|column| column.name.as_str());
-                        Err(errors::did_you_mean(error, name, known))
+                        let known = spark::columns(table)?;
+                        Err(errors::did_you_mean(error, name, known.iter().map(|column| column.name.as_str())))
                     }
                 })
                 .collect(),

@@ -12,7 +12,7 @@ use super::ddl::Spec;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
 use super::{Planned, Planner, text_rows, text_schema};
-use crate::formats::Format;
+use crate::formats::{Format, spark};
 use crate::session::{Session, USER_CATALOG};
 
 /// The columns of DESCRIBE and SHOW COLUMNS.
@@ -70,7 +70,7 @@ impl Describe {
         let rows = match self {
             Self::Table { name, extended, partition } => {
                 let table = errors::table(session, &name).await?.table;
-                let mut rows = column_rows(&table);
+                let mut rows = column_rows(&table)?;
                 match partition {
                     Some(spec) => rows.extend(partition_rows(session, &table, &spec).await?),
                     None if extended => rows.extend(detail_rows(&table)),
@@ -98,7 +98,7 @@ impl Describe {
 /// Rows of [`COLUMNS`] for a table of any catalog.
 pub(super) async fn columns_of(session: &Session, name: &TableName) -> Result<Vec<Vec<Option<String>>>> {
     if name.home() == Home::Tereza {
-        return Ok(column_rows(&errors::table(session, name).await?.table));
+        return column_rows(&errors::table(session, name).await?.table);
     }
     let Ok(provider) = session.context.table_provider(name.reference()).await else {
         return Err(errors::missing_table(session, name).await);
@@ -110,7 +110,7 @@ pub(super) async fn columns_of(session: &Session, name: &TableName) -> Result<Ve
     Ok(provider.schema().fields().iter().map(row).collect())
 }
 
-fn column_rows(table: &Table) -> Vec<Vec<Option<String>>> {
+fn column_rows(table: &Table) -> Result<Vec<Vec<Option<String>>>> {
     let row = |column: &Column, key: Option<&str>| {
         vec![
             Some(column.name.clone()),
@@ -120,8 +120,9 @@ fn column_rows(table: &Table) -> Vec<Vec<Option<String>>> {
             column.comment.clone(),
         ]
     };
-    let columns = table.storage.columns.iter().map(|column| row(column, None));
-    columns.chain(table.partition_keys.iter().map(|key| row(key, Some("partition key")))).collect()
+    let columns = spark::columns(table)?;
+    let columns = columns.iter().map(|column| row(column, None));
+    Ok(columns.chain(table.partition_keys.iter().map(|key| row(key, Some("partition key")))).collect())
 }
 
 /// What PARTITION adds below the columns.

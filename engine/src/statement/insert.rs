@@ -16,6 +16,7 @@ use tereza_runtime::{Error, Result};
 
 use super::errors;
 use super::parse::{Scope, Text};
+use crate::formats::spark;
 use crate::session::Session;
 
 /// Columns may come after the PARTITION clause (Hive, Spark) or before it; the parser takes them before it only.
@@ -153,7 +154,7 @@ fn check_keys(table: &Table, keys: &[Key]) -> Result<()> {
 fn spell_out(insert: &mut Insert, table: &Table, keys: Vec<Key>) -> Result<()> {
     let name = |name: &str| ObjectName::from(vec![Ident::with_quote('"', name)]);
     if insert.columns.is_empty() {
-        insert.columns = table.storage.columns.iter().map(|column| name(&column.name)).collect();
+        insert.columns = spark::columns(table)?.iter().map(|column| name(&column.name)).collect();
     }
     let named: Vec<String> =
         insert.columns.iter().map(|column| column.to_string().trim_matches('"').to_lowercase()).collect();

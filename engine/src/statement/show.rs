@@ -17,7 +17,7 @@ use super::describe::{COLUMNS, columns_of};
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
 use super::{Planned, Planner, text_rows, text_schema};
-use crate::formats::Format;
+use crate::formats::{Format, spark};
 use crate::session::{Session, USER_CATALOG};
 
 /// A SHOW statement that Tereza answers.
@@ -321,7 +321,8 @@ async fn statistics(session: &Session, name: &TableName) -> Result<Vec<Vec<Optio
             statistics.max_length.map(|length| length.to_string()),
         ]
     };
-    let columns = table.storage.columns.iter().chain(&table.partition_keys);
+    let columns = spark::columns(&table)?;
+    let columns = columns.iter().chain(&table.partition_keys);
     Ok(columns.filter_map(|column| known.iter().find(|known| known.column == column.name)).map(row).collect())
 }
 
@@ -342,7 +343,7 @@ async fn create_statement(session: &Session, name: &TableName, view: bool) -> Re
     match (table.kind, view) {
         (TableKind::View | TableKind::MaterializedView, _) => Ok(create_view(&table)),
         (_, true) => Err(Error::invalid_input(format!("{name} is a table")).with_hint("use SHOW CREATE TABLE")),
-        (kind, false) => Ok(create_table(&table, Format::of(&table.storage)?, kind == TableKind::External)),
+        (kind, false) => create_table(&table, Format::of_table(&table, &table.storage)?, kind == TableKind::External),
     }
 }
 
@@ -353,7 +354,7 @@ fn create_view(table: &Table) -> String {
     format!("CREATE VIEW {}{columns}{} AS {text}", full_name(table), comment(table.parameters.get("comment")))
 }
 
-fn create_table(table: &Table, format: Format, external: bool) -> String {
+fn create_table(table: &Table, format: Format, external: bool) -> Result<String> {
     let column = |column: &Column| {
         format!("{} {}{}", identifier(&column.name), column.type_name, comment(column.comment.as_ref()))
     };
@@ -363,7 +364,7 @@ fn create_table(table: &Table, format: Format, external: bool) -> String {
         "CREATE {}TABLE {} ({}){}",
         if external { "EXTERNAL " } else { "" },
         full_name(table),
-        list(&storage.columns),
+        list(&spark::columns(table)?),
         comment(table.parameters.get("comment"))
     );
     if !table.partition_keys.is_empty() {
@@ -389,7 +390,7 @@ fn create_table(table: &Table, format: Format, external: bool) -> String {
         sql.push_str(&format!(" LOCATION {}", text(location)));
     }
     sql.push_str(&list_of(" TBLPROPERTIES", &table.parameters, |key| !STATE_PARAMETERS.contains(&key)));
-    sql
+    Ok(sql)
 }
 
 fn create_schema(database: &Database) -> String {

@@ -28,6 +28,7 @@ use super::prune::Pruner;
 use crate::engine::Engine;
 use crate::error::from_object_store;
 use crate::stores::Place;
+use crate::write::{folder_of_partition, folder_of_table};
 
 /// How often a list is begun anew because the table changed meanwhile.
 const ATTEMPTS_MAX: usize = 8;
@@ -110,22 +111,25 @@ async fn snapshot(engine: &Engine, database: &str, table: &str, pruner: &Pruner)
 
 async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> Result<Listing> {
     let Snapshot { table, partitions, .. } = snapshot;
-    let mut wanted: Vec<(Storage, Vec<ScalarValue>, Option<u64>)> = Vec::new();
+    let mut wanted: Vec<(Option<String>, Storage, Vec<ScalarValue>, Option<u64>)> = Vec::new();
     if table.table.partition_keys.is_empty() {
         let row_count = row_count(&table.table.parameters);
-        wanted.push((table.table.storage.clone(), Vec::new(), row_count));
+        let location = folder_of_table(&table.table).map(str::to_owned);
+        wanted.push((location, table.table.storage.clone(), Vec::new(), row_count));
     } else {
         let texts: Vec<&[String]> = partitions.iter().map(|partition| partition.values.as_slice()).collect();
         let selected = pruner.select(&texts)?;
         for (partition, values) in partitions.into_iter().zip(selected) {
             let Some(values) = values else { continue };
             let row_count = row_count(&partition.parameters);
-            wanted.push((partition.storage, values, row_count));
+            let location = folder_of_partition(&partition.storage).map(str::to_owned);
+            wanted.push((location, partition.storage, values, row_count));
         }
     }
     let folders = futures::stream::iter(wanted)
-        .map(|(storage, values, row_count)| async move {
-            let (place, files) = list_folder(engine, &storage).await?;
+        .map(|(location, storage, values, row_count)| async move {
+            let location = location.ok_or_else(|| Error::invalid_input("a table or partition without a location"))?;
+            let (place, files) = list_folder(engine, &location).await?;
             let store_url = place.store_url()?;
             Ok::<_, Error>(Folder {
                 storage,
@@ -143,10 +147,7 @@ async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> 
     Ok(Listing { table, folders })
 }
 
-async fn list_folder(engine: &Engine, storage: &Storage) -> Result<(Place, Vec<ObjectMeta>)> {
-    // A table that Spark made with `USING` and a place of its own has the place in a parameter.
-    let location = storage.serde.parameters.get("path").or(storage.location.as_ref());
-    let location = location.ok_or_else(|| Error::invalid_input("a table or partition without a location"))?;
+async fn list_folder(engine: &Engine, location: &str) -> Result<(Place, Vec<ObjectMeta>)> {
     let place = engine.stores.place(location)?;
     let failed = |error| from_object_store(&error).context(format!("folder '{}'", place.url()));
     let listed = place.store.list_with_delimiter(Some(&place.path)).await.map_err(failed)?;

@@ -31,7 +31,7 @@ pub(crate) use self::named::{NamedSource, name_files};
 use self::prune::Pruner;
 use crate::engine::Engine;
 use crate::error::to_datafusion;
-use crate::formats::Format;
+use crate::formats::{Format, spark};
 use crate::types::table_fields;
 use crate::write;
 
@@ -145,11 +145,12 @@ impl HiveTable {
     /// Refuses to read a table whose columns are not those that the statement was planned with.
     fn check_unchanged(&self, now: &Table) -> Result<()> {
         let then = &self.table.table;
-        let types = |table: &Table| -> Vec<(String, String)> {
-            let columns = table.storage.columns.iter().chain(&table.partition_keys);
-            columns.map(|column| (column.name.clone(), column.type_name.clone())).collect()
+        let types = |table: &Table| -> Result<Vec<(String, String)>> {
+            let columns = spark::columns(table)?;
+            let columns = columns.iter().chain(&table.partition_keys);
+            Ok(columns.map(|column| (column.name.clone(), column.type_name.clone())).collect())
         };
-        if types(then) == types(now) && then.partition_keys.len() == now.partition_keys.len() {
+        if types(then)? == types(now)? && then.partition_keys.len() == now.partition_keys.len() {
             return Ok(());
         }
         Err(Error::conflict(format!(

@@ -12,7 +12,9 @@ use tereza_catalog::store::{Commit, PartitionFilter, VersionedTable};
 use tereza_runtime::{Error, Result};
 
 use super::written::WrittenFile;
-use super::{Mode, SPARKS_LOCATION, Target, Writing, child_url, files, folder_of, roll_forward};
+use super::{
+    Mode, SPARKS_LOCATION, Target, Writing, child_url, files, folder_of_partition, folder_of_table, roll_forward,
+};
 
 const NUM_ROWS: &str = "numRows";
 const NUM_FILES: &str = "numFiles";
@@ -59,7 +61,7 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
     if partitioned {
         for values in values {
             folders.insert(child_url(&writing.output.location, &partition_name(&table.partition_keys, values)));
-            let elsewhere = existing.get(values).and_then(|partition| folder_of(&partition.storage));
+            let elsewhere = existing.get(values).and_then(|partition| folder_of_partition(&partition.storage));
             folders.extend(elsewhere.map(str::to_owned));
         }
     } else {
@@ -87,7 +89,7 @@ fn check_places(
     if matches!(&writing.target, Target::Existing(read) if read.id != now.id) {
         return changed("was dropped and made again");
     }
-    if folder_of(&now.table.storage) != Some(writing.output.location.as_str()) {
+    if folder_of_table(&now.table) != Some(writing.output.location.as_str()) {
         return changed("got another location");
     }
     match files.iter().all(|file| is_in_place(file, &writing.output.location, &now.table.partition_keys, existing)) {
@@ -105,7 +107,7 @@ fn is_in_place(
 ) -> bool {
     let folder = match &file.partition {
         None => table_location.to_owned(),
-        Some(values) => match existing.get(values).and_then(|partition| folder_of(&partition.storage)) {
+        Some(values) => match existing.get(values).and_then(|partition| folder_of_partition(&partition.storage)) {
             Some(folder) => folder.to_owned(),
             None => child_url(table_location, &partition_name(keys, values)),
         },

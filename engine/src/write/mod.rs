@@ -173,10 +173,19 @@ impl Writing {
     }
 }
 
-/// The URL of a table's or partition's folder, without a slash at its end. Tables that Spark made have it in a parameter.
-fn folder_of(storage: &Storage) -> Option<&str> {
-    let location = storage.serde.parameters.get(SPARKS_LOCATION).or(storage.location.as_ref())?;
-    Some(location.trim_end_matches('/')).filter(|location| !location.is_empty())
+/// The URL of a table's folder, without a slash at its end. Tables that Spark made have it in a parameter.
+pub(crate) fn folder_of_table(table: &Table) -> Option<&str> {
+    let storage = &table.storage;
+    folder(storage.serde.parameters.get(SPARKS_LOCATION).or(storage.location.as_ref()))
+}
+
+/// The URL of a partition's folder, without a slash at its end. That parameter of Spark's is its table's there.
+pub(crate) fn folder_of_partition(storage: &Storage) -> Option<&str> {
+    folder(storage.location.as_ref())
+}
+
+fn folder(location: Option<&String>) -> Option<&str> {
+    location.map(|location| location.trim_end_matches('/')).filter(|location| !location.is_empty())
 }
 
 /// The URL of `name` below the folder `url`. Locations are text as Hadoop's paths are: nothing in them is encoded.

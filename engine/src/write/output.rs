@@ -14,7 +14,7 @@ use tereza_catalog::store::{PartitionFilter, StagedFile};
 use tereza_runtime::{Error, Result};
 use tokio_util::task::TaskTracker;
 
-use super::{STAGING_FOLDER, child_url, encoder, folder_of};
+use super::{STAGING_FOLDER, child_url, encoder, folder_of_partition, folder_of_table};
 use crate::engine::Engine;
 use crate::stores::ObjectStores;
 use crate::types::table_fields;
@@ -72,7 +72,7 @@ pub(crate) struct OutputMessage {
 impl Output {
     /// The output of a write in the process of the catalog.
     pub(super) fn new(engine: &Engine, id: String, table: Table, is_new: bool) -> Result<Self> {
-        let location = folder_of(&table.storage).map(str::to_owned).ok_or_else(|| {
+        let location = folder_of_table(&table).map(str::to_owned).ok_or_else(|| {
             Error::invalid_input(format!("table {}.{} has no location to write to", table.database, table.name))
         })?;
         let places = Places::Catalog { catalog: Arc::clone(&engine.catalog), is_new };
@@ -116,7 +116,7 @@ impl Output {
             Places::Catalog { catalog, is_new: false } if !table.partition_keys.is_empty() => {
                 let all = catalog.partitions(&table.database, &table.name, &PartitionFilter::default(), None).await?;
                 let is_elsewhere = |values: &[String], storage: &Storage| {
-                    folder_of(storage) != Some(self.usual_folder(values).as_str())
+                    folder_of_partition(storage) != Some(self.usual_folder(values).as_str())
                         || storage.serde != table.storage.serde
                         || storage.input_format != table.storage.input_format
                 };
@@ -150,7 +150,7 @@ impl Output {
                 elsewhere.iter().find(|known| known.values == values).map(|known| known.storage.clone())
             }
         };
-        let known = known.and_then(|storage| Some((folder_of(&storage)?.to_owned(), storage)));
+        let known = known.and_then(|storage| Some((folder_of_partition(&storage)?.to_owned(), storage)));
         Ok(known.unwrap_or_else(|| (self.usual_folder(values), self.table.storage.clone())))
     }
 
@@ -189,7 +189,7 @@ impl Output {
     /// All folders that tasks without a catalog stage files in, each with a slash at its end.
     pub(super) fn staging_folders(&self) -> Vec<String> {
         let Places::Listed(elsewhere) = &self.places else { return Vec::new() };
-        let others = elsewhere.iter().filter_map(|other| folder_of(&other.storage));
+        let others = elsewhere.iter().filter_map(|other| folder_of_partition(&other.storage));
         let mut folders: Vec<String> = std::iter::once(self.location.as_str())
             .chain(others)
             .map(|folder| child_url(&self.staging_folder(self.root(folder)), ""))

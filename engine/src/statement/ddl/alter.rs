@@ -17,7 +17,7 @@ use super::files;
 use super::partitions::{Repair, Spec, new_partition, partitioned};
 use super::properties::{key, texts};
 use super::table::added_columns;
-use crate::formats::Format;
+use crate::formats::{Format, spark};
 use crate::session::Session;
 use crate::statement::errors;
 use crate::statement::parse::{Reader, SchemaName, TableName};
@@ -76,6 +76,14 @@ impl AlterTable {
             );
         }
         let name = &self.name;
+        let of_columns =
+            matches!(self.action, Action::AddColumns { .. } | Action::RenameColumn { .. } | Action::DropColumn { .. });
+        if of_columns && spark::keeps_columns(&found.table) {
+            return Err(Error::unsupported(format!(
+                "changing the columns of {name}, which Spark keeps a list of its own of"
+            ))
+            .with_hint("change them in Spark"));
+        }
         match self.action {
             Action::AddColumns { columns, if_not_exists } => {
                 add_columns(session, name, found, columns, if_not_exists).await
