@@ -2,7 +2,6 @@
 //! the record of queries.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 
@@ -12,16 +11,15 @@ use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tereza_catalog::Store;
-use tereza_catalog::store::sqlite::SqliteStore;
 use tereza_runtime::clock::Clock;
-use tereza_runtime::settings::{self, Settings, without_passwords};
-use tereza_runtime::{Error, Result, ids, memory};
+use tereza_runtime::settings::{self, Settings};
+use tereza_runtime::{Result, ids, memory};
 
+use crate::catalog_files::open_catalog;
 use crate::cluster::Cluster;
 use crate::error::from_datafusion;
 use crate::jobs::Jobs;
 use crate::memory_pool::{BudgetPool, Held};
-use crate::session::DEFAULT_SCHEMA;
 use crate::spill::SpillFolder;
 use crate::stores::ObjectStores;
 use crate::system::QueryLog;
@@ -68,15 +66,11 @@ impl Engine {
     /// The caller holds the data folder: nobody else writes as long as the engine lives.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>> {
         let clock = Clock::system();
-        let path = settings.catalog.url.strip_prefix("sqlite:").ok_or_else(|| {
-            Error::unsupported(format!("catalog '{}'", without_passwords(&settings.catalog.url)))
-                .with_hint("sqlite:<path> is supported")
-        })?;
-        let catalog = SqliteStore::open(Path::new(path), clock.clone()).await?;
-        Self::over(settings, Arc::new(catalog), clock).await
+        let catalog = open_catalog(settings, clock.clone()).await?;
+        Self::over(settings, catalog, clock).await
     }
 
-    /// The same over a catalog that is open.
+    /// The same over a catalog that is open, with its default database in its place.
     pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
         let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
@@ -99,7 +93,6 @@ impl Engine {
             stores,
             clock,
         });
-        engine.place_default_database().await?;
         write::recover(&engine).await?;
         Ok(engine)
     }
@@ -129,16 +122,6 @@ impl Engine {
     /// Waits until what dropped statements left is cleaned up. What is cut off here, the next start cleans up.
     pub async fn close(&self) {
         write::settle().await;
-    }
-
-    /// Gives the database that always exists its place in the warehouse, on a new catalog.
-    async fn place_default_database(&self) -> Result<()> {
-        let mut default = self.catalog.database(DEFAULT_SCHEMA).await?;
-        if default.location.is_empty() {
-            default.location = self.stores.place(&self.warehouse)?.url();
-            self.catalog.alter_database(DEFAULT_SCHEMA, &default).await?;
-        }
-        Ok(())
     }
 
     /// Bytes that operators hold now, for metrics.

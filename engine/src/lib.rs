@@ -8,11 +8,12 @@
 //! `session` (one user's DataFusion session), `statement` (text to plan; DDL, SHOW, ANALYZE), `catalogs` (names to tables),
 //! `table` (partitions and files of a table), `join_order` (which of a
 //! plan's joins come first), `write` (rows to files, and the commit), `stores` (URLs to object stores),
-//! `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
+//! `catalog_files` (what a metastore does to files), `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
 //! `interrupt` (joins that can be cancelled), `jobs` (texts that outlive their client), `system` (what runs now).
 
 pub mod query;
 
+mod catalog_files;
 mod catalogs;
 pub mod cluster;
 mod codec;
@@ -42,6 +43,7 @@ mod test_session;
 mod types;
 mod write;
 
+pub use catalog_files::{CatalogFiles, open_catalog};
 pub use engine::Engine;
 pub use interrupt::interruptible;
 pub use local::LocalQueryService;

@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share: the flags that set settings, and the exit status.
 
 mod bench;
+mod catalog;
 pub(crate) mod client;
 mod config;
 mod executor;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Up(up::Args),
     /// Serve SQL and schedule what is large on executors, until SIGTERM or Ctrl-C
     Scheduler(up::Args),
+    /// Serve the catalog to clients of a Hive Metastore, and nothing else, until SIGTERM or Ctrl-C; or import another one
+    Catalog(Box<catalog::Args>),
     /// Run stages for a scheduler until SIGTERM or Ctrl-C
     Executor(executor::Args),
     /// Run SQL: in this process, or on a server with --url
@@ -53,6 +56,7 @@ impl Command {
         match self {
             Self::Up(args) => up::run(args, up::Role::Up).await,
             Self::Scheduler(args) => up::run(args, up::Role::Scheduler).await,
+            Self::Catalog(args) => catalog::run(*args).await,
             Self::Executor(args) => executor::run(args).await,
             Self::Sql(args) => sql::run(args).await,
             Self::Submit(args) => submit::run(args).await,

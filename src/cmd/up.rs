@@ -1,15 +1,22 @@
-//! `tereza up` and `tereza scheduler`: the roles of one process, from the settings to the end of the drain; with executors
-//! as processes of their own, if wanted.
+//! `tereza up`, `tereza scheduler` and `tereza catalog`: the roles of one process, from the settings to the end of the drain;
+//! with executors as processes of their own, if wanted.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tereza_catalog::{Store, hive};
+use tereza_engine::{CatalogFiles, Engine, LocalQueryService};
+use tereza_runtime::clock::Clock;
 use tereza_runtime::shutdown::Shutdown;
 use tereza_runtime::telemetry::{self, Metrics};
 use tereza_runtime::{DataFolder, Endpoints, Health, Result, Settings, clock, health};
 use tereza_scheduler::JobRunner;
+use tereza_thrift::codec::Limits;
+use tereza_thrift::server;
+use tereza_thrift::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,13 +41,15 @@ pub(crate) struct Args {
     settings: SettingsArgs,
 }
 
-/// Whether a process schedules.
+/// What a process is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// If it starts executors.
+    /// All; it schedules if it starts executors.
     Up,
-    /// In any case: executors come by themselves.
+    /// The same, and it schedules in any case: executors come by themselves.
     Scheduler,
+    /// The catalog alone, for clients of a metastore.
+    Catalog,
 }
 
 /// Runs the command until the process is told to end.
@@ -53,24 +62,15 @@ pub(crate) async fn run(args: Args, role: Role) -> Result<ExitStatus> {
     let folder = DataFolder::open(&settings.data.dir)?;
 
     let mut endpoints = Endpoints::new(settings.listen.ip);
-    let has_tls = !settings.gateway.tls_cert.as_os_str().is_empty();
-    let flight_sql =
-        endpoints.bind("flight_sql", if has_tls { "https" } else { "http" }, settings.listen.flight_sql).await?;
-    let schedules = role == Role::Scheduler || settings.cluster.executors > 0;
-    let scheduler = match schedules {
-        true => Some(endpoints.bind("scheduler", "http", settings.listen.scheduler).await?),
-        false => None,
-    };
+    let sockets = Sockets::bind(&mut endpoints, &settings, role).await?;
     let console = endpoints.bind("console", "http", settings.listen.console).await?;
 
     telemetry::init_logs(&settings.log)?;
-    if !settings.listen.ip.is_loopback() && settings.gateway.users.is_empty() {
-        tracing::warn!(ip = %settings.listen.ip, "everybody who reaches this address is let in: set gateway.users");
-    }
+    sockets.warn_of_open_doors(&settings);
     let console = Console::start(console, &shutdown)?;
     let executors = Executors::share(&mut settings, &args.settings);
 
-    let roles = start_roles(&settings, Sockets { flight_sql, scheduler }, executors, &console.health, &shutdown);
+    let roles = start_roles(&settings, sockets, executors, &console.health, &shutdown);
     let result = match shutdown.token().run_until_cancelled(roles).await {
         Some(Ok(())) => {
             let _published = endpoints.publish(folder.path())?;
@@ -116,10 +116,47 @@ impl Console {
     }
 }
 
-/// What the roles listen on.
+/// What the roles listen on; a role that has none is not one of the process.
 struct Sockets {
-    flight_sql: TcpListener,
+    flight_sql: Option<TcpListener>,
+    metastore: Option<TcpListener>,
     scheduler: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(endpoints: &mut Endpoints, settings: &Settings, role: Role) -> Result<Self> {
+        let Settings { listen, gateway, metastore, cluster, .. } = settings;
+        let mut sockets = Self { flight_sql: None, metastore: None, scheduler: None };
+        if role != Role::Catalog {
+            let scheme = if is_set(&gateway.tls_cert) { "https" } else { "http" };
+            sockets.flight_sql = Some(endpoints.bind("flight_sql", scheme, listen.flight_sql).await?);
+        }
+        if role == Role::Catalog || metastore.enabled {
+            sockets.metastore = Some(endpoints.bind("metastore", "thrift", listen.metastore).await?);
+        }
+        if role == Role::Scheduler || role == Role::Up && cluster.executors > 0 {
+            sockets.scheduler = Some(endpoints.bind("scheduler", "http", listen.scheduler).await?);
+        }
+        Ok(sockets)
+    }
+
+    /// Says what is not guarded, where others than this machine reach it.
+    fn warn_of_open_doors(&self, settings: &Settings) {
+        let ip = settings.listen.ip;
+        if ip.is_loopback() {
+            return;
+        }
+        if self.flight_sql.is_some() && settings.gateway.users.is_empty() {
+            tracing::warn!(%ip, "everybody who reaches this address is let in: set gateway.users");
+        }
+        if self.metastore.is_some() {
+            tracing::warn!(
+                %ip,
+                "a metastore has no passwords: everybody who reaches its port may change tables and drop their files; \
+                 keep strangers from it, or set metastore.enabled=false"
+            );
+        }
+    }
 }
 
 /// Starts the roles and returns when all are ready; from then on they are tasks of `shutdown`.
@@ -130,10 +167,17 @@ async fn start_roles(
     health: &Health,
     shutdown: &Shutdown,
 ) -> Result<()> {
+    let clock = Clock::system();
+    let catalog = tereza_engine::open_catalog(settings, clock.clone()).await?;
+    // The metastore answers until nobody writes tables any more; what is last closes the catalog.
+    if let Some(listener) = sockets.metastore {
+        start_metastore(settings, listener, Arc::clone(&catalog), health, shutdown).await?;
+    }
+    let Some(flight_sql) = sockets.flight_sql else { return Ok(()) };
+
     let engine_readiness = health.register("engine");
     let flight_readiness = health.register("flight_sql");
-
-    let engine = tereza_engine::Engine::open(settings).await?;
+    let engine = Engine::over(settings, catalog, clock).await?;
     // Executors are needed until nobody is there whose statements they run.
     let unused = CancellationToken::new();
     let in_use = Arc::new(unused.clone().drop_guard());
@@ -141,7 +185,7 @@ async fn start_roles(
         let readiness = health.register("scheduler");
         executors.join(&engine, settings, listener, readiness, shutdown, unused).await?;
     }
-    let service = tereza_engine::LocalQueryService::new(Arc::clone(&engine));
+    let service = LocalQueryService::new(Arc::clone(&engine));
     let jobs = JobRunner::new(&engine, Arc::clone(&service), settings.jobs.clone());
     let (token, used_by_jobs) = (shutdown.token(), Arc::clone(&in_use));
     shutdown.spawn("scheduler", "jobs", async move {
@@ -156,17 +200,60 @@ async fn start_roles(
         // The engine lives as long as its last user.
         let (_engine_readiness, _used) = (engine_readiness, in_use);
         flight_readiness.ready();
-        let served = tereza_gateway::flight::serve(sockets.flight_sql, service, gateway, token).await;
+        let served = tereza_gateway::flight::serve(flight_sql, service, gateway, token).await;
         engine.close().await;
         served
     });
     Ok(())
 }
 
+/// Serves the catalog to clients of a Hive Metastore, as a task of `shutdown`.
+async fn start_metastore(
+    settings: &Settings,
+    listener: TcpListener,
+    catalog: Arc<dyn Store>,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<()> {
+    let readiness = health.register("metastore");
+    let files = Arc::new(CatalogFiles::new(settings)?);
+    let settings = metastore_settings(settings, &files)?;
+    let token = shutdown.token();
+    shutdown.spawn("catalog", "metastore", async move {
+        readiness.ready();
+        hive::serve(listener, catalog, files, settings, token).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// The settings of the metastore, in its own type.
+fn metastore_settings(settings: &Settings, files: &CatalogFiles) -> Result<hive::Settings> {
+    let from = &settings.metastore;
+    let limits = Limits { message_bytes: from.request_limit_bytes, ..Limits::default() };
+    let tls = match is_set(&from.tls_cert) {
+        true => Some(Tls::of_files(&from.tls_cert, &from.tls_key)?),
+        false => None,
+    };
+    Ok(hive::Settings {
+        warehouse: files.warehouse().to_owned(),
+        lock_timeout: Duration::from_millis(from.lock_timeout_ms),
+        server: server::Settings {
+            limits,
+            reply_limit_bytes: from.reply_limit_bytes,
+            connections_max: from.connections_max,
+            idle_timeout: Duration::from_millis(from.idle_timeout_ms),
+            message_timeout: Duration::from_millis(from.message_timeout_ms),
+            tls,
+            ..server::Settings::default()
+        },
+    })
+}
+
 /// The settings of the gateway, in its own type.
 fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
     let from = &settings.gateway;
-    let has_tls = !from.tls_cert.as_os_str().is_empty();
+    let has_tls = is_set(&from.tls_cert);
     tereza_gateway::Settings {
         connections_max: from.connections_max,
         requests_per_connection_max: from.requests_per_connection_max,
@@ -187,6 +274,10 @@ fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
         drain_ms: settings.shutdown.drain_timeout_ms / 10 * 9,
         views: from.views,
     }
+}
+
+fn is_set(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
 }
 
 /// Tells on standard output where a process is reached, and that it is ready. What only the start needed is let go of.

@@ -164,7 +164,7 @@ impl Server {
     fn start_as(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
         command.arg("--data").arg(data);
-        for port in ["flight_sql", "console", "scheduler"] {
+        for port in ["flight_sql", "metastore", "console", "scheduler"] {
             command.args(["--set", &format!("listen.{port}=0")]);
         }
         command.args(arguments).stdout(Stdio::from(log.try_clone().expect("log file"))).stderr(Stdio::from(log));
@@ -423,9 +423,23 @@ pub(crate) struct Python {
 }
 
 impl Python {
+    fn of(venv: &str, what: &str) -> Option<Self> {
+        let venv = home().join(venv);
+        if !venv.join("requirements.txt").exists() {
+            missing(what);
+            return None;
+        }
+        Some(Self { program: venv.join("bin/python") })
+    }
+
     /// Runs a script of `tests/support/` and returns what it printed; fails the test with its errors if it fails.
     pub(crate) fn run(&self, script: &str, arguments: &[&str]) -> String {
-        let output = self.command(script, arguments).output().expect("python starts");
+        self.run_in(Path::new("."), script, arguments)
+    }
+
+    /// The same in a folder, for what the script leaves behind.
+    pub(crate) fn run_in(&self, folder: &Path, script: &str, arguments: &[&str]) -> String {
+        let output = self.command(script, arguments).current_dir(folder).output().expect("python starts");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{script} {arguments:?}\n{errors}");
         String::from_utf8(output.stdout).expect("output is UTF-8")
@@ -442,12 +456,12 @@ impl Python {
 
 /// The tests' Python; `None` if it is not installed.
 pub(crate) fn python() -> Option<Python> {
-    let program = home().join("venv/bin/python");
-    if !home().join("venv/requirements.txt").exists() {
-        missing("the tests' Python");
-        return None;
-    }
-    Some(Python { program })
+    Python::of("venv", "the tests' Python")
+}
+
+/// The Python that has Spark.
+pub(crate) fn spark() -> Option<Python> {
+    Python::of("spark", "Spark")
 }
 
 /// The JDBC driver's jar; `None` if it or Java is not installed.

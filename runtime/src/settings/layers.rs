@@ -17,6 +17,7 @@ const ENV_SEPARATOR: &str = "__";
 /// Whole numbers that may be 0, each with a meaning that its documentation tells; all others are at least 1.
 const ZERO_ALLOWED: &[&str] = &[
     "listen.flight_sql",
+    "listen.metastore",
     "listen.console",
     "listen.scheduler",
     "listen.executor_flight",

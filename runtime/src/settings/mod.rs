@@ -53,6 +53,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Where names are kept.
     pub catalog: Catalog,
+    /// How clients of a Hive Metastore are served.
+    pub metastore: Metastore,
     /// Where the files of tables are kept.
     pub warehouse: Warehouse,
     /// How object stores are reached.
@@ -87,6 +89,8 @@ pub struct Listen {
     pub ip: IpAddr,
     /// Port of Flight SQL (gRPC).
     pub flight_sql: u16,
+    /// Port on which clients of a Hive Metastore are served (Thrift).
+    pub metastore: u16,
     /// Port of `/healthz`, `/readyz` and `/metrics` (HTTP).
     pub console: u16,
     /// Port on which executors reach the scheduler (gRPC).
@@ -103,6 +107,30 @@ pub struct Listen {
 pub struct Catalog {
     /// `sqlite:<path>`; empty means `catalog.db` in the data folder.
     pub url: String,
+}
+
+/// How clients of a Hive Metastore are served. Thrift has no users: whoever reaches the port is let in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metastore {
+    /// Whether they are served at all by `tereza up` and `tereza scheduler`.
+    pub enabled: bool,
+    /// Connections open at once; one more is closed.
+    pub connections_max: usize,
+    /// A connection is closed that has made no call for so long.
+    pub idle_timeout_ms: u64,
+    /// For one message to arrive or to leave.
+    pub message_timeout_ms: u64,
+    /// Size of one message from a client.
+    pub request_limit_bytes: usize,
+    /// Size of one answer; Java clients refuse more than 100 MiB.
+    pub reply_limit_bytes: usize,
+    /// A lock is free whose owner has not renewed it for so long.
+    pub lock_timeout_ms: u64,
+    /// PEM file with the server's certificate chain; empty means no TLS.
+    pub tls_cert: PathBuf,
+    /// PEM file with the key of the certificate.
+    pub tls_key: PathBuf,
 }
 
 /// Where the files of tables are kept that name no location.
@@ -317,10 +345,27 @@ impl Default for Listen {
         Self {
             ip: Ipv4Addr::LOCALHOST.into(),
             flight_sql: 32010,
+            metastore: 9083,
             console: 7070,
             scheduler: 50050,
             executor_flight: 50051,
             executor_tasks: 50052,
+        }
+    }
+}
+
+impl Default for Metastore {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            connections_max: 20_000,
+            idle_timeout_ms: 60 * 60 * 1_000,
+            message_timeout_ms: 2 * 60 * 1_000,
+            request_limit_bytes: 100 << 20,
+            reply_limit_bytes: 100 << 20,
+            lock_timeout_ms: 5 * 60 * 1_000,
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
     }
 }
@@ -485,6 +530,7 @@ impl Settings {
     pub fn in_folder(dir: impl Into<PathBuf>) -> Result<Self> {
         let mut settings = Self { data: Data { dir: dir.into() }, ..Self::default() };
         settings.listen.flight_sql = 0;
+        settings.listen.metastore = 0;
         settings.listen.console = 0;
         settings.listen.scheduler = 0;
         settings.listen.executor_flight = 0;
