@@ -19,8 +19,8 @@
 
 mod filter;
 mod names;
-mod sql;
 pub mod sqlite;
+mod steps;
 
 use std::fmt::Debug;
 

@@ -39,7 +39,7 @@ pub(crate) async fn commit(conn: &mut Connection, commit: &Commit, now_ms: i64) 
         }
         None => None,
     };
-    let head = tables::find(conn, &commit.database, &commit.table).await?;
+    let head = tables::find_to_change(conn, &commit.database, &commit.table).await?;
     if created.is_none() {
         head.expect_table(commit.expected_table)?;
         head.expect_version(commit.expected_version)?;

@@ -3,6 +3,7 @@
 use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
+use super::super::dialect::for_update;
 use super::{Connection, Db, Result};
 use crate::model::Job;
 use crate::store::{JobStep, names};
@@ -99,8 +100,8 @@ pub(crate) async fn list(conn: &mut Connection, state: Option<&str>, limit: usiz
 /// Replaces a job if its version is still the one that the caller read; returns the new version.
 pub(crate) async fn update(conn: &mut Connection, job: &Job, now_ms: i64) -> Result<i64> {
     check(job)?;
-    let found: Option<i64> =
-        query_scalar("SELECT VERSION FROM TZ_JOBS WHERE JOB_ID = ?").bind(&job.id).fetch_optional(&mut *conn).await?;
+    let select = for_update!("SELECT VERSION FROM TZ_JOBS WHERE JOB_ID = ?");
+    let found: Option<i64> = query_scalar(select).bind(&job.id).fetch_optional(&mut *conn).await?;
     let Some(found) = found else { return Err(Error::not_found(format!("job '{}' does not exist", job.id)).into()) };
     if found != job.version {
         let message =

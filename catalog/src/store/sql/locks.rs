@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::Error;
 
+use super::super::dialect::lock_locks;
 use super::{Connection, Result, rows};
 use crate::model::{LockMode, LockPart};
 use crate::store::{Lock, LockRequest, names};
@@ -22,9 +23,12 @@ const NO_TRANSACTION: i64 = 0;
 /// Asks for locks on all parts of a request.
 pub(crate) async fn lock(conn: &mut Connection, request: &LockRequest, now_ms: i64, timeout_ms: i64) -> Result<Lock> {
     check_request(request)?;
+    lock_locks(conn).await?;
     remove_expired(conn, now_ms, timeout_ms).await?;
-    let id: i64 = query_scalar("SELECT NL_NEXT FROM NEXT_LOCK_ID").fetch_one(&mut *conn).await?;
-    query("UPDATE NEXT_LOCK_ID SET NL_NEXT = ?").bind(id + 1).execute(&mut *conn).await?;
+    // First moved on, which locks the row, then read.
+    query("UPDATE NEXT_LOCK_ID SET NL_NEXT = NL_NEXT + 1").execute(&mut *conn).await?;
+    let next: i64 = query_scalar("SELECT NL_NEXT FROM NEXT_LOCK_ID").fetch_one(&mut *conn).await?;
+    let id = next - 1;
     let parts: Vec<(i64, LockPart)> = (1..).zip(request.parts.iter().map(folded)).collect();
     let into = "INSERT INTO HIVE_LOCKS (HL_LOCK_EXT_ID, HL_LOCK_INT_ID, HL_TXNID, HL_DB, HL_TABLE, HL_PARTITION, HL_LOCK_STATE, \
                 HL_LOCK_TYPE, HL_LAST_HEARTBEAT, HL_USER, HL_HOST, HL_AGENT_INFO) ";
@@ -49,6 +53,7 @@ pub(crate) async fn lock(conn: &mut Connection, request: &LockRequest, now_ms: i
 
 /// Renews a lock and takes it if nothing is in the way.
 pub(crate) async fn check(conn: &mut Connection, id: i64, now_ms: i64, timeout_ms: i64) -> Result<Lock> {
+    lock_locks(conn).await?;
     renew(conn, id, now_ms, timeout_ms).await?;
     take(conn, id, now_ms).await
 }

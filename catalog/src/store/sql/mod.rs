@@ -1,8 +1,12 @@
 //! What the methods of the store do to the tables of Hive Metastore 3.1, as functions over one open transaction.
 //!
-//! The statements are plain SQL that SQLite and MySQL both understand (reserved words stand in backticks), typed here by
-//! two aliases. What a dialect does in its own way (opening, locking, DDL, errors) is not here but in `store/sqlite`.
-//! Nothing here retries, commits or rolls back: whoever began the transaction does.
+//! The statements are plain SQL that SQLite and MySQL both understand (reserved words stand in backticks). The folder is
+//! **compiled once for each database**, as `store::sqlite::sql` and as `store::mysql::sql`, and takes its types and the few
+//! differences from the `dialect` beside it: rows and connections of the driver have a type for each database, and code
+//! generic over both would name a dozen bounds at every function, where this names none. So whatever is changed here is
+//! changed for both, and what a database does in its own way (opening, ids, DDL, errors) is not here.
+//!
+//! Nothing here but `methods` begins, commits or rolls back: whoever began the transaction does.
 
 pub(crate) mod commits;
 pub(crate) mod databases;
@@ -10,6 +14,7 @@ pub(crate) mod functions;
 pub(crate) mod ids;
 pub(crate) mod jobs;
 pub(crate) mod locks;
+mod methods;
 pub(crate) mod parameters;
 pub(crate) mod partitions;
 pub(crate) mod rows;
@@ -20,10 +25,7 @@ pub(crate) mod transactions;
 pub(crate) mod versions;
 pub(crate) mod writes;
 
-/// The database driver.
-pub(crate) type Db = sqlx::Sqlite;
-/// One open transaction.
-pub(crate) type Connection = sqlx::SqliteConnection;
+use super::dialect::{Connection, Db};
 
 /// Why a transaction did not happen.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,6 @@
 //! hundreds of statements instead of millions.
 
 use sqlx::query_builder::Separated;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{Encode, FromRow, QueryBuilder, Type};
 
 use super::{Connection, Db, Result};
@@ -33,7 +32,7 @@ pub(crate) async fn insert<T>(
 /// `tail` follows it (`ORDER BY …`, which holds within a chunk).
 pub(crate) async fn select_in<'q, T, V>(conn: &mut Connection, select: &str, list: &[V], tail: &str) -> Result<Vec<T>>
 where
-    T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    T: for<'r> FromRow<'r, <Db as sqlx::Database>::Row> + Send + Unpin,
     V: Clone + Encode<'q, Db> + Type<Db>,
 {
     let mut rows = Vec::new();

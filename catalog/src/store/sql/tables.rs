@@ -3,6 +3,7 @@
 use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
+use super::super::dialect::lock_table;
 use super::ids::{self, Sequence};
 use super::parameters::LAST_DDL_TIME;
 use super::{
@@ -83,6 +84,13 @@ pub(crate) async fn find(conn: &mut Connection, database: &str, name: &str) -> R
     }
 }
 
+/// [`find`] for a transaction that will change the table or what belongs to it: no other such transaction goes on with the
+/// same table before this one ends.
+pub(crate) async fn find_to_change(conn: &mut Connection, database: &str, name: &str) -> Result<Head> {
+    lock_table(conn, CATALOG, database, name).await?;
+    find(conn, database, name).await
+}
+
 /// One table.
 pub(crate) async fn load(conn: &mut Connection, database: &str, name: &str) -> Result<(Head, VersionedTable)> {
     let head = find(conn, database, name).await?;
@@ -158,7 +166,7 @@ pub(crate) async fn alter(
     table: &Table,
     now_s: i64,
 ) -> Result<()> {
-    let head = find(conn, database, name).await?;
+    let head = find_to_change(conn, database, name).await?;
     head.expect_version(expected_version)?;
     let new = New::check(table)?;
     let database_id = databases::find(conn, &new.database).await?;
@@ -212,6 +220,7 @@ pub(crate) async fn alter_with_partitions(
 
 /// Drops a table with everything that belongs to it and returns it as it was.
 pub(crate) async fn drop(conn: &mut Connection, database: &str, name: &str) -> Result<Table> {
+    lock_table(conn, CATALOG, database, name).await?;
     let (head, VersionedTable { table, .. }) = load(conn, database, name).await?;
     partitions::delete_all(conn, head.id).await?;
     for delete in [

@@ -16,7 +16,7 @@ pub(crate) async fn add_partitions(
     if_not_exists: bool,
     now_s: i64,
 ) -> Result<usize> {
-    let head = tables::find(conn, database, table).await?;
+    let head = tables::find_to_change(conn, database, table).await?;
     let parent = Parent::load(conn, &head).await?;
     let added = partitions::add(conn, &parent, partitions, if_not_exists, now_s).await?;
     if added > 0 {
@@ -78,7 +78,7 @@ pub(crate) async fn rename_partition(
     partition: &Partition,
     now_s: i64,
 ) -> Result<()> {
-    let head = tables::find(conn, database, table).await?;
+    let head = tables::find_to_change(conn, database, table).await?;
     let parent = Parent::load(conn, &head).await?;
     partitions::rename(conn, &parent, values, partition, now_s).await?;
     versions::bump(conn, head.id).await?;
@@ -93,7 +93,7 @@ pub(crate) async fn alter_partitions(
     changed: &[Partition],
     now_s: i64,
 ) -> Result<()> {
-    let head = tables::find(conn, database, table).await?;
+    let head = tables::find_to_change(conn, database, table).await?;
     let parent = Parent::load(conn, &head).await?;
     partitions::alter(conn, &parent, changed, now_s).await?;
     if !changed.is_empty() {
@@ -110,7 +110,7 @@ pub(crate) async fn drop_partitions(
     values: &[Vec<String>],
     if_exists: bool,
 ) -> Result<Vec<Partition>> {
-    let head = tables::find(conn, database, table).await?;
+    let head = tables::find_to_change(conn, database, table).await?;
     let parent = Parent::load(conn, &head).await?;
     let dropped = partitions::drop(conn, &parent, values, if_exists).await?;
     if !dropped.is_empty() {
@@ -145,7 +145,7 @@ pub(crate) async fn set_column_statistics(
     columns: &[ColumnStatistics],
     now_s: i64,
 ) -> Result<()> {
-    let head = tables::find(conn, database, table).await?;
+    let head = tables::find_to_change(conn, database, table).await?;
     match partition {
         None => statistics::set(conn, &head, Owner::Table, columns, now_s).await,
         Some(values) => {
@@ -163,7 +163,7 @@ pub(crate) async fn delete_column_statistics(
     partition: Option<&[String]>,
     column: Option<&str>,
 ) -> Result<u64> {
-    let head = tables::find(conn, database, table).await?;
+    let head = tables::find_to_change(conn, database, table).await?;
     match partition {
         None => statistics::delete(conn, &head, Owner::Table, column).await,
         Some(values) => {

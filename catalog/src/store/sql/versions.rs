@@ -5,6 +5,7 @@
 
 use sqlx::{query, query_scalar};
 
+use super::super::dialect::for_update;
 use super::{Connection, Result};
 
 /// The row that holds what is left behind.
@@ -43,7 +44,7 @@ pub(crate) async fn end(conn: &mut Connection, table_id: i64) -> Result<()> {
 }
 
 async fn get(conn: &mut Connection, table_id: i64) -> Result<i64> {
-    let version: Option<i64> = query_scalar("SELECT VERSION FROM TZ_TABLE_VERSIONS WHERE TBL_ID = ?")
+    let version: Option<i64> = query_scalar(for_update!("SELECT VERSION FROM TZ_TABLE_VERSIONS WHERE TBL_ID = ?"))
         .bind(table_id)
         .fetch_optional(conn)
         .await?;

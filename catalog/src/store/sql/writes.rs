@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::Error;
 
+use super::super::dialect::for_update;
 use super::{Connection, Result, rows};
 use crate::store::{StagedFile, Write, names};
 
@@ -92,10 +93,10 @@ pub(crate) async fn disown(conn: &mut Connection, mut write: Write) -> Result<()
     insert(conn, &write).await
 }
 
-/// Whether a write has begun and not ended.
+/// Whether a write has begun and not ended; if so, it does not end before the transaction does.
 pub(crate) async fn exists(conn: &mut Connection, write_id: &str) -> Result<bool> {
-    let found: Option<i64> =
-        query_scalar("SELECT 1 FROM TZ_WRITES WHERE WRITE_ID = ?").bind(write_id).fetch_optional(conn).await?;
+    let select = for_update!("SELECT 1 FROM TZ_WRITES WHERE WRITE_ID = ?");
+    let found: Option<i64> = query_scalar(select).bind(write_id).fetch_optional(conn).await?;
     Ok(found.is_some())
 }
 

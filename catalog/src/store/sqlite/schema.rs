@@ -7,15 +7,14 @@ use sqlx::{Connection as _, query, query_scalar, raw_sql};
 use tereza_runtime::{Error, Result as PublicResult};
 
 use super::SqliteStore;
-use crate::store::sql::{Connection, Result};
+use super::dialect::Connection;
+use super::sql::Result;
+use crate::store::steps::STEPS;
 
 /// The metastore's tables with the rows that they begin with.
 const HIVE_SCHEMA: &str = include_str!("schema.sql");
 /// The version of the metastore's schema that Tereza reads and writes.
 const HIVE_VERSION: &str = "3.1.0";
-/// Steps of Tereza's own tables: the first makes version 1, each next one the next version. Steps are never changed once
-/// released, only added.
-const STEPS: [&str; 2] = [include_str!("tereza_1.sql"), include_str!("tereza_2.sql")];
 /// Names of tables that an error about a foreign file shows.
 const SHOWN_TABLES: usize = 5;
 
@@ -104,7 +103,7 @@ async fn bring_up(conn: &mut Connection, file: &str, now_s: i64) -> Result<()> {
         .await?;
     }
     for step in &STEPS[version..] {
-        raw_sql(*step).execute(&mut *conn).await?;
+        raw_sql(step.sqlite).execute(&mut *conn).await?;
     }
     let last = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     query("UPDATE TZ_VERSION SET VERSION = ? WHERE ID = 1").bind(last).execute(&mut *conn).await?;

@@ -55,7 +55,7 @@ async fn a_dropped_transaction_leaves_nothing() {
     store.create_table(&table("default", "t")).await.expect("a new table");
     let mut tx = store.begin_change().await.expect("a transaction");
     query("DELETE FROM TABLE_PARAMS").execute(&mut *tx).await.expect("deleted");
-    crate::store::sql::databases::create(&mut tx, &database("never")).await.expect("made");
+    super::sql::databases::create(&mut tx, &database("never")).await.expect("made");
     drop(tx);
     assert_eq!(store.databases().await.expect("names"), ["default"]);
     assert!(!store.table("default", "t").await.expect("the table").table.parameters.is_empty());

@@ -1,0 +1,311 @@
+//! The methods of [`Store`], each one transaction of the database that this folder is compiled for.
+//!
+//! What a transaction is, and when one is tried again, is the dialect's (`read!`, `change!`); so is how a single table is read,
+//! which SQLite keeps in memory while nobody commits anything.
+
+use async_trait::async_trait;
+use tereza_runtime::Result;
+
+use super::{commits, databases, functions, jobs, locks, storage, tables, transactions, writes};
+use crate::model::{ColumnStatistics, Database, Function, Job, Partition, Table, TableKind};
+use crate::store::{Commit, Lock, LockRequest, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
+
+use super::super::dialect::{Catalog, change, read};
+
+#[async_trait]
+impl Store for Catalog {
+    async fn databases(&self) -> Result<Vec<String>> {
+        read!(self, conn => databases::list(conn))
+    }
+
+    async fn database(&self, name: &str) -> Result<Database> {
+        read!(self, conn => databases::load(conn, name))
+    }
+
+    async fn create_database(&self, database: &Database) -> Result<()> {
+        change!(self, conn => databases::create(conn, database))
+    }
+
+    async fn alter_database(&self, name: &str, database: &Database) -> Result<()> {
+        change!(self, conn => databases::alter(conn, name, database))
+    }
+
+    async fn drop_database(&self, name: &str, cascade: bool) -> Result<()> {
+        change!(self, conn => databases::drop(conn, name, cascade))
+    }
+
+    async fn tables(&self, database: &str) -> Result<Vec<(String, TableKind)>> {
+        read!(self, conn => tables::list(conn, database))
+    }
+
+    async fn table(&self, database: &str, name: &str) -> Result<VersionedTable> {
+        self.read_table(database, name).await
+    }
+
+    async fn create_table(&self, table: &Table) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => async { tables::create(conn, table, now_s).await.map(|_| ()) })
+    }
+
+    async fn alter_table(
+        &self,
+        database: &str,
+        name: &str,
+        expected_version: Option<i64>,
+        table: &Table,
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => tables::alter(conn, database, name, expected_version, table, now_s))
+    }
+
+    async fn alter_table_and_partitions(
+        &self,
+        database: &str,
+        name: &str,
+        expected_version: Option<i64>,
+        table: &Table,
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => tables::alter_with_partitions(conn, database, name, expected_version, table, now_s))
+    }
+
+    async fn drop_table(&self, database: &str, name: &str) -> Result<Table> {
+        change!(self, conn => tables::drop(conn, database, name))
+    }
+
+    async fn add_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        partitions: &[Partition],
+        if_not_exists: bool,
+    ) -> Result<usize> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => transactions::add_partitions(conn, database, table, partitions, if_not_exists, now_s))
+    }
+
+    async fn partitions(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<Partition>> {
+        read!(self, conn => transactions::partitions(conn, database, table, filter, limit))
+    }
+
+    async fn partition_names(&self, database: &str, table: &str) -> Result<Vec<String>> {
+        read!(self, conn => transactions::partition_names(conn, database, table))
+    }
+
+    async fn matching_partition_names(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>> {
+        read!(self, conn => transactions::matching_partition_names(conn, database, table, filter, limit))
+    }
+
+    async fn partitions_by_names(&self, database: &str, table: &str, names: &[String]) -> Result<Vec<Partition>> {
+        read!(self, conn => transactions::partitions_by_names(conn, database, table, names))
+    }
+
+    async fn rename_partition(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[String],
+        partition: &Partition,
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => transactions::rename_partition(conn, database, table, values, partition, now_s))
+    }
+
+    async fn alter_partitions(&self, database: &str, table: &str, partitions: &[Partition]) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => transactions::alter_partitions(conn, database, table, partitions, now_s))
+    }
+
+    async fn drop_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[Vec<String>],
+        if_exists: bool,
+    ) -> Result<Vec<Partition>> {
+        change!(self, conn => transactions::drop_partitions(conn, database, table, values, if_exists))
+    }
+
+    async fn column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+    ) -> Result<Vec<ColumnStatistics>> {
+        if partition.is_none() {
+            return self.read_statistics(database, table).await;
+        }
+        read!(self, conn => transactions::column_statistics(conn, database, table, partition))
+    }
+
+    async fn set_column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+        statistics: &[ColumnStatistics],
+    ) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => transactions::set_column_statistics(conn, database, table, partition, statistics, now_s))
+    }
+
+    async fn delete_column_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        partition: Option<&[String]>,
+        column: Option<&str>,
+    ) -> Result<u64> {
+        change!(self, conn => transactions::delete_column_statistics(conn, database, table, partition, column))
+    }
+
+    async fn functions(&self, database: &str) -> Result<Vec<String>> {
+        read!(self, conn => functions::list(conn, database))
+    }
+
+    async fn function(&self, database: &str, name: &str) -> Result<Function> {
+        read!(self, conn => functions::load(conn, database, name))
+    }
+
+    async fn create_function(&self, function: &Function) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => functions::create(conn, function, now_s))
+    }
+
+    async fn alter_function(&self, database: &str, name: &str, function: &Function) -> Result<()> {
+        change!(self, conn => functions::alter(conn, database, name, function))
+    }
+
+    async fn drop_function(&self, database: &str, name: &str) -> Result<()> {
+        change!(self, conn => functions::drop(conn, database, name))
+    }
+
+    async fn lock(&self, request: &LockRequest, timeout_ms: i64) -> Result<Lock> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => locks::lock(conn, request, now_ms, timeout_ms))
+    }
+
+    async fn check_lock(&self, id: i64, timeout_ms: i64) -> Result<Lock> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => locks::check(conn, id, now_ms, timeout_ms))
+    }
+
+    async fn renew_lock(&self, id: i64, timeout_ms: i64) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => locks::renew(conn, id, now_ms, timeout_ms))
+    }
+
+    async fn unlock(&self, id: i64, timeout_ms: i64) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => locks::unlock(conn, id, now_ms, timeout_ms))
+    }
+
+    async fn locks(&self, timeout_ms: i64) -> Result<Vec<Lock>> {
+        let now_ms = self.clock.unix_ms();
+        read!(self, conn => locks::list(conn, now_ms, timeout_ms))
+    }
+
+    async fn snapshot(&self, database: &str, table: &str, filter: &PartitionFilter) -> Result<Snapshot> {
+        self.read_snapshot(database, table, filter).await
+    }
+
+    async fn is_location_taken(&self, location: &str) -> Result<bool> {
+        read!(self, conn => storage::is_location_taken(conn, location))
+    }
+
+    async fn locations_in_use(&self, locations: &[String]) -> Result<Vec<String>> {
+        read!(self, conn => storage::locations_in_use(conn, locations))
+    }
+
+    async fn is_folder_in_use(&self, location: &str) -> Result<bool> {
+        read!(self, conn => storage::is_folder_in_use(conn, location))
+    }
+
+    async fn table_version(&self, database: &str, table: &str) -> Result<i64> {
+        self.read_version(database, table).await
+    }
+
+    async fn commits_since(&self, database: &str, table: &str, version: i64) -> Result<Vec<Commit>> {
+        read!(self, conn => transactions::commits_since(conn, database, table, version))
+    }
+
+    async fn begin_write(&self, write: &Write) -> Result<()> {
+        change!(self, conn => writes::begin(conn, write))
+    }
+
+    async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()> {
+        change!(self, conn => writes::stage(conn, write_id, file))
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<i64> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => commits::commit(conn, commit, now_ms))
+    }
+
+    async fn pending_commits(&self) -> Result<Vec<Commit>> {
+        read!(self, conn => commits::pending(conn))
+    }
+
+    async fn finish_commit(&self, commit_id: &str) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => commits::finish(conn, commit_id, now_ms))
+    }
+
+    async fn forget_commits(&self, before_ms: i64) -> Result<u64> {
+        change!(self, conn => commits::forget(conn, before_ms))
+    }
+
+    async fn write(&self, write_id: &str) -> Result<Option<Write>> {
+        read!(self, conn => writes::find(conn, write_id))
+    }
+
+    async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>> {
+        read!(self, conn => writes::abandoned(conn, alive_owner))
+    }
+
+    async fn end_write(&self, write_id: &str) -> Result<()> {
+        change!(self, conn => writes::end(conn, write_id))
+    }
+
+    async fn create_job(&self, job: &Job) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => jobs::create(conn, job, now_ms))
+    }
+
+    async fn job(&self, id_or_name: &str) -> Result<Job> {
+        read!(self, conn => jobs::load(conn, id_or_name))
+    }
+
+    async fn jobs(&self, state: Option<&str>, limit: usize) -> Result<Vec<Job>> {
+        read!(self, conn => jobs::list(conn, state, limit))
+    }
+
+    async fn count_jobs(&self, state: &str) -> Result<u64> {
+        read!(self, conn => jobs::count(conn, state))
+    }
+
+    async fn next_job(&self, kind: &str) -> Result<Option<Job>> {
+        read!(self, conn => jobs::next(conn, kind))
+    }
+
+    async fn update_job(&self, job: &Job) -> Result<i64> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => jobs::update(conn, job, now_ms))
+    }
+
+    async fn forget_jobs(&self, kept: u64) -> Result<u64> {
+        change!(self, conn => jobs::forget(conn, kept))
+    }
+}
