@@ -19,10 +19,12 @@ command -v go >/dev/null || need+=(golang-go)
 command -v java >/dev/null || need+=(default-jdk-headless)
 command -v mvn >/dev/null || need+=(maven)
 command -v ip >/dev/null || need+=(iproute2)
+command -v mariadbd >/dev/null || need+=(mariadb-server-core mariadb-client-core) # a server without a service
 if ((${#need[@]})) && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
   echo "installing ${need[*]}"
   apt-get update -qq && apt-get install -y -qq --no-install-recommends "${need[@]}" || true
 fi
+command -v mariadbd >/dev/null || missing+=("MariaDB (package mariadb-server-core)")
 
 if [ ! -x "$home/bin/minio-$minio_version" ]; then
   echo "building MinIO $minio_version (some minutes, once)"

@@ -18,6 +18,7 @@
 //! [`Store::finish_commit`]. A write that never committed leaves only what [`Store::abandoned_writes`] lists.
 
 mod filter;
+pub mod mysql;
 mod names;
 pub mod sqlite;
 mod steps;

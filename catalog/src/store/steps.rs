@@ -1,17 +1,19 @@
 //! The steps by which Tereza's own tables (`TZ_…`) got their present form, in the words of each database.
 //!
-//! The first makes version 1, each next one the next version. Steps are never changed once released, only added: a file in
-//! the folder of each database, and a line at the end of the list here.
+//! The first makes version 1, each next one the next version. Steps are never changed once released, only added, in both
+//! folders and at the end of the list here. In MySQL each statement of a step must bear to be run again, since none is undone when
+//! a later one fails: `IF NOT EXISTS`, `INSERT IGNORE`, and one `ALTER TABLE` for all that a step changes about a table.
 
 /// One step.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) sqlite: &'static str,
+    pub(super) mysql: &'static str,
 }
 
 macro_rules! step {
     ($file:literal) => {
-        Step { sqlite: include_str!(concat!("sqlite/", $file)) }
+        Step { sqlite: include_str!(concat!("sqlite/", $file)), mysql: include_str!(concat!("mysql/", $file)) }
     };
 }
 

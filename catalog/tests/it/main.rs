@@ -5,6 +5,8 @@
 mod clients;
 mod databases;
 mod import;
+mod mariadb;
+mod mysql;
 mod others;
 mod partitions;
 mod support;

@@ -5,7 +5,7 @@ use super::statistics::{self, Owner};
 use super::tables::{self, Head};
 use super::{Connection, Result, commits, versions};
 use crate::model::{ColumnStatistics, Partition};
-use crate::store::{Commit, PartitionFilter, Snapshot, VersionedTable};
+use crate::store::{Commit, PartitionFilter, Snapshot};
 
 /// [`Store::add_partitions`](crate::Store::add_partitions).
 pub(crate) async fn add_partitions(
@@ -189,18 +189,6 @@ pub(crate) async fn snapshot(
     };
     let pending = commits::pending_of(conn, head.id).await?;
     Ok(Snapshot { table, partitions, pending })
-}
-
-/// A table, its pending commits and the statistics of its columns.
-pub(crate) async fn known(
-    conn: &mut Connection,
-    database: &str,
-    table: &str,
-) -> Result<(VersionedTable, Vec<Commit>, Vec<ColumnStatistics>)> {
-    let (head, table) = tables::load(conn, database, table).await?;
-    let pending = commits::pending_of(conn, head.id).await?;
-    let statistics = statistics::load(conn, &head, Owner::Table).await?;
-    Ok((table, pending, statistics))
 }
 
 /// [`Store::commits_since`](crate::Store::commits_since).

@@ -27,7 +27,8 @@ use tereza_runtime::{Error, Result};
 
 use self::cache::{Cache, Known};
 use self::dialect::Db;
-use self::sql::transactions;
+use self::sql::statistics::{self, Owner};
+use self::sql::{commits, tables, transactions};
 use super::{PartitionFilter, Snapshot, VersionedTable};
 use crate::model::ColumnStatistics;
 
@@ -119,8 +120,12 @@ impl SqliteStore {
     }
 
     async fn read(&self, database: &str, table: &str) -> Result<Arc<Known>> {
-        let found: Result<_> = dialect::read!(self, conn => transactions::known(conn, database, table));
-        found.map(|(table, pending, statistics)| Arc::new(Known { table, pending, statistics }))
+        dialect::read!(self, conn => async {
+            let (head, table) = tables::load(conn, database, table).await?;
+            let pending = commits::pending_of(conn, head.id).await?;
+            let statistics = statistics::load(conn, &head, Owner::Table).await?;
+            Ok(Arc::new(Known { table, pending, statistics }))
+        })
     }
 
     fn database_error(&self, error: sqlx::Error) -> Error {

@@ -1,0 +1,313 @@
+//! A real Hive Metastore 3.1 on the same database, where one is installed: `TEREZA_TEST_HIVE_HOME` may name the folder of its
+//! standalone distribution, with MySQL's driver (`com.mysql.cj`) and Hadoop's client among the jars in its `lib`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures::future::join_all;
+use sqlx::{AssertSqlSafe, MySqlConnection, query_as, query_scalar, raw_sql};
+use tempfile::TempDir;
+use tereza_catalog::model::{LockMode, LockPart};
+use tereza_catalog::store::{LockRequest, mysql};
+use tereza_catalog::{MySqlStore, Store, conformance};
+use tereza_runtime::clock::Clock;
+use tereza_thrift::client::{self, Client};
+use tereza_thrift::hive::*;
+use tokio::process::{Child, Command};
+
+use super::partition as catalog_partition;
+use crate::mariadb::{TestDatabase, new_database};
+use crate::support::{make_web, partition, partitioned_table, text, texts};
+
+/// Longer than a metastore takes to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+struct Hive {
+    port: u16,
+    /// Its settings and its warehouse.
+    folder: TempDir,
+    _process: Child,
+}
+
+fn home() -> Option<PathBuf> {
+    let home = std::env::var_os("TEREZA_TEST_HIVE_HOME").map(PathBuf::from);
+    if home.is_none() {
+        eprintln!("skipped: TEREZA_TEST_HIVE_HOME may name the folder of a standalone Hive Metastore 3.1");
+    }
+    home
+}
+
+/// Makes the tables by the metastore's own file.
+async fn make_by_its_own_file(home: &Path, conn: &mut MySqlConnection) {
+    let file = home.join("scripts/metastore/upgrade/mysql/hive-schema-3.1.0.mysql.sql");
+    let schema = std::fs::read_to_string(file).unwrap();
+    raw_sql(AssertSqlSafe(schema)).execute(conn).await.unwrap();
+}
+
+impl Hive {
+    async fn start(home: &Path, database: &TestDatabase) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!(
+            "jdbc:mysql://127.0.0.1:{}/{}?useSSL=false&amp;allowPublicKeyRetrieval=true",
+            database.port, database.name
+        );
+        let warehouse = format!("file://{}/warehouse", folder.path().display());
+        let settings = [
+            ("metastore.thrift.uris", format!("thrift://127.0.0.1:{free}")),
+            ("metastore.warehouse.dir", warehouse),
+            ("javax.jdo.option.ConnectionDriverName", "com.mysql.cj.jdbc.Driver".into()),
+            ("javax.jdo.option.ConnectionURL", url),
+            ("javax.jdo.option.ConnectionUserName", "tereza".into()),
+            ("javax.jdo.option.ConnectionPassword", "s ecret".into()),
+            ("datanucleus.schema.autoCreateAll", "false".into()),
+            ("metastore.schema.verification", "true".into()),
+            // The standalone distribution lacks the other tasks that it would start.
+            ("metastore.task.threads.always", "org.apache.hadoop.hive.metastore.events.EventCleanerTask".into()),
+            ("metastore.expression.proxy", "org.apache.hadoop.hive.metastore.DefaultPartitionExpressionProxy".into()),
+        ];
+        let mut xml = "<configuration>".to_owned();
+        for (name, value) in settings {
+            xml.push_str(&format!("<property><name>{name}</name><value>{value}</value></property>"));
+        }
+        xml.push_str("</configuration>");
+        std::fs::write(folder.path().join("metastore-site.xml"), xml).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut java = Command::new("java");
+        java.args(["-Xmx384m", "-XX:+UseSerialGC"]);
+        for package in ["net", "lang", "util"] {
+            java.arg(format!("--add-opens=java.base/java.{package}=ALL-UNNAMED"));
+        }
+        java.arg("-cp")
+            .arg(format!("{}:{}/lib/*", folder.path().display(), home.display()))
+            .args(["org.apache.hadoop.hive.metastore.HiveMetaStore", "-p", &free.to_string()])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true);
+        let started = Self { port: free, _process: java.spawn().expect("java"), folder };
+        let answers = async {
+            while started.try_client().await.is_none() {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, answers).await.is_err() {
+            panic!("{}", std::fs::read_to_string(started.folder.path().join("log")).unwrap());
+        }
+        started
+    }
+
+    async fn try_client(&self) -> Option<Client> {
+        let mut client =
+            Client::connect(&format!("127.0.0.1:{}", self.port), client::Settings::default()).await.ok()?;
+        client.get_all_databases().await.ok()?;
+        Some(client)
+    }
+
+    async fn client(&self) -> Client {
+        self.try_client().await.expect("the metastore answers")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tables_are_those_of_a_metastore() {
+    let (Some(home), Some(mine), Some(theirs)) = (home(), new_database().await, new_database().await) else { return };
+    mine.store().await.close().await;
+    let (mut mine, mut theirs) = (mine.connect().await, theirs.connect().await);
+    make_by_its_own_file(&home, &mut theirs).await;
+    // Everything about columns but lengths and character sets, and about keys but their names.
+    let columns = "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, DATA_TYPE, IS_NULLABLE, EXTRA) FROM information_schema.COLUMNS \
+                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%'";
+    let foreign = "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME) \
+                   FROM information_schema.KEY_COLUMN_USAGE \
+                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%' AND REFERENCED_TABLE_NAME IS NOT NULL";
+    let unique = "SELECT CONCAT_WS(' ', TABLE_NAME, GROUP_CONCAT(COLUMN_NAME ORDER BY COLUMN_NAME)) \
+                  FROM information_schema.STATISTICS \
+                  WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%' AND NON_UNIQUE = 0 \
+                  GROUP BY TABLE_NAME, INDEX_NAME";
+    for sql in [columns, foreign, unique] {
+        let lines = async |conn: &mut MySqlConnection| {
+            let lines: Vec<String> = query_scalar(sql).fetch_all(conn).await.unwrap();
+            lines.into_iter().collect::<BTreeSet<_>>()
+        };
+        let (mine, theirs) = (lines(&mut mine).await, lines(&mut theirs).await);
+        assert!(
+            mine == theirs,
+            "only mine: {:#?}\nonly theirs: {:#?}",
+            mine.difference(&theirs).collect::<Vec<_>>(),
+            theirs.difference(&mine).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tables_of_a_metastore_conform() {
+    let (Some(home), Some(at)) = (home(), new_database().await) else { return };
+    make_by_its_own_file(&home, &mut at.connect().await).await;
+    let store = MySqlStore::open(&at.url(), mysql::Settings::default(), Clock::system()).await.unwrap();
+    let store: &dyn Store = &store;
+    assert_eq!(store.databases().await.unwrap(), ["default"]);
+    // All but the names and texts of other languages, which its character set has no letters for.
+    conformance::databases::run(store).await;
+    conformance::tables::run(store).await;
+    conformance::partitions::run(store).await;
+    conformance::commits::run(store).await;
+    conformance::functions::run(store).await;
+    conformance::locks::run(store).await;
+    conformance::races::run(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_metastore_on_its_own_tables() {
+    let (Some(home), Some(at)) = (home(), new_database().await) else { return };
+    make_by_its_own_file(&home, &mut at.connect().await).await;
+    beside_a_metastore(&home, &at).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_metastore_on_tables_that_tereza_made() {
+    let (Some(home), Some(at)) = (home(), new_database().await) else { return };
+    at.store().await.close().await;
+    beside_a_metastore(&home, &at).await;
+}
+
+async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
+    const WRITERS: usize = 4;
+    const ROUNDS: usize = 4;
+    let store = MySqlStore::open(&at.url(), mysql::Settings::default(), Clock::system()).await.unwrap();
+    let hive = Hive::start(home, at).await;
+    let mut client = hive.client().await;
+
+    // What the metastore makes, Tereza reads.
+    make_web(&mut client).await;
+    client.create_table(CreateTableArgs { tbl: Some(partitioned_table("theirs")) }).await.unwrap();
+    let found = store.table("web", "theirs").await.unwrap().table;
+    assert_eq!(found.partition_keys.len(), 3);
+    assert_eq!(found.parameters["k"], "v");
+    assert_eq!(found.storage.columns[0].type_name, "bigint");
+
+    // What Tereza makes, the metastore reads; then both change it by turns.
+    let shared = tereza_catalog::model::Table { name: "shared".into(), ..found.clone() };
+    store.create_table(&shared).await.unwrap();
+    let add = |values: [&str; 3]| {
+        let location = found.storage.location.as_ref().map(|folder| format!("{folder}/{}", values.join("-")));
+        let storage = tereza_catalog::model::Storage { location, ..found.storage.clone() };
+        tereza_catalog::model::Partition { storage, ..catalog_partition(&values) }
+    };
+    store.add_partitions("web", "shared", &[add(["a", "1", "2024-01-01"])], false).await.unwrap();
+    let get = GetTableArgs { dbname: text("web"), tbl_name: text("shared") };
+    let seen = client.get_table(get.clone()).await.unwrap();
+    assert_eq!(seen.sd.unwrap().cols.unwrap().len(), 2);
+    let names = GetPartitionNamesArgs { db_name: text("web"), tbl_name: text("shared"), max_parts: Some(-1) };
+    assert_eq!(client.get_partition_names(names.clone()).await.unwrap(), ["ds=a/k=1/d=2024-01-01"]);
+    let theirs = partition_of("shared", &["b", "2", "2024-01-02"]);
+    client.add_partition(AddPartitionArgs { new_part: Some(theirs) }).await.unwrap();
+    assert_eq!(store.partition_names("web", "shared").await.unwrap().len(), 2);
+    let before = store.table("web", "shared").await.unwrap();
+    let mut changed = before.table.clone();
+    changed.parameters.insert("n".into(), "1".into());
+    store.alter_table("web", "shared", Some(before.version), &changed).await.unwrap();
+    let mut seen = client.get_table(get.clone()).await.unwrap();
+    assert_eq!(seen.parameters.as_ref().unwrap()["n"], "1");
+    seen.parameters.as_mut().unwrap().insert("n".into(), "2".into());
+    let alter = AlterTableArgs { dbname: text("web"), tbl_name: text("shared"), new_tbl: Some(seen) };
+    client.alter_table(alter).await.unwrap();
+    assert_eq!(store.table("web", "shared").await.unwrap().table.parameters["n"], "2", "nothing old is kept");
+
+    // Writers of both at once.
+    let (store, hive, found, add) = (&store, &hive, &found, &add);
+    let ours = |n: usize| async move {
+        for round in 0..ROUNDS {
+            let name = format!("ours_{n}_{round}");
+            store.create_table(&tereza_catalog::model::Table { name: name.clone(), ..found.clone() }).await.unwrap();
+            let (n, round) = (n.to_string(), round.to_string());
+            let some = ["x", "y", "z"].map(|ds| add([ds, &n, "2024-01-01"]));
+            store.add_partitions("web", &name, &some, false).await.unwrap();
+            store.add_partitions("web", "shared", &[add(["ours", &n, "2024-01-01"])], true).await.unwrap();
+            store
+                .add_partitions("web", "shared", &[add([&format!("o{round}"), &n, "2024-01-01"])], false)
+                .await
+                .unwrap();
+        }
+    };
+    let theirs = |n: usize| async move {
+        let mut client = hive.client().await;
+        for round in 0..ROUNDS {
+            let name = format!("theirs_{n}_{round}");
+            client.create_table(CreateTableArgs { tbl: Some(partitioned_table(&name)) }).await.unwrap();
+            let n = n.to_string();
+            let new_parts = ["x", "y", "z"].map(|ds| partition_of(&name, &[ds, &n, "2024-01-01"]));
+            client.add_partitions(AddPartitionsArgs { new_parts: Some(new_parts.into()) }).await.unwrap();
+            let one = partition_of("shared", &[&format!("t{round}"), &n, "2024-01-01"]);
+            client.add_partition(AddPartitionArgs { new_part: Some(one) }).await.unwrap();
+        }
+    };
+    tokio::join!(join_all((0..WRITERS).map(ours)), join_all((0..WRITERS).map(theirs)));
+    let mut seen = client.get_partition_names(names).await.unwrap();
+    seen.sort();
+    assert_eq!(seen, store.partition_names("web", "shared").await.unwrap());
+    assert_eq!(seen.len(), 2 + WRITERS * (2 * ROUNDS + 1));
+    let mut all = client.get_all_tables(GetAllTablesArgs { db_name: text("web") }).await.unwrap();
+    all.sort();
+    assert_eq!(all.len(), 2 + 2 * WRITERS * ROUNDS);
+    let mine: Vec<String> = store.tables("web").await.unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(all, mine);
+    let mut conn = at.connect().await;
+    let twice: (i64, i64) = query_as(
+        "SELECT COUNT(*) - COUNT(DISTINCT SD_ID), COUNT(*) - (SELECT COUNT(DISTINCT SERDE_ID) FROM SDS) \
+         FROM (SELECT SD_ID FROM TBLS UNION ALL SELECT SD_ID FROM PARTITIONS) s",
+    )
+    .fetch_one(&mut conn)
+    .await
+    .unwrap();
+    assert_eq!(twice, (0, 0), "no storage or serde has two owners");
+
+    // Locks of one are in the way of the other's.
+    let component = LockComponent {
+        r#type: LockType::EXCLUSIVE,
+        level: LockLevel::TABLE,
+        dbname: "web".into(),
+        tablename: text("shared"),
+        ..LockComponent::default()
+    };
+    let ask = tereza_thrift::hive::LockRequest {
+        component: vec![component],
+        user: "ada".into(),
+        hostname: "there".into(),
+        ..Default::default()
+    };
+    let held = client.lock(LockArgs { rqst: Some(ask.clone()) }).await.unwrap();
+    assert_eq!(held.state, LockState::ACQUIRED);
+    let part = LockPart { mode: LockMode::SharedRead, database: "web".into(), table: text("shared"), partition: None };
+    let wanted = LockRequest { parts: vec![part], user: "ada".into(), host: "here".into(), agent: None };
+    let waits = store.lock(&wanted, 60_000).await.unwrap();
+    assert_eq!((waits.acquired_ms, waits.blocked_by), (None, Some(held.lockid)));
+    client.unlock(UnlockArgs { rqst: Some(UnlockRequest { lockid: held.lockid }) }).await.unwrap();
+    assert!(store.check_lock(waits.id, 60_000).await.unwrap().acquired_ms.is_some());
+    let theirs = client.lock(LockArgs { rqst: Some(ask) }).await.unwrap();
+    assert_eq!(theirs.state, LockState::WAITING);
+    store.unlock(waits.id, 60_000).await.unwrap();
+    let check = CheckLockRequest { lockid: theirs.lockid, ..CheckLockRequest::default() };
+    assert_eq!(client.check_lock(CheckLockArgs { rqst: Some(check) }).await.unwrap().state, LockState::ACQUIRED);
+    client.unlock(UnlockArgs { rqst: Some(UnlockRequest { lockid: theirs.lockid }) }).await.unwrap();
+
+    // Each drops what the other made.
+    store.drop_table("web", "theirs").await.unwrap();
+    assert!(client.get_table(GetTableArgs { dbname: text("web"), tbl_name: text("theirs") }).await.is_err());
+    let drop = DropDatabaseArgs { name: text("web"), delete_data: Some(false), cascade: Some(true) };
+    client.drop_database(drop).await.unwrap();
+    assert_eq!(store.databases().await.unwrap(), ["default"]);
+    for table in ["TBLS", "SDS", "SERDES", "CDS", "PARTITIONS", "PARTITION_PARAMS", "HIVE_LOCKS"] {
+        let left: i64 =
+            query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).fetch_one(&mut conn).await.unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+}
+
+/// A partition as the metastore wants it: with the storage of the table.
+fn partition_of(table: &str, values: &[&str]) -> Partition {
+    Partition { values: Some(texts(values)), sd: partitioned_table(table).sd, ..partition(table, values) }
+}

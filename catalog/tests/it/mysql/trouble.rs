@@ -1,0 +1,206 @@
+//! Rows that others lock, and a server that is not there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::raw_sql;
+use tereza_catalog::model::{LockMode, LockPart};
+use tereza_catalog::store::LockRequest;
+use tereza_catalog::store::mysql::Settings;
+use tereza_catalog::{MySqlStore, Store};
+use tereza_runtime::ErrorKind;
+use tereza_runtime::clock::{self, Clock};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use super::{database, table};
+use crate::mariadb::new_database;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_waits_for_who_changes_the_same_table() {
+    let Some(at) = new_database().await else { return };
+    let store = at.store().await;
+    for name in ["t", "u"] {
+        store.create_table(&table("default", name)).await.unwrap();
+    }
+    let mut conn = at.connect().await;
+    raw_sql("BEGIN; UPDATE TBLS SET OWNER = 'bob' WHERE TBL_NAME = 't'").execute(&mut conn).await.unwrap();
+    let changed = table("default", "t");
+    let call = store.alter_table("default", "t", None, &changed);
+    tokio::pin!(call);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut call).await.is_err(), "it waits");
+    store.alter_table("default", "u", None, &table("default", "u")).await.expect("another table is free");
+    assert_eq!(store.table("default", "t").await.expect("readers do not wait").table.owner, None);
+    raw_sql("COMMIT").execute(&mut conn).await.unwrap();
+    call.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadlock_is_tried_again() {
+    let Some(at) = new_database().await else { return };
+    let store = at.store().await;
+    store.create_table(&table("default", "t")).await.unwrap();
+    let mut conn = at.connect().await;
+    // The other takes what the store takes second, then wants what it took first, and has changed more rows, so the server
+    // ends the store's transaction.
+    raw_sql(
+        "CREATE TABLE HEAVY (N INT); BEGIN; INSERT INTO HEAVY SELECT 1 FROM information_schema.COLUMNS LIMIT 500; \
+             UPDATE TZ_TABLE_VERSIONS SET VERSION = VERSION",
+    )
+    .execute(&mut conn)
+    .await
+    .unwrap();
+    let changed = table("default", "t");
+    let call = store.alter_table("default", "t", None, &changed);
+    tokio::pin!(call);
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut call).await.is_err(), "it waits");
+    let other = async {
+        raw_sql("UPDATE TBLS SET OWNER = 'bob' WHERE TBL_NAME = 't'").execute(&mut conn).await.expect("the survivor");
+        raw_sql("COMMIT").execute(&mut conn).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(call, other);
+    outcome.expect("the second attempt");
+    assert_eq!(store.table("default", "t").await.unwrap().version, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_of_clients_are_compared_under_the_mutex_of_a_metastore() {
+    let Some(at) = new_database().await else { return };
+    let store = at.store().await;
+    let part = LockPart { mode: LockMode::Exclusive, database: "d".into(), table: None, partition: None };
+    let ask = LockRequest { parts: vec![part], user: "ada".into(), host: "there".into(), agent: None };
+    let first = store.lock(&ask, 60_000).await.unwrap();
+    let mut conn = at.connect().await;
+    let mutex = "BEGIN; SELECT MT_COMMENT FROM AUX_TABLE WHERE MT_KEY1 = 'CheckLock' AND MT_KEY2 = 0 FOR UPDATE";
+    raw_sql(mutex).execute(&mut conn).await.unwrap();
+    let call = store.lock(&ask, 60_000);
+    tokio::pin!(call);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut call).await.is_err(), "it waits");
+    // What a metastore did meanwhile, under the number that it took.
+    raw_sql("UPDATE NEXT_LOCK_ID SET NL_NEXT = NL_NEXT + 1; COMMIT").execute(&mut conn).await.unwrap();
+    let second = call.await.unwrap();
+    assert_eq!((second.id, second.blocked_by), (first.id + 2, Some(first.id)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_is_waited_for_and_then_given_up() {
+    let Some(at) = new_database().await else { return };
+    at.store().await.close().await;
+    let way = Way::to(at.port).await;
+    let settings = Settings {
+        connect_timeout: Duration::from_millis(1_500),
+        transaction_timeout: Duration::from_secs(2),
+        ..Settings::default()
+    };
+    let store = MySqlStore::open(&at.url_by(way.port), settings, Clock::system()).await.unwrap();
+    store.create_database(&database("before")).await.unwrap();
+
+    // Gone: connections break, and there are no new ones.
+    way.close();
+    let began = clock::now();
+    for outcome in [store.create_database(&database("never")).await, store.databases().await.map(|_| ())] {
+        let error = outcome.expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains(&at.name) && !format!("{error:?}").contains("ecret"), "{error:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    way.open();
+    assert_eq!(store.databases().await.expect("it is back"), ["before", "default"]);
+    store.create_database(&database("after")).await.unwrap();
+
+    // Only the connections break, as when the server starts anew or somebody kills them: nobody hears of it.
+    for n in 0..5 {
+        way.cut();
+        store.create_database(&database(&format!("d{n}"))).await.expect("tried again");
+        way.cut();
+        assert!(store.database(&format!("d{n}")).await.is_ok());
+    }
+
+    // Silent: connections stand and nothing comes back.
+    way.hold();
+    let began = clock::now();
+    let error = store.databases().await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    way.open();
+    assert_eq!(store.databases().await.expect("it answers again").len(), 8);
+}
+
+/// A way to the server that can be closed, cut and held up.
+struct Way {
+    port: u16,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    closed: AtomicBool,
+    held: AtomicBool,
+    cut: Notify,
+    freed: Notify,
+}
+
+impl Way {
+    async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                if state.closed.load(Ordering::SeqCst) {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                    let (mut from_client, mut to_client) = client.into_split();
+                    let (mut from_server, mut to_server) = server.into_split();
+                    let up = copy(&mut from_client, &mut to_server, &state);
+                    let down = copy(&mut from_server, &mut to_client, &state);
+                    tokio::select! { () = up => {}, () = down => {}, () = state.cut.notified() => {} }
+                });
+            }
+        });
+        Self { port, state }
+    }
+
+    fn close(&self) {
+        self.state.closed.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    fn cut(&self) {
+        self.state.cut.notify_waiters();
+    }
+
+    fn hold(&self) {
+        self.state.held.store(true, Ordering::SeqCst);
+    }
+
+    fn open(&self) {
+        self.state.closed.store(false, Ordering::SeqCst);
+        self.state.held.store(false, Ordering::SeqCst);
+        self.state.freed.notify_waiters();
+    }
+}
+
+/// Carries bytes one way until either side ends.
+async fn copy(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    state: &State,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut bytes = [0; 4_096];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let freed = state.freed.notified();
+        if state.held.load(Ordering::SeqCst) {
+            freed.await;
+        }
+        if to.write_all(&bytes[..read]).await.is_err() {
+            break;
+        }
+    }
+}
