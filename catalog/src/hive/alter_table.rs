@@ -1,4 +1,7 @@
 //! Altering tables: also renaming them, with or without their partitions, and only if a parameter has a value.
+//!
+//! A table that gets another name keeps its files where they are, a managed one too. Moving them would break the URLs of
+//! commits that are not rolled forward, and a death in the middle, or a second rename, would lose files.
 
 use tereza_runtime::ErrorKind;
 use tereza_thrift::hive::{
@@ -6,14 +9,11 @@ use tereza_thrift::hive::{
 };
 
 use super::names::{self, qualified};
-use super::{Answer, Session, below, convert, place, rest_below};
+use super::{Answer, Session, convert, place};
 use crate::model::{Table, TableKind};
-use crate::store::PartitionFilter;
 
 /// How often a change is tried again that others were faster than.
 const ATTEMPTS_MAX: usize = 100;
-/// Partitions whose places are changed in one transaction.
-const MOVED_AT_ONCE: usize = 1_000;
 /// The serde parameter in which Spark repeats the place of a table's files.
 const PATH: &str = "path";
 
@@ -102,33 +102,23 @@ impl Session {
         } else if new.storage.location.is_none() {
             new.storage.location.clone_from(&old.storage.location);
         }
-        let moved = if (&old.database, &old.name) == (&new.database, &new.name) {
-            None
-        } else {
+        if (&old.database, &old.name) != (&new.database, &new.name) {
             self.check_free(&new).await?;
-            self.move_files(old, &mut new).await?
-        };
+            keep_path(old, &mut new);
+        }
         let altered = if cascade && !new.partition_keys.is_empty() {
             self.store().alter_table_and_partitions(&old.database, &old.name, version, &new).await
         } else {
             self.store().alter_table(&old.database, &old.name, version, &new).await
         };
-        if let Err(error) = altered {
-            if let Some((from, to)) = &moved
-                && let Err(error) = self.files().rename(to, from)
-            {
-                tracing::error!(from, to, %error, "the files of a table that kept its name were not moved back");
+        altered.map_err(|error| match error.kind() {
+            ErrorKind::Conflict => Failure::Overtaken,
+            ErrorKind::AlreadyExists => already_there(&new),
+            ErrorKind::InvalidInput | ErrorKind::NotFound => {
+                Failure::Answer(InvalidOperationException::new(error.to_string()).into())
             }
-            return Err(match error.kind() {
-                ErrorKind::Conflict => Failure::Overtaken,
-                ErrorKind::AlreadyExists => already_there(&new),
-                _ => Failure::Answer(InvalidOperationException::new(error.to_string()).into()),
-            });
-        }
-        match moved {
-            Some((from, to)) => self.move_partitions(&new, &from, &to).await.map_err(Failure::Answer),
-            None => Ok(()),
-        }
+            _ => Failure::Answer(error.into()),
+        })
     }
 
     /// Refuses a name that another table has, or a database that is not there.
@@ -145,57 +135,6 @@ impl Session {
             Err(_) => Ok(()),
         }
     }
-
-    /// Moves the files of a managed table that are where such a table has them by default, if they can be moved.
-    async fn move_files(&self, old: &Table, new: &mut Table) -> Result<Option<(String, String)>, Failure> {
-        let answer = |error: tereza_runtime::Error| Failure::Answer(error.into());
-        let (Some(from), TableKind::Managed) = (&old.storage.location, old.kind) else { return Ok(None) };
-        let parent = self.store().database(&old.database).await.map_err(answer)?;
-        let is_default = place(from) == place(&below(&parent.location, &old.name));
-        let is_left = new.storage.location.as_deref().is_some_and(|location| place(location) == place(from));
-        if is_default && is_left {
-            let to = below(&self.store().database(&new.database).await.map_err(answer)?.location, &new.name);
-            let is_free = !self.store().is_folder_in_use(&to).await.map_err(answer)?;
-            let moved = is_free.then(|| self.files().rename(from, &to)).transpose().map_err(|error| {
-                let message = format!("Alter Table operation failed to move data from '{from}' to '{to}': {error}");
-                Failure::Answer(InvalidOperationException::new(message).into())
-            })?;
-            if moved == Some(true) {
-                if new.storage.serde.parameters.contains_key(PATH) {
-                    new.storage.serde.parameters.insert(PATH.to_owned(), to.clone());
-                }
-                new.storage.location = Some(to.clone());
-                return Ok(Some((from.clone(), to)));
-            }
-        }
-        // Spark writes the place where it expects the files after the move.
-        if is_left && let Some(path) = old.storage.serde.parameters.get(PATH) {
-            new.storage.serde.parameters.insert(PATH.to_owned(), path.clone());
-        }
-        Ok(None)
-    }
-
-    /// Writes the new places of partitions whose files moved with the table's.
-    async fn move_partitions(&self, table: &Table, from: &str, to: &str) -> Answer<()> {
-        if table.partition_keys.is_empty() {
-            return Ok(());
-        }
-        let all = PartitionFilter::default();
-        let mut partitions = self.store().partitions(&table.database, &table.name, &all, None).await?;
-        partitions.retain_mut(|partition| {
-            let location = partition.storage.location.as_deref();
-            let moved = location.and_then(|location| rest_below(location, from)).map(|rest| below(to, &rest));
-            let is_moved = moved.is_some();
-            if is_moved {
-                partition.storage.location = moved;
-            }
-            is_moved
-        });
-        for chunk in partitions.chunks(MOVED_AT_ONCE) {
-            self.store().alter_partitions(&table.database, &table.name, chunk).await?;
-        }
-        Ok(())
-    }
 }
 
 /// Why an attempt failed.
@@ -203,6 +142,15 @@ enum Failure {
     /// Somebody else changed the table: look again.
     Overtaken,
     Answer(Exception),
+}
+
+/// Spark writes into a serde parameter where the files of a renamed table would be if they were moved. They stay.
+fn keep_path(old: &Table, new: &mut Table) {
+    let (from, to) = (old.storage.location.as_deref(), new.storage.location.as_deref());
+    let stays = from.zip(to).is_some_and(|(from, to)| place(from) == place(to));
+    if stays && let Some(path) = old.storage.serde.parameters.get(PATH) {
+        new.storage.serde.parameters.insert(PATH.to_owned(), path.clone());
+    }
 }
 
 fn already_there(new: &Table) -> Failure {

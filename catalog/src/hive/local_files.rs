@@ -13,7 +13,7 @@ pub struct LocalFiles {
 }
 
 impl LocalFiles {
-    /// Those below `root`, which itself is never moved nor removed.
+    /// Those below `root`, which itself is never removed.
     pub fn below(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -34,22 +34,6 @@ impl DataFiles for LocalFiles {
         self.path(location).map_or(Ok(()), fs::create_dir_all)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<bool> {
-        let (Some(from), Some(to)) = (self.path(from), self.path(to)) else { return Ok(false) };
-        if !from.try_exists()? {
-            return Ok(true);
-        }
-        // A system would put the folder in place of an empty one.
-        if to.try_exists()? {
-            let message = format!("{} is there already", to.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        }
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::rename(from, to).map(|()| true)
-    }
-
     fn remove(&self, location: &str) {
         let Some(path) = self.path(location) else { return };
         match fs::remove_dir_all(&path) {
@@ -66,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_made_moved_and_removed() {
+    fn folders_are_made_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let files = LocalFiles::below(folder.path().join("top"));
         let location = |name: &str| format!("file://{}/top/{name}", folder.path().display());
@@ -74,23 +58,17 @@ mod tests {
         files.make(&location("a/ds=x%2Fy")).unwrap();
         files.make(&location("a/ds=x%2Fy")).unwrap();
         assert!(exists("a/ds=x%2Fy"));
-        assert!(files.rename(&location("a"), &location("b/c")).unwrap());
-        assert!(!exists("a") && exists("b/c/ds=x%2Fy"));
-        assert!(files.rename(&location("a"), &location("d")).unwrap(), "nothing to move");
         files.make(&location("d")).unwrap();
-        assert!(files.rename(&location("b"), &location("d")).is_err());
-        files.remove(&location("b"));
-        files.remove(&location("b"));
-        assert!(!exists("b"));
+        files.remove(&location("a"));
+        files.remove(&location("a"));
+        assert!(!exists("a"));
         fs::create_dir(folder.path().join("beside")).unwrap();
         for outside in ["", ".", "./", "/", "..", "../beside", "d/..", "d/../d", "../top", "../tops"] {
             files.remove(&location(outside));
-            assert!(!files.rename(&location(outside), &location("e")).unwrap(), "{outside}");
         }
         files.remove("file:/.");
         files.remove(&format!("file:{}", folder.path().display()));
         assert!(exists("d") && folder.path().join("beside").exists());
-        assert!(!files.rename("s3://b/x", "s3://b/y").unwrap());
         files.make("s3://b/x").unwrap();
     }
 }

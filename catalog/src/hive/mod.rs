@@ -3,9 +3,8 @@
 //! One endpoint serves clients of Hive 2.3, 3.1 and 4. Exceptions have the types and texts of Hive 3.1 where clients are
 //! known to look at them. A method that is not here is answered "unknown method", which clients take for an old metastore.
 //!
-//! It never lists or opens files. What a metastore does to them goes to [`DataFiles`]: folders of new tables and partitions
-//! are made, those of managed tables that move are renamed, and those of managed tables that are dropped with their data are
-//! removed once the drop is in the catalog, unless another table or partition has its files there.
+//! It never lists, opens or moves files. What a metastore does to them goes to [`DataFiles`]: folders of new tables and
+//! partitions are made, and those of managed tables that are dropped with their data are removed (`removals`).
 //!
 //! Where it is not like Hive 3.1, on purpose:
 //! * a filter of partitions works on keys of every type, as SQL says; NULL is different from every value in `!=`, as there;
@@ -13,8 +12,8 @@
 //! * cascading an alteration gives all partitions the one column list of their table;
 //! * numbers and sizes of files are not added to parameters, nor `COLUMN_STATS_ACCURATE`;
 //! * types of columns are not checked, and any change of a column's type is let through;
-//! * renaming a managed table moves its files only where [`DataFiles::rename`] can; else they stay where they are, and a
-//!   new table that would get their folder gets another;
+//! * renaming moves no files: a managed table or partition that gets another name, or another database, keeps its location,
+//!   and a new one that would get their folder gets another;
 //! * partitions that are dropped by an expression serialised in Java are refused, as it cannot be read without a JVM; asked
 //!   for by one, all are returned with the mark that the client has to look itself;
 //! * there are no transactions, events, constraints and grants; every user has the role `public`. A table with constraints
@@ -92,10 +91,6 @@ pub trait DataFiles: Send + Sync + 'static {
     /// Makes the folder of a new database, table or partition. Nothing happens if it is there, or where there are no folders.
     fn make(&self, location: &str) -> io::Result<()>;
 
-    /// Moves a folder to a place where nothing is yet, making the folders above it, and returns whether it did; `false` where
-    /// moving is copying. A folder that is not there has moved.
-    fn rename(&self, from: &str, to: &str) -> io::Result<bool>;
-
     /// Removes a folder with all that is in it. The catalog knows nothing of it any more.
     fn remove(&self, location: &str);
 }
@@ -104,10 +99,6 @@ pub trait DataFiles: Send + Sync + 'static {
 impl DataFiles for () {
     fn make(&self, _: &str) -> io::Result<()> {
         Ok(())
-    }
-
-    fn rename(&self, _: &str, _: &str) -> io::Result<bool> {
-        Ok(false)
     }
 
     fn remove(&self, location: &str) {
@@ -258,14 +249,9 @@ fn place(location: &str) -> String {
     }
 }
 
-/// What comes after `folder/` in a location that is in the folder.
-fn rest_below(location: &str, folder: &str) -> Option<String> {
-    place(location).strip_prefix(&place(folder))?.strip_prefix('/').map(str::to_owned)
-}
-
 /// Whether `location` is in `folder`.
 fn is_below(location: &str, folder: &str) -> bool {
-    rest_below(location, folder).is_some()
+    place(location).strip_prefix(&place(folder)).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// How many a client wants at most; negative is all.

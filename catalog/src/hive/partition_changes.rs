@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tereza_runtime::{Error, ErrorKind};
+use tereza_runtime::{Error, ErrorKind, ids};
 use tereza_thrift::hive::{
     self, AddPartitionsRequest, AlreadyExistsException, AlterPartitionsRequest, AppendPartitionsRequest,
     DropPartitionRequest, DropPartitionsRequest, Exception, InvalidObjectException, InvalidOperationException,
@@ -12,8 +12,8 @@ use tereza_thrift::hive::{
 use super::names::{self, qualified};
 use super::partitions::{Asked, is_missing};
 use super::tables::owns_files;
-use super::{Answer, Session, below, convert, place};
-use crate::model::{Partition, TableKind, partition_name};
+use super::{Answer, Session, below, convert};
+use crate::model::{Partition, Storage, partition_name};
 
 impl Session {
     /// Adds partitions of one table and returns those that are new.
@@ -31,7 +31,7 @@ impl Session {
                 );
                 return Err(InvalidObjectException::new(message).into());
             }
-            asked.complete(&mut partition, None);
+            asked.complete(&mut partition);
             partitions.push(partition);
         }
         let names: Vec<String> = partitions.iter().map(|partition| partition_name(keys, &partition.values)).collect();
@@ -40,6 +40,7 @@ impl Session {
         if !if_not_exists && let Some(name) = names.iter().find(|name| known.contains(*name)) {
             return Err(partition_exists(name, asked));
         }
+        self.place_new(asked, &mut partitions, &names).await?;
         for (partition, name) in partitions.iter().zip(&names) {
             if !known.contains(name) {
                 self.make_folder(partition.storage.location.as_deref())?;
@@ -55,6 +56,23 @@ impl Session {
         })?;
         let new: Vec<String> = names.into_iter().filter(|name| !known.contains(name)).collect();
         Ok(self.store().partitions_by_names(&asked.database, &asked.name, &new).await?)
+    }
+
+    /// Says where the files of new partitions go that do not say it themselves: below their table, and where nothing is, as
+    /// a partition that was renamed has its files there still.
+    async fn place_new(&self, asked: &Asked, partitions: &mut [Partition], names: &[String]) -> Answer<()> {
+        let Some(folder) = &asked.table.storage.location else { return Ok(()) };
+        let to_place = |partition: &Partition| partition.storage.location.is_none();
+        let unplaced = partitions.iter().zip(names).filter(|(partition, _)| to_place(partition));
+        let defaults: Vec<String> = unplaced.map(|(_, name)| below(folder, name)).collect();
+        let taken: HashSet<String> = self.store().locations_in_use(&defaults).await?.into_iter().collect();
+        let unplaced = partitions.iter_mut().filter(|partition| to_place(partition));
+        for (partition, location) in unplaced.zip(defaults) {
+            let is_taken = taken.contains(&location);
+            let location = if is_taken { format!("{location}_{}", ids::new_id()) } else { location };
+            partition.storage.location = Some(location);
+        }
+        Ok(())
     }
 
     /// Adds partitions that say themselves whose they are: all of one table.
@@ -131,7 +149,7 @@ impl Session {
             // What a client leaves out stays as it is.
             if partition.storage.location.is_none() || partition.storage.columns.is_empty() {
                 let old = self.old_partition(&asked, &partition.values).await?;
-                asked.complete(&mut partition, Some(&old));
+                complete(&mut partition, &old.storage);
             }
             partitions.push(partition);
         }
@@ -150,7 +168,8 @@ impl Session {
         self.change_partitions(Some(request.db_name), Some(request.table_name), request.partitions).await
     }
 
-    pub(super) async fn move_partition(
+    /// Gives a partition other values. Its files stay where they are, as those of a table do.
+    pub(super) async fn rename_one_partition(
         &self,
         database: Option<String>,
         table: Option<String>,
@@ -166,7 +185,7 @@ impl Session {
             other => other,
         })?;
         let mut new = convert::partition_from(new.unwrap_or_default());
-        asked.complete(&mut new, Some(&old));
+        complete(&mut new, &old.storage);
         let keys = &asked.table.partition_keys;
         if new.values.len() != keys.len() {
             return Err(InvalidOperationException::new("the new partition has another number of values").into());
@@ -187,44 +206,8 @@ impl Session {
             ))
             .into());
         }
-        let moved = self.move_partition_files(&asked, &old, &mut new, &new_name).await?;
         let renamed = self.store().rename_partition(&asked.database, &asked.name, &values, &new).await;
-        if let (Err(_), Some((from, to))) = (&renamed, &moved)
-            && let Err(error) = self.files().rename(to, from)
-        {
-            tracing::error!(from, to, %error, "the files of a partition that kept its name were not moved back");
-        }
         renamed.map_err(not_altered)
-    }
-
-    /// Moves the files of a managed table's partition that are where it has them by default, if they can be moved.
-    async fn move_partition_files(
-        &self,
-        asked: &Asked,
-        old: &Partition,
-        new: &mut Partition,
-        new_name: &str,
-    ) -> Answer<Option<(String, String)>> {
-        let (Some(folder), Some(from)) = (&asked.table.storage.location, &old.storage.location) else {
-            return Ok(None);
-        };
-        let default = below(folder, &partition_name(&asked.table.partition_keys, &old.values));
-        let is_left = new.storage.location.as_deref().is_some_and(|location| place(location) == place(from));
-        let to = below(folder, new_name);
-        let stays = asked.table.kind != TableKind::Managed || place(&default) != place(from) || !is_left;
-        if stays || place(&to) == place(from) || self.store().is_location_taken(&to).await? {
-            return Ok(None);
-        }
-        let moved = self.files().rename(from, &to).map_err(|error| {
-            InvalidOperationException::new(format!(
-                "Unable to access old location {from} or to move it to {to}: {error}"
-            ))
-        })?;
-        if !moved {
-            return Ok(None);
-        }
-        new.storage.location = Some(to.clone());
-        Ok(Some((from.clone(), to)))
     }
 
     /// Drops partitions of one table and returns them as they were.
@@ -335,28 +318,25 @@ impl Session {
 }
 
 impl Asked {
-    /// Fills in what a client leaves out: from the partition as it was, or from the table.
-    fn complete(&self, partition: &mut Partition, old: Option<&Partition>) {
-        let like = old.map_or(&self.table.storage, |old| &old.storage);
-        let storage = &mut partition.storage;
-        if storage.input_format.is_none() && storage.serde.library.is_none() && storage.columns.is_empty() {
-            let location = storage.location.take();
-            *storage = like.clone();
-            storage.location = location;
-        }
-        if storage.columns.is_empty() {
-            storage.columns.clone_from(&like.columns);
-        }
-        if storage.location.is_none() {
-            storage.location = match (old, &self.table.storage.location) {
-                (Some(old), _) => old.storage.location.clone(),
-                (None, Some(folder)) => {
-                    Some(below(folder, &partition_name(&self.table.partition_keys, &partition.values)))
-                }
-                (None, None) => None,
-            };
-        }
+    /// Fills in what a client leaves out of a new partition, but for its place.
+    fn complete(&self, partition: &mut Partition) {
+        let location = partition.storage.location.take();
+        complete(partition, &self.table.storage);
+        partition.storage.location = location;
     }
+}
+
+/// Fills in what a client leaves out of a partition.
+fn complete(partition: &mut Partition, like: &Storage) {
+    let storage = &mut partition.storage;
+    let location = storage.location.take().or_else(|| like.location.clone());
+    if storage.input_format.is_none() && storage.serde.library.is_none() && storage.columns.is_empty() {
+        storage.clone_from(like);
+    }
+    if storage.columns.is_empty() {
+        storage.columns.clone_from(&like.columns);
+    }
+    storage.location = location;
 }
 
 /// Refuses a partition that says it is another table's.

@@ -492,13 +492,13 @@ impl HiveMetastore for Session {
         Ok(hive::AlterPartitionsResponse {})
     }
     async fn rename_partition(&self, args: hive::RenamePartitionArgs) -> Answer<()> {
-        self.move_partition(args.db_name, args.tbl_name, args.part_vals, args.new_part).await
+        self.rename_one_partition(args.db_name, args.tbl_name, args.part_vals, args.new_part).await
     }
     async fn rename_partition_req(&self, args: hive::RenamePartitionReqArgs) -> Answer<hive::RenamePartitionResponse> {
         let request = args.req.unwrap_or_default();
         names::check_catalog(request.cat_name.as_deref())?;
         let (database, table) = (Some(request.db_name), Some(request.table_name));
-        self.move_partition(database, table, Some(request.part_vals), Some(request.new_part)).await?;
+        self.rename_one_partition(database, table, Some(request.part_vals), Some(request.new_part)).await?;
         Ok(hive::RenamePartitionResponse {})
     }
     async fn drop_partition(&self, args: hive::DropPartitionArgs) -> Answer<bool> {

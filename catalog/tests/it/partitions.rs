@@ -231,10 +231,13 @@ async fn partitions_are_altered_and_renamed() {
     assert!(matches!(taken, Exception::InvalidOperation(_)), "{taken}");
     client.rename_partition(rename(&["c", "1", "2024-01-01"])).await.unwrap();
     let renamed = client.get_partition(of(&["c", "1", "2024-01-01"])).await.unwrap();
-    let location = renamed.sd.unwrap().location.unwrap();
-    assert!(location.ends_with("/ds=c/k=1/d=2024-01-01") && path(&location).is_dir(), "{location}");
-    assert!(!path(old.sd.unwrap().location.as_deref().unwrap()).exists());
+    assert_eq!(renamed.sd, old.sd, "its files stay where they are");
     assert!(!names(&mut client).await.contains(&"ds=a/k=1/d=2024-01-01".to_owned()));
+    // The next one of these values must not be mixed up with it.
+    let again = partition("events", &["a", "1", "2024-01-01"]);
+    let again = client.add_partition(AddPartitionArgs { new_part: Some(again) }).await.unwrap();
+    let (location, other) = (again.sd.unwrap().location.unwrap(), old.sd.unwrap().location.unwrap());
+    assert!(location.starts_with(&other) && location != other && path(&location).is_dir(), "{location}");
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{fs, io};
+use std::fs;
 
 use tempfile::TempDir;
-use tereza_catalog::hive::{self, DataFiles, LocalFiles};
+use tereza_catalog::hive::{self, LocalFiles};
 use tereza_catalog::model::Database;
 use tereza_catalog::{SqliteStore, Store};
 use tereza_runtime::clock::Clock;
@@ -42,23 +42,6 @@ impl Observer for Calls {
     }
 }
 
-/// Folders on this machine that cannot be moved, as in an object store.
-struct Unmovable(LocalFiles);
-
-impl DataFiles for Unmovable {
-    fn make(&self, location: &str) -> io::Result<()> {
-        self.0.make(location)
-    }
-
-    fn rename(&self, _: &str, _: &str) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    fn remove(&self, location: &str) {
-        self.0.remove(location);
-    }
-}
-
 /// The path of a `file:` URL.
 pub(crate) fn path(location: &str) -> PathBuf {
     let path = location.strip_prefix("file:/").unwrap_or_else(|| panic!("{location} is not on this machine"));
@@ -67,17 +50,8 @@ pub(crate) fn path(location: &str) -> PathBuf {
 
 impl Metastore {
     pub(crate) async fn new() -> Self {
-        Self::start(|files| Arc::new(files)).await
-    }
-
-    /// One whose files stay where they are.
-    pub(crate) async fn without_moving() -> Self {
-        Self::start(|files| Arc::new(Unmovable(files))).await
-    }
-
-    async fn start(files: impl FnOnce(LocalFiles) -> Arc<dyn DataFiles>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let files = files(LocalFiles::below(folder.path()));
+        let files = Arc::new(LocalFiles::below(folder.path()));
         // A clock that begins now and moves on when told.
         let clock = Clock::fixed(Clock::system().unix_ms());
         let store = SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap();
