@@ -141,6 +141,20 @@ pub struct Table {
     pub view_expanded_text: Option<String>,
 }
 
+impl Table {
+    /// Whether its files go when it is dropped with them: those of an external table only where that is asked for
+    /// (`external.table.purge`).
+    pub fn owns_files(&self) -> bool {
+        match self.kind {
+            TableKind::Managed | TableKind::MaterializedView => true,
+            TableKind::View => false,
+            TableKind::External => {
+                self.parameters.get("external.table.purge").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            }
+        }
+    }
+}
+
 /// One partition of a table: the rows with the same values of the partition keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {

@@ -11,6 +11,7 @@ pub mod locks;
 pub mod names;
 pub mod partitions;
 pub mod races;
+pub mod removals;
 pub mod statistics;
 pub mod tables;
 
@@ -32,6 +33,7 @@ pub async fn run(store: &dyn Store) {
     jobs::run(store).await;
     functions::run(store).await;
     locks::run(store).await;
+    removals::run(store).await;
     races::run(store).await;
 }
 

@@ -9,8 +9,9 @@ use tereza_thrift::hive::{
 };
 
 use super::names::{self, qualified};
-use super::{Answer, Session, convert, place};
+use super::{Answer, Session, convert};
 use crate::model::{Table, TableKind};
+use crate::store::places;
 
 /// How often a change is tried again that others were faster than.
 const ATTEMPTS_MAX: usize = 100;
@@ -147,7 +148,7 @@ enum Failure {
 /// Spark writes into a serde parameter where the files of a renamed table would be if they were moved. They stay.
 fn keep_path(old: &Table, new: &mut Table) {
     let (from, to) = (old.storage.location.as_deref(), new.storage.location.as_deref());
-    let stays = from.zip(to).is_some_and(|(from, to)| place(from) == place(to));
+    let stays = from.zip(to).is_some_and(|(from, to)| places::is_same(from, to));
     if stays && let Some(path) = old.storage.serde.parameters.get(PATH) {
         new.storage.serde.parameters.insert(PATH.to_owned(), path.clone());
     }

@@ -6,9 +6,7 @@ use tereza_thrift::hive::{
 };
 
 use super::pattern::Pattern;
-use super::tables::owns_files;
-use super::{Answer, Session, below, convert, is_below, names};
-use crate::model::TableKind;
+use super::{Answer, Session, below, convert, names};
 
 impl Session {
     /// Names of the databases that fit a pattern.
@@ -36,7 +34,8 @@ impl Session {
             new.location = below(&self.shared.settings.warehouse, &format!("{name}.db"));
         }
         if self.store().database(&name).await.is_err() {
-            self.make_folder(Some(&new.location))?;
+            self.wait_for_removal(std::slice::from_ref(&new.location)).await;
+            self.make_folders(vec![new.location.clone()]).await?;
         }
         self.store().create_database(&new).await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => AlreadyExistsException::new(format!("Database {name} already exists")).into(),
@@ -58,24 +57,12 @@ impl Session {
     pub(super) async fn remove_database(&self, name: Option<String>, delete_data: bool, cascade: bool) -> Answer<()> {
         let name = names::database(name)?;
         let database = self.store().database(&name).await.map_err(|error| of_database(error, &name))?;
-        let mut locations = Vec::new();
-        // The files of an external table stay when it is dropped, so the folder that they are in stays too.
-        let mut keeps_folder = false;
-        if delete_data && cascade {
-            for (table, kind) in self.store().tables(&name).await? {
-                if kind == TableKind::View {
-                    continue;
-                }
-                let table = self.table(&name, &table).await?;
-                if owns_files(&table) {
-                    locations.extend(self.data_locations(&table).await?);
-                } else {
-                    let location = table.storage.location.as_deref();
-                    keeps_folder |= location.is_some_and(|location| is_below(location, &database.location));
-                }
-            }
-        }
-        self.store().drop_database(&name, cascade).await.map_err(|error| match error.kind() {
+        let dropped = if delete_data {
+            self.store().drop_database_with_files(&name, cascade).await
+        } else {
+            self.store().drop_database(&name, cascade).await
+        };
+        dropped.map_err(|error| match error.kind() {
             ErrorKind::NotFound => of_database(error, &name),
             // Clients look for this text and not for the store's.
             ErrorKind::InvalidInput if error.message().contains("is not empty") => {
@@ -86,12 +73,8 @@ impl Session {
             _ => Exception::from(error),
         })?;
         tracing::debug!(database = name, user = self.user(), "a database was dropped");
-        if !delete_data {
-            return Ok(());
-        }
-        self.remove_folders(locations).await;
-        if !keeps_folder {
-            self.remove_folder(&database.location).await;
+        if delete_data {
+            self.wait_for_removal(&[database.location]).await;
         }
         Ok(())
     }

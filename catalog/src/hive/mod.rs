@@ -22,9 +22,9 @@
 //! Locks are rows of the store (`HIVE_LOCKS`), so a metastore on the same database respects them.
 //!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
-//! `partition_changes`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`, `filter` and
-//! `value`; `local_files` for a metastore on one machine. `remote` is the other side: a running
-//! metastore that is read.
+//! `partition_changes`, `removals`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`,
+//! `filter` and `value`; `local_files` for a metastore on one machine. `remote` is the other side: a running metastore that is
+//! read.
 
 mod alter_table;
 mod convert;
@@ -38,6 +38,7 @@ mod partition_changes;
 mod partitions;
 mod pattern;
 mod remote;
+mod removals;
 mod service;
 mod settings;
 mod statistics;
@@ -59,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::local_files::LocalFiles;
 pub use self::remote::Remote;
+use self::removals::Removals;
 use crate::Store;
 use crate::model::Table;
 
@@ -72,6 +74,9 @@ pub struct Settings {
     pub warehouse: String,
     /// How long a lock lives that its owner does not renew (`hive.txn.timeout`).
     pub lock_timeout: Duration,
+    /// How long a call that drops waits until the files are gone: engines make a table anew as soon as it is dropped, and
+    /// look whether its folder is empty. What takes longer goes on behind it.
+    pub removal_patience: Duration,
     /// The bounds of the server.
     pub server: server::Settings,
 }
@@ -81,18 +86,20 @@ impl Default for Settings {
         Self {
             warehouse: "file:/user/hive/warehouse".to_owned(),
             lock_timeout: Duration::from_secs(300),
+            removal_patience: Duration::from_secs(5),
             server: server::Settings::default(),
         }
     }
 }
 
-/// What a metastore does to files. Calls return soon: what takes long is for the implementation to do later.
+/// What a metastore does to files. Calls may block: they are made where that is allowed.
 pub trait DataFiles: Send + Sync + 'static {
     /// Makes the folder of a new database, table or partition. Nothing happens if it is there, or where there are no folders.
     fn make(&self, location: &str) -> io::Result<()>;
 
-    /// Removes a folder with all that is in it. The catalog knows nothing of it any more.
-    fn remove(&self, location: &str);
+    /// Removes a folder with what is in it, or a bounded part of that, and returns whether nothing is left to remove. The
+    /// catalog knows nothing of it any more. Where there is nothing, nothing is left.
+    fn remove(&self, location: &str) -> io::Result<bool>;
 }
 
 /// Leaves all files alone.
@@ -101,8 +108,9 @@ impl DataFiles for () {
         Ok(())
     }
 
-    fn remove(&self, location: &str) {
+    fn remove(&self, location: &str) -> io::Result<bool> {
         tracing::info!(location, "the files of what was dropped are left where they are");
+        Ok(true)
     }
 }
 
@@ -130,9 +138,10 @@ pub async fn serve_observed(
 ) {
     let server = Server::new(settings.server.clone(), observer);
     let started_s = Clock::system().unix_s();
-    let shared = Arc::new(Shared { store, files, settings, started_s });
+    let removals = Removals::new(Arc::clone(&store), Arc::clone(&files), settings.removal_patience);
+    let shared = Arc::new(Shared { store, files, removals, settings, started_s });
     let connect = |_| Session { shared: Arc::clone(&shared), user: Mutex::default() };
-    server.serve(listener, connect, drain).await;
+    tokio::join!(server.serve(listener, connect, drain.clone()), shared.removals.run(drain));
 }
 
 struct Metrics;
@@ -149,6 +158,7 @@ impl Observer for Metrics {
 struct Shared {
     store: Arc<dyn Store>,
     files: Arc<dyn DataFiles>,
+    removals: Removals,
     settings: Settings,
     /// Seconds since 1970.
     started_s: i64,
@@ -164,10 +174,6 @@ struct Session {
 impl Session {
     fn store(&self) -> &dyn Store {
         self.shared.store.as_ref()
-    }
-
-    fn files(&self) -> &dyn DataFiles {
-        self.shared.files.as_ref()
     }
 
     /// For logs.
@@ -186,72 +192,29 @@ impl Session {
         if error.kind() == ErrorKind::NotFound { names::no_table(database, table) } else { error.into() }
     }
 
-    fn make_folder(&self, location: Option<&str>) -> Answer<()> {
-        let Some(location) = location else { return Ok(()) };
-        self.files().make(location).map_err(|error| {
-            MetaException::new(format!("{location} is not a directory or unable to create one: {error}")).into()
-        })
+    /// Makes folders, before what they are for is in the catalog.
+    async fn make_folders(&self, locations: Vec<String>) -> Answer<()> {
+        let files = Arc::clone(&self.shared.files);
+        let making = tokio::task::spawn_blocking(move || {
+            for location in locations {
+                files.make(&location).map_err(|error| {
+                    MetaException::new(format!("{location} is not a directory or unable to create one: {error}"))
+                })?;
+            }
+            Ok(())
+        });
+        making.await.map_err(|error| MetaException::new(format!("making a folder broke off: {error}")))?
     }
 
-    /// Removes the folder of something that was dropped, unless others have files in it.
-    async fn remove_folder(&self, location: &str) {
-        match self.is_used(location).await {
-            Ok(false) => self.files().remove(location),
-            Ok(true) => tracing::warn!(location, "the files of what was dropped stay: others have theirs there"),
-            Err(error) => tracing::warn!(location, %error, "the files of what was dropped stay"),
-        }
-    }
-
-    /// Whether a database, table or partition is in the folder.
-    async fn is_used(&self, folder: &str) -> tereza_runtime::Result<bool> {
-        if self.store().is_folder_in_use(folder).await? {
-            return Ok(true);
-        }
-        for name in self.store().databases().await? {
-            let location = self.store().database(&name).await?.location;
-            if place(&location) == place(folder) || is_below(&location, folder) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Removes the folders of many things that were dropped, but for those that others use.
-    async fn remove_folders(&self, locations: Vec<String>) {
-        let used = match self.store().locations_in_use(&locations).await {
-            Ok(used) => used,
-            Err(error) => {
-                tracing::warn!(?locations, %error, "the files of what was dropped stay");
-                return;
-            }
-        };
-        for location in locations {
-            if used.contains(&location) {
-                tracing::warn!(location, "the files of what was dropped stay: others have theirs there");
-            } else {
-                self.files().remove(&location);
-            }
-        }
+    /// Waits a while until the files of something that was dropped are gone.
+    async fn wait_for_removal(&self, locations: &[String]) {
+        self.shared.removals.wait(locations).await;
     }
 }
 
 /// `folder/name`.
 fn below(folder: &str, name: &str) -> String {
     format!("{}/{name}", folder.trim_end_matches('/'))
-}
-
-/// A location as it is compared: without a slash at its end, and of the two ways to write a local file that of Java.
-fn place(location: &str) -> String {
-    let location = location.trim_end_matches('/');
-    match location.strip_prefix("file:/") {
-        Some(path) => format!("file:/{}", path.trim_start_matches('/')),
-        None => location.to_owned(),
-    }
-}
-
-/// Whether `location` is in `folder`.
-fn is_below(location: &str, folder: &str) -> bool {
-    place(location).strip_prefix(&place(folder)).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// How many a client wants at most; negative is all.

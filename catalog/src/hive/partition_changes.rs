@@ -11,7 +11,6 @@ use tereza_thrift::hive::{
 
 use super::names::{self, qualified};
 use super::partitions::{Asked, is_missing};
-use super::tables::owns_files;
 use super::{Answer, Session, below, convert};
 use crate::model::{Partition, Storage, partition_name};
 
@@ -41,11 +40,10 @@ impl Session {
             return Err(partition_exists(name, asked));
         }
         self.place_new(asked, &mut partitions, &names).await?;
-        for (partition, name) in partitions.iter().zip(&names) {
-            if !known.contains(name) {
-                self.make_folder(partition.storage.location.as_deref())?;
-            }
-        }
+        let new = partitions.iter().zip(&names).filter(|(_, name)| !known.contains(*name));
+        let folders: Vec<String> = new.filter_map(|(partition, _)| partition.storage.location.clone()).collect();
+        self.wait_for_removal(&folders).await;
+        self.make_folders(folders).await?;
         let added = self.store().add_partitions(&asked.database, &asked.name, &partitions, if_not_exists).await;
         added.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => {
@@ -65,6 +63,7 @@ impl Session {
         let to_place = |partition: &Partition| partition.storage.location.is_none();
         let unplaced = partitions.iter().zip(names).filter(|(partition, _)| to_place(partition));
         let defaults: Vec<String> = unplaced.map(|(_, name)| below(folder, name)).collect();
+        self.wait_for_removal(&defaults).await;
         let taken: HashSet<String> = self.store().locations_in_use(&defaults).await?.into_iter().collect();
         let unplaced = partitions.iter_mut().filter(|partition| to_place(partition));
         for (partition, location) in unplaced.zip(defaults) {
@@ -218,7 +217,12 @@ impl Session {
         if_exists: bool,
         delete_data: bool,
     ) -> Answer<Vec<Partition>> {
-        let dropped = self.store().drop_partitions(&asked.database, &asked.name, values, if_exists).await;
+        let (database, name) = (&asked.database, &asked.name);
+        let dropped = if delete_data {
+            self.store().drop_partitions_with_files(database, name, values, if_exists).await
+        } else {
+            self.store().drop_partitions(database, name, values, if_exists).await
+        };
         let dropped = dropped.map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::InvalidInput => match values {
                 [only] => names::no_partition(only),
@@ -226,9 +230,9 @@ impl Session {
             },
             _ => Exception::from(error),
         })?;
-        if delete_data && owns_files(&asked.table) {
-            let locations = dropped.iter().filter_map(|partition| partition.storage.location.clone()).collect();
-            self.remove_folders(locations).await;
+        if delete_data {
+            let locations = dropped.iter().filter_map(|partition| partition.storage.location.clone());
+            self.wait_for_removal(&locations.collect::<Vec<_>>()).await;
         }
         Ok(dropped)
     }

@@ -13,9 +13,8 @@ use super::filter::{Filter, Key};
 use super::names::{self, CATALOG, qualified};
 use super::pattern::Pattern;
 use super::value::Family;
-use super::{Answer, Session, below, convert, databases, is_below, limit};
-use crate::model::{Table, TableKind};
-use crate::store::PartitionFilter;
+use super::{Answer, Session, below, convert, databases, limit};
+use crate::model::TableKind;
 
 /// The names in a filter of tables, in lower case; the last one is followed by that of a parameter.
 const FILTER_OWNER: &str = "hive_filter_field_owner__";
@@ -237,13 +236,16 @@ impl Session {
         }
         if new.kind == TableKind::View {
             new.storage.location = None;
-        } else if new.storage.location.is_none() {
+        } else if let Some(location) = &new.storage.location {
+            self.wait_for_removal(std::slice::from_ref(location)).await;
+        } else {
             let location = below(&parent.location, &name);
+            self.wait_for_removal(std::slice::from_ref(&location)).await;
             // A table that was renamed may have left its files there.
             let is_taken = self.store().is_location_taken(&location).await?;
             new.storage.location = Some(if is_taken { format!("{location}_{}", ids::new_id()) } else { location });
         }
-        self.make_folder(new.storage.location.as_deref())?;
+        self.make_folders(new.storage.location.iter().cloned().collect()).await?;
         self.store().create_table(&new).await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => exists(),
             ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
@@ -258,43 +260,17 @@ impl Session {
         delete_data: bool,
     ) -> Answer<()> {
         let (database, table) = (names::database(database)?, names::object(table));
-        let known = self.table(&database, &table).await?;
-        let locations = if delete_data && owns_files(&known) { self.data_locations(&known).await? } else { Vec::new() };
-        let dropped = self.store().drop_table(&database, &table).await;
-        dropped.map_err(|error| self.of_table(error, &database, &table))?;
+        let dropped = if delete_data {
+            self.store().drop_table_with_files(&database, &table).await
+        } else {
+            self.store().drop_table(&database, &table).await
+        };
+        let dropped = dropped.map_err(|error| self.of_table(error, &database, &table))?;
         tracing::debug!(database, table, user = self.user(), "a table was dropped");
-        let mut locations = locations.into_iter();
-        if let Some(folder) = locations.next() {
-            self.remove_folder(&folder).await;
+        if delete_data && let Some(location) = dropped.storage.location {
+            self.wait_for_removal(&[location]).await;
         }
-        self.remove_folders(locations.collect()).await;
         Ok(())
-    }
-
-    /// The folder of a table, then those of its partitions that are elsewhere.
-    pub(super) async fn data_locations(&self, table: &Table) -> Answer<Vec<String>> {
-        let mut locations: Vec<String> = table.storage.location.iter().cloned().collect();
-        if !table.partition_keys.is_empty() {
-            let all = PartitionFilter::default();
-            let partitions = self.store().partitions(&table.database, &table.name, &all, None).await?;
-            let elsewhere = partitions
-                .into_iter()
-                .filter_map(|partition| partition.storage.location)
-                .filter(|location| table.storage.location.as_ref().is_none_or(|folder| !is_below(location, folder)));
-            locations.extend(elsewhere);
-        }
-        Ok(locations)
-    }
-}
-
-/// Whether the files of a table go when it is dropped with its data.
-pub(super) fn owns_files(table: &Table) -> bool {
-    match table.kind {
-        TableKind::Managed | TableKind::MaterializedView => true,
-        TableKind::View => false,
-        TableKind::External => {
-            table.parameters.get("external.table.purge").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        }
     }
 }
 

@@ -16,10 +16,17 @@
 //! the [`Commit`] into the journal together with the partitions and statistics that it brings. From then on the rows are
 //! part of the table; moving the files to their places (*roll forward*) may be repeated by anyone until
 //! [`Store::finish_commit`]. A write that never committed leaves only what [`Store::abandoned_writes`] lists.
+//!
+//! ## Removals
+//! What is dropped `_with_files` notes its folder in the transaction that drops it. Whoever removes files takes the next
+//! [`Removal`], removes some of them, and says whether that was all. A folder is not noted if anything that stays, table,
+//! partition or database, is in it, or if it is in the folder of another table or partition; and as long as it is noted,
+//! nothing new is kept in it: `Unavailable`.
 
 mod filter;
 pub mod mysql;
 mod names;
+pub(crate) mod places;
 pub mod sqlite;
 mod steps;
 
@@ -178,6 +185,15 @@ pub struct Lock {
     pub blocked_by: Option<i64>,
 }
 
+/// A folder of something that was dropped with its files, some of which may be there still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The store's own number of it.
+    pub id: i64,
+    /// URL of the folder.
+    pub location: String,
+}
+
 /// Something that keeps a catalog.
 #[async_trait]
 pub trait Store: Send + Sync + Debug + 'static {
@@ -193,6 +209,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn alter_database(&self, name: &str, database: &Database) -> Result<()>;
     /// Drops a database. With tables in it: `InvalidInput` unless `cascade`.
     async fn drop_database(&self, name: &str, cascade: bool) -> Result<()>;
+    /// [`Store::drop_database`] that notes for removal the folders of its tables that own their files, and its own.
+    async fn drop_database_with_files(&self, name: &str, cascade: bool) -> Result<()>;
 
     // ---- tables
 
@@ -220,13 +238,26 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// turns up among the abandoned writes.
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table>;
 
-    /// Whether a table or partition has its files in the folder at this URL.
+    /// [`Store::drop_table`] that notes the folder for removal if the table owns its files.
+    async fn drop_table_with_files(&self, database: &str, name: &str) -> Result<Table>;
+
+    /// Whether a table or partition has its files in the folder at this URL, or files in it are to be removed.
     async fn is_location_taken(&self, location: &str) -> Result<bool>;
 
-    /// Those of the locations in which a table or partition has its files.
+    /// Those of the locations that are taken.
     async fn locations_in_use(&self, locations: &[String]) -> Result<Vec<String>>;
-    /// Whether a table or partition has its files in the folder at this URL or anywhere below it.
-    async fn is_folder_in_use(&self, location: &str) -> Result<bool>;
+
+    // ---- removals
+
+    /// The removal that has waited longest; nobody else gets it for `lease_ms`, unless [`Store::go_on_with_removal`] ends
+    /// that. None if there is none that nobody has.
+    async fn next_removal(&self, lease_ms: i64) -> Result<Option<Removal>>;
+    /// Puts a removal at the end of the line.
+    async fn go_on_with_removal(&self, id: i64) -> Result<()>;
+    /// Forgets a removal whose files are gone; harmless when repeated.
+    async fn finish_removal(&self, id: i64) -> Result<()>;
+    /// Whether files at one of the locations are to be removed.
+    async fn are_being_removed(&self, locations: &[String]) -> Result<bool>;
 
     // ---- partitions
 
@@ -273,6 +304,15 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Drops partitions by their values and returns them as they were. One that is missing: skipped if `if_exists`, else
     /// `NotFound` and none is dropped.
     async fn drop_partitions(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[Vec<String>],
+        if_exists: bool,
+    ) -> Result<Vec<Partition>>;
+    /// [`Store::drop_partitions`] that notes their folders for removal, if the table owns its files and they are in its
+    /// folder.
+    async fn drop_partitions_with_files(
         &self,
         database: &str,
         table: &str,

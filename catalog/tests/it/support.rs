@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::fs;
+use std::{fs, io};
 
 use tempfile::TempDir;
-use tereza_catalog::hive::{self, LocalFiles};
+use tereza_catalog::hive::{self, DataFiles, LocalFiles};
 use tereza_catalog::model::Database;
 use tereza_catalog::{SqliteStore, Store};
 use tereza_runtime::clock::Clock;
@@ -42,6 +43,19 @@ impl Observer for Calls {
     }
 }
 
+/// Folders on this machine that are removed when somebody allows it.
+struct Patient(LocalFiles, Arc<AtomicBool>);
+
+impl DataFiles for Patient {
+    fn make(&self, location: &str) -> io::Result<()> {
+        self.0.make(location)
+    }
+
+    fn remove(&self, location: &str) -> io::Result<bool> {
+        if self.1.load(Ordering::SeqCst) { self.0.remove(location) } else { Err(io::Error::other("not now")) }
+    }
+}
+
 /// The path of a `file:` URL.
 pub(crate) fn path(location: &str) -> PathBuf {
     let path = location.strip_prefix("file:/").unwrap_or_else(|| panic!("{location} is not on this machine"));
@@ -50,19 +64,36 @@ pub(crate) fn path(location: &str) -> PathBuf {
 
 impl Metastore {
     pub(crate) async fn new() -> Self {
+        Self::start(|files| Arc::new(files)).await
+    }
+
+    /// One that removes nothing until it is allowed.
+    pub(crate) async fn patient() -> (Self, Arc<AtomicBool>) {
+        let is_allowed = Arc::new(AtomicBool::new(false));
+        let allowed = Arc::clone(&is_allowed);
+        (Self::start(|files| Arc::new(Patient(files, allowed))).await, is_allowed)
+    }
+
+    async fn start(files: impl FnOnce(LocalFiles) -> Arc<dyn DataFiles>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let files = Arc::new(LocalFiles::below(folder.path()));
+        let files = files(LocalFiles::below(folder.path()));
         // A clock that begins now and moves on when told.
         let clock = Clock::fixed(Clock::system().unix_ms());
+        fs::create_dir(folder.path().join("warehouse")).unwrap();
+        Self::on(folder, clock, files, Calls::default()).await
+    }
+
+    async fn on(folder: TempDir, clock: Clock, files: Arc<dyn DataFiles>, calls: Calls) -> Self {
         let store = SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap();
         let warehouse = format!("file:{}/warehouse", folder.path().display());
-        fs::create_dir(folder.path().join("warehouse")).unwrap();
         let default = store.database("default").await.unwrap();
         store.alter_database("default", &Database { location: warehouse.clone(), ..default }).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (calls, drain) = (Calls::default(), CancellationToken::new());
-        let settings = hive::Settings { warehouse, ..hive::Settings::default() };
+        let drain = CancellationToken::new();
+        // Long enough for what is removed, and not for what is not.
+        let removal_patience = Duration::from_secs(1);
+        let settings = hive::Settings { warehouse, removal_patience, ..hive::Settings::default() };
         let serving = hive::serve_observed(listener, Arc::new(store), files, settings, calls.clone(), drain.clone());
         Self { task: tokio::spawn(serving), folder, clock, address, calls, drain }
     }
@@ -73,6 +104,15 @@ impl Metastore {
 
     pub(crate) fn warehouse(&self) -> String {
         format!("file:{}/warehouse", self.folder.path().display())
+    }
+
+    /// Ends it and begins another one on the same catalog and folder.
+    pub(crate) async fn again(mut self) -> Self {
+        self.drain.cancel();
+        (&mut self.task).await.unwrap();
+        let Self { folder, clock, calls, .. } = self;
+        let files = LocalFiles::below(folder.path());
+        Self::on(folder, clock, Arc::new(files), calls).await
     }
 
     /// Ends it when all that were asked are answered.

@@ -348,3 +348,32 @@ async fn files_that_others_use_stay() {
     client.drop_table(DropTableArgs { delete_data: Some(false), ..drop_of("two") }).await.unwrap();
     assert!(path(&location).exists());
 }
+
+#[tokio::test]
+async fn files_that_are_removed_late_are_nobody_elses() {
+    let (metastore, _) = Metastore::patient().await;
+    let mut client = metastore.client().await;
+    make_web(&mut client).await;
+    make(&mut client, table("t")).await;
+    let location = get(&mut client, "t").await.sd.unwrap().location.unwrap();
+    let rows = path(&location).join("rows");
+    std::fs::write(&rows, "old").unwrap();
+    client.drop_table(drop_of("t")).await.unwrap();
+    assert!(rows.exists());
+    // One that does not say where it goes goes elsewhere; one that does has to wait.
+    make(&mut client, table("t")).await;
+    let elsewhere = get(&mut client, "t").await.sd.unwrap().location.unwrap();
+    assert_ne!(elsewhere, location);
+    let mut there = table("there");
+    there.sd.as_mut().unwrap().location = Some(location.clone());
+    let refused = exception(client.create_table(CreateTableArgs { tbl: Some(there.clone()) }).await);
+    assert!(refused.to_string().contains("not all removed yet"), "{refused}");
+    // The process ends without having removed it: the next one does.
+    drop(client);
+    let metastore = metastore.again().await;
+    metastore.clock.advance_ms(30_000);
+    let mut client = metastore.client().await;
+    make(&mut client, there).await;
+    assert!(!rows.exists() && path(&location).is_dir() && path(&elsewhere).is_dir());
+    metastore.end().await;
+}

@@ -4,7 +4,8 @@ use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
 use super::ids::{self, Sequence};
-use super::{CATALOG, Connection, Result, parameters, tables};
+use super::removals::{self, Places};
+use super::{CATALOG, Connection, Result, parameters, partitions, tables};
 use crate::model::Database;
 use crate::store::names;
 
@@ -45,6 +46,7 @@ pub(crate) async fn create(conn: &mut Connection, database: &Database) -> Result
     if find_optional(conn, &name).await?.is_some() {
         return Err(Error::already_exists(format!("database '{name}' already exists")).into());
     }
+    removals::refuse(conn, std::slice::from_ref(&database.location)).await?;
     let id = ids::take(conn, Sequence::Database, 1).await?;
     query(
         "INSERT INTO DBS (DB_ID, `DESC`, DB_LOCATION_URI, NAME, OWNER_NAME, OWNER_TYPE, CTLG_NAME) \
@@ -65,6 +67,9 @@ pub(crate) async fn create(conn: &mut Connection, database: &Database) -> Result
 pub(crate) async fn alter(conn: &mut Connection, name: &str, database: &Database) -> Result<()> {
     check(database)?;
     let id = find(conn, name).await?;
+    if load(conn, name).await?.location != database.location {
+        removals::refuse(conn, std::slice::from_ref(&database.location)).await?;
+    }
     query("UPDATE DBS SET `DESC` = ?, DB_LOCATION_URI = ?, OWNER_NAME = ? WHERE DB_ID = ?")
         .bind(&database.description)
         .bind(&database.location)
@@ -102,6 +107,26 @@ pub(crate) async fn drop(conn: &mut Connection, name: &str, cascade: bool) -> Re
         query(delete).bind(id).execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+/// [`drop`] that also notes what is to be removed: the folders of its tables that own their files, and its own.
+pub(crate) async fn drop_with_files(conn: &mut Connection, name: &str, cascade: bool, now_ms: i64) -> Result<()> {
+    let database = load(conn, name).await?;
+    let mut folders = vec![database.location];
+    let mut kept = Places::default();
+    for (table, _) in tables::list(conn, name).await? {
+        let (head, found) = tables::load(conn, name, &table).await?;
+        let table = found.table;
+        let Some(home) = table.storage.location.clone() else { continue };
+        partitions::locations_outside(conn, head.id, &home).await?.iter().for_each(|location| kept.add(location));
+        if table.owns_files() {
+            folders.push(home);
+        } else {
+            kept.add(&home);
+        }
+    }
+    drop(conn, name, cascade).await?;
+    removals::note(conn, folders, &kept, None, now_ms).await
 }
 
 async fn find_optional(conn: &mut Connection, name: &str) -> Result<Option<i64>> {

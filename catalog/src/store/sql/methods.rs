@@ -6,9 +6,11 @@
 use async_trait::async_trait;
 use tereza_runtime::Result;
 
-use super::{commits, databases, functions, jobs, locks, storage, tables, transactions, writes};
+use super::{commits, databases, functions, jobs, locks, removals, storage, tables, transactions, writes};
 use crate::model::{ColumnStatistics, Database, Function, Job, Partition, Table, TableKind};
-use crate::store::{Commit, Lock, LockRequest, PartitionFilter, Snapshot, StagedFile, Store, VersionedTable, Write};
+use crate::store::{
+    Commit, Lock, LockRequest, PartitionFilter, Removal, Snapshot, StagedFile, Store, VersionedTable, Write,
+};
 
 use super::super::dialect::{Catalog, change, read};
 
@@ -32,6 +34,11 @@ impl Store for Catalog {
 
     async fn drop_database(&self, name: &str, cascade: bool) -> Result<()> {
         change!(self, conn => databases::drop(conn, name, cascade))
+    }
+
+    async fn drop_database_with_files(&self, name: &str, cascade: bool) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => databases::drop_with_files(conn, name, cascade, now_ms))
     }
 
     async fn tables(&self, database: &str) -> Result<Vec<(String, TableKind)>> {
@@ -71,6 +78,11 @@ impl Store for Catalog {
 
     async fn drop_table(&self, database: &str, name: &str) -> Result<Table> {
         change!(self, conn => tables::drop(conn, database, name))
+    }
+
+    async fn drop_table_with_files(&self, database: &str, name: &str) -> Result<Table> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => tables::drop_with_files(conn, database, name, now_ms))
     }
 
     async fn add_partitions(
@@ -136,6 +148,20 @@ impl Store for Catalog {
         if_exists: bool,
     ) -> Result<Vec<Partition>> {
         change!(self, conn => transactions::drop_partitions(conn, database, table, values, if_exists))
+    }
+
+    async fn drop_partitions_with_files(
+        &self,
+        database: &str,
+        table: &str,
+        values: &[Vec<String>],
+        if_exists: bool,
+    ) -> Result<Vec<Partition>> {
+        let now_ms = self.clock.unix_ms();
+        change!(
+            self,
+            conn => transactions::drop_partitions_with_files(conn, database, table, values, if_exists, now_ms)
+        )
     }
 
     async fn column_statistics(
@@ -229,8 +255,22 @@ impl Store for Catalog {
         read!(self, conn => storage::locations_in_use(conn, locations))
     }
 
-    async fn is_folder_in_use(&self, location: &str) -> Result<bool> {
-        read!(self, conn => storage::is_folder_in_use(conn, location))
+    async fn next_removal(&self, lease_ms: i64) -> Result<Option<Removal>> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => removals::next(conn, now_ms, lease_ms))
+    }
+
+    async fn go_on_with_removal(&self, id: i64) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => removals::put_off(conn, id, now_ms))
+    }
+
+    async fn finish_removal(&self, id: i64) -> Result<()> {
+        change!(self, conn => removals::finish(conn, id))
+    }
+
+    async fn are_being_removed(&self, locations: &[String]) -> Result<bool> {
+        read!(self, conn => async { removals::removed(conn, locations).await.map(|removed| !removed.is_empty()) })
     }
 
     async fn table_version(&self, database: &str, table: &str) -> Result<i64> {

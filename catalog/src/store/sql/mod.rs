@@ -17,6 +17,7 @@ pub(crate) mod locks;
 mod methods;
 pub(crate) mod parameters;
 pub(crate) mod partitions;
+pub(crate) mod removals;
 pub(crate) mod rows;
 pub(crate) mod statistics;
 pub(crate) mod storage;

@@ -16,7 +16,7 @@ use super::tables::{self, Head};
 use super::{Connection, Result, parameters, rows, storage};
 use crate::model::{Column, DEFAULT_PARTITION, Parameters, Partition, Storage, partition_name};
 use crate::store::filter::{NameFilter, Places};
-use crate::store::{PartitionFilter, names};
+use crate::store::{PartitionFilter, names, places};
 
 /// What partitions need to know of their table.
 pub(crate) struct Parent {
@@ -269,6 +269,20 @@ pub(crate) async fn drop(
 pub(crate) async fn delete_all(conn: &mut Connection, table_id: i64) -> Result<()> {
     let found: Vec<RowColumns> = query_as(SELECT_ROWS).bind(table_id).fetch_all(&mut *conn).await?;
     delete(conn, &found.into_iter().map(Row::from).collect::<Vec<_>>()).await
+}
+
+/// Where partitions of a table are that are not in its folder.
+pub(crate) async fn locations_outside(conn: &mut Connection, table_id: i64, folder: &str) -> Result<Vec<String>> {
+    let all = "SELECT s.LOCATION FROM PARTITIONS p JOIN SDS s ON s.SD_ID = p.SD_ID \
+               WHERE p.TBL_ID = ? AND s.LOCATION IS NOT NULL";
+    let mut outside = Vec::new();
+    let mut rows = query_scalar::<_, String>(all).bind(table_id).fetch(conn);
+    while let Some(location) = rows.try_next().await? {
+        if !places::is_below(&location, folder) && !places::is_same(&location, folder) {
+            outside.push(location);
+        }
+    }
+    Ok(outside)
 }
 
 /// The rows of those partitions in `names` that exist, by name.

@@ -10,9 +10,9 @@ use sqlx::{query, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
 use super::ids::{self, Sequence};
-use super::{Connection, Result, parameters, rows};
+use super::{Connection, Result, parameters, removals, rows};
 use crate::model::{Column, Parameters, Serde, Storage};
-use crate::store::names;
+use crate::store::{names, places};
 
 /// A storage as it is kept.
 #[derive(Debug, Clone)]
@@ -29,28 +29,28 @@ pub(crate) struct ColumnList {
     pub(crate) columns: Vec<Column>,
 }
 
-/// Whether anything is kept at `location`, however it is spelled.
+/// Whether `location` is taken: anything is kept there, however it is spelled, or its files are not removed yet.
 pub(crate) async fn is_location_taken(conn: &mut Connection, location: &str) -> Result<bool> {
     Ok(!locations_in_use(conn, &[location.to_owned()]).await?.is_empty())
 }
 
-/// Those of the locations at which anything is kept, however they are spelled.
+/// Those of the locations that are taken.
 pub(crate) async fn locations_in_use(conn: &mut Connection, locations: &[String]) -> Result<Vec<String>> {
     let all: Vec<String> = locations
         .iter()
-        .flat_map(|location| spellings(location))
+        .flat_map(|location| places::spellings(location))
         .flat_map(|location| [format!("{location}/"), location])
         .collect();
     let select = "SELECT DISTINCT LOCATION FROM SDS WHERE LOCATION IN ";
     let found: Vec<(String,)> = rows::select_in(conn, select, &all, "").await?;
-    let found: HashSet<&str> = found.iter().map(|(location,)| location.trim_end_matches('/')).collect();
-    let is_used = |location: &&String| spellings(location).iter().any(|spelling| found.contains(spelling.as_str()));
-    Ok(locations.iter().filter(is_used).cloned().collect())
+    let mut taken: HashSet<String> = found.iter().map(|(location,)| places::plain(location)).collect();
+    taken.extend(removals::removed(conn, locations).await?.iter().map(|location| places::plain(location)));
+    Ok(locations.iter().filter(|location| taken.contains(&places::plain(location))).cloned().collect())
 }
 
 /// Whether anything is kept at `location` or below it, however it is spelled.
 pub(crate) async fn is_folder_in_use(conn: &mut Connection, location: &str) -> Result<bool> {
-    for location in spellings(location) {
+    for location in places::spellings(location) {
         // '0' is the character after '/': everything below lies between the two.
         let found: Option<i64> =
             query_scalar("SELECT SD_ID FROM SDS WHERE LOCATION = ? OR (LOCATION >= ? AND LOCATION < ?) LIMIT 1")
@@ -66,20 +66,13 @@ pub(crate) async fn is_folder_in_use(conn: &mut Connection, location: &str) -> R
     Ok(false)
 }
 
-/// A location without a slash at its end; of a local file both forms of the URL, since Java writes `file:/x` for `file:///x`.
-fn spellings(location: &str) -> Vec<String> {
-    let location = location.trim_end_matches('/');
-    match location.strip_prefix("file:/").map(|path| path.trim_start_matches('/')) {
-        Some(path) => vec![format!("file:///{path}"), format!("file:/{path}")],
-        None => vec![location.to_owned()],
-    }
-}
-
 /// Adds storages and returns the id of the first; the others follow in order.
 pub(crate) async fn insert(conn: &mut Connection, storages: &[&Storage], shared: Option<&ColumnList>) -> Result<i64> {
     for storage in storages {
         check(storage)?;
     }
+    let places: Vec<String> = storages.iter().filter_map(|storage| storage.location.clone()).collect();
+    removals::refuse(conn, &places).await?;
     let first_storage = ids::take(conn, Sequence::Storage, storages.len()).await?;
     let first_serde = ids::take(conn, Sequence::Serde, storages.len()).await?;
     let lists = assign_column_lists(conn, storages, shared).await?;
@@ -176,6 +169,7 @@ pub(crate) async fn replace(
     let kept = load(conn, &ids).await?;
     let mut numbered = Vec::with_capacity(changes.len());
     let mut changed_columns = Vec::new();
+    let mut new_places = Vec::new();
     for &(id, storage) in changes {
         check(storage)?;
         let Some(kept) = kept.get(&id) else {
@@ -184,8 +178,12 @@ pub(crate) async fn replace(
         if kept.storage.columns != storage.columns {
             changed_columns.push(numbered.len());
         }
+        if kept.storage.location != storage.location {
+            new_places.extend(storage.location.clone());
+        }
         numbered.push(Numbered { id, serde: kept.serde, column_list: kept.column_list, storage });
     }
+    removals::refuse(conn, &new_places).await?;
     let to_assign: Vec<&Storage> = changed_columns.iter().map(|&at| numbered[at].storage).collect();
     let assigned = assign_column_lists(conn, &to_assign, shared).await?;
     let mut old_lists = Vec::new();

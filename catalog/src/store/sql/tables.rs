@@ -6,6 +6,7 @@ use tereza_runtime::{Error, Result as PublicResult};
 use super::super::dialect::lock_table;
 use super::ids::{self, Sequence};
 use super::parameters::LAST_DDL_TIME;
+use super::removals::{self, Places};
 use super::{
     CATALOG, Connection, Result, commits, databases, parameters, partitions, rows, statistics, storage, versions,
 };
@@ -239,6 +240,22 @@ pub(crate) async fn drop(conn: &mut Connection, database: &str, name: &str) -> R
     storage::delete(conn, &[head.storage]).await?;
     commits::drop_table(conn, head.id, table.kind).await?;
     versions::end(conn, head.id).await?;
+    Ok(table)
+}
+
+/// [`drop`] that also notes the folder of a table that owns its files for removal.
+pub(crate) async fn drop_with_files(conn: &mut Connection, database: &str, name: &str, now_ms: i64) -> Result<Table> {
+    let head = find(conn, database, name).await?;
+    let mut kept = Places::default();
+    if let Some(home) = &load_storage(conn, &head).await?.storage.location {
+        // What a table has elsewhere is not removed, so nothing is that it lies in.
+        let outside = partitions::locations_outside(conn, head.id, home).await?;
+        outside.iter().for_each(|location| kept.add(location));
+    }
+    let table = drop(conn, database, name).await?;
+    if table.owns_files() {
+        removals::note(conn, table.storage.location.iter().cloned().collect(), &kept, None, now_ms).await?;
+    }
     Ok(table)
 }
 

@@ -1,11 +1,12 @@
 //! The methods of the store that touch several nouns, each the body of one transaction.
 
 use super::partitions::{self, Parent};
+use super::removals::Places;
 use super::statistics::{self, Owner};
 use super::tables::{self, Head};
-use super::{Connection, Result, commits, versions};
+use super::{Connection, Result, commits, removals, versions};
 use crate::model::{ColumnStatistics, Partition};
-use crate::store::{Commit, PartitionFilter, Snapshot};
+use crate::store::{Commit, PartitionFilter, Snapshot, VersionedTable, places};
 
 /// [`Store::add_partitions`](crate::Store::add_partitions).
 pub(crate) async fn add_partitions(
@@ -115,6 +116,26 @@ pub(crate) async fn drop_partitions(
     let dropped = partitions::drop(conn, &parent, values, if_exists).await?;
     if !dropped.is_empty() {
         versions::bump(conn, head.id).await?;
+    }
+    Ok(dropped)
+}
+
+/// [`Store::drop_partitions_with_files`](crate::Store::drop_partitions_with_files).
+pub(crate) async fn drop_partitions_with_files(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    values: &[Vec<String>],
+    if_exists: bool,
+    now_ms: i64,
+) -> Result<Vec<Partition>> {
+    let (head, found) = tables::load(conn, database, table).await?;
+    let dropped = drop_partitions(conn, database, table, values, if_exists).await?;
+    let home = found.table.storage.location.as_deref().filter(|_| found.table.owns_files());
+    if let Some(home) = home {
+        let locations = dropped.iter().filter_map(|partition| partition.storage.location.clone());
+        let folders = locations.filter(|location| places::is_below(location, home)).collect();
+        removals::note(conn, folders, &Places::default(), Some(head.storage), now_ms).await?;
     }
     Ok(dropped)
 }

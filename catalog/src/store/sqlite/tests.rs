@@ -199,7 +199,7 @@ async fn a_file_of_something_else_is_refused() {
     refused(&["2.3.0", "3.1.0"]).await;
     change_file(&path, "UPDATE VERSION SET SCHEMA_VERSION = '3.1.0'; UPDATE TZ_VERSION SET VERSION = 99").await;
     refused(&["newer", "99"]).await;
-    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 2").await;
+    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 3").await;
     open(&path).await;
 
     let nowhere = SqliteStore::open(folder.path().join("no/such/folder.db"), Clock::system()).await;
@@ -216,7 +216,7 @@ async fn a_metastore_without_own_tables_is_taken_over() {
     change_file(
         &path,
         "DROP TABLE TZ_VERSION; DROP TABLE TZ_TABLE_VERSIONS; DROP TABLE TZ_COMMITS; DROP TABLE TZ_STAGED; \
-         DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS;",
+         DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS; DROP TABLE TZ_REMOVALS; DROP INDEX TZ_SDS_LOCATION;",
     )
     .await;
     let store = open(&path).await;
@@ -292,7 +292,10 @@ async fn the_tables_are_those_of_the_metastore() {
             .await
             .expect("names");
     let own: Vec<&String> = tables.iter().filter(|name| name.starts_with("TZ_")).collect();
-    assert_eq!(own, ["TZ_COMMITS", "TZ_JOBS", "TZ_STAGED", "TZ_TABLE_VERSIONS", "TZ_VERSION", "TZ_WRITES"]);
+    assert_eq!(
+        own,
+        ["TZ_COMMITS", "TZ_JOBS", "TZ_REMOVALS", "TZ_STAGED", "TZ_TABLE_VERSIONS", "TZ_VERSION", "TZ_WRITES"]
+    );
     assert_eq!(tables.len() - own.len(), 74);
     for (column, expected) in [
         ("(SELECT SCHEMA_VERSION FROM VERSION)", "3.1.0"),
@@ -611,4 +614,45 @@ async fn a_lock_that_is_not_renewed_runs_out() {
     clock.advance_ms(TIMEOUT_MS);
     assert!(store.check_lock(third.id, TIMEOUT_MS).await.expect("locked").acquired_ms.is_some());
     assert_eq!(store.locks(TIMEOUT_MS).await.expect("locks").len(), 1);
+}
+
+#[tokio::test]
+async fn a_removal_is_one_process_s_until_that_dies() {
+    const LEASE_MS: i64 = 1_000;
+    let clock = Clock::fixed(1_000_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("catalog.db");
+    let store = SqliteStore::open(&path, clock.clone()).await.expect("a catalog");
+    for name in ["t", "u"] {
+        let storage = Storage { location: Some(format!("file:///w/{name}")), ..Storage::default() };
+        store.create_table(&Table { storage, ..table("default", name) }).await.expect("a new table");
+        store.drop_table_with_files("default", name).await.expect("dropped");
+    }
+    let next = async |store: &SqliteStore| {
+        store.next_removal(LEASE_MS).await.expect("a removal").map(|removal| (removal.id, removal.location))
+    };
+    let (first, location) = next(&store).await.expect("a removal");
+    assert_eq!(location, "file:///w/t");
+    assert_eq!(next(&store).await.expect("a removal").1, "file:///w/u");
+    assert_eq!(next(&store).await, None);
+    store.go_on_with_removal(first).await.expect("put back");
+    assert_eq!(next(&store).await.expect("a removal").0, first);
+    // It dies, and the next one goes on.
+    drop(store);
+    let store = SqliteStore::open(&path, clock.clone()).await.expect("a catalog");
+    assert_eq!(next(&store).await, None);
+    clock.advance_ms(LEASE_MS);
+    assert_eq!(next(&store).await.expect("a removal").1, "file:///w/t");
+    store.finish_removal(first).await.expect("finished");
+    assert_eq!(next(&store).await.expect("a removal").1, "file:///w/u");
+    // A metastore that shares the database has put something there.
+    change_file(
+        &path,
+        "INSERT INTO SDS (SD_ID, IS_COMPRESSED, IS_STOREDASSUBDIRECTORIES, NUM_BUCKETS, LOCATION) \
+                        VALUES (999, 0, 0, 0, 'file:/w/u/x')",
+    )
+    .await;
+    clock.advance_ms(LEASE_MS);
+    assert_eq!(next(&store).await, None);
+    assert!(!store.are_being_removed(&["file:///w/u".into()]).await.expect("an answer"));
 }

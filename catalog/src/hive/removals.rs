@@ -1,0 +1,96 @@
+//! Removing the files of what was dropped, behind the calls that drop.
+//!
+//! The store notes what is to be removed in the transaction that drops it. One task takes these notes one after the other
+//! and removes a bounded number of files of each before it turns to the next, so a large folder keeps nobody else's waiting.
+//! What a process did not do before it died is done by the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::DataFiles;
+use crate::Store;
+use crate::store::Removal;
+
+/// How long one process may be busy with a part of a removal before another takes it for dead, and how long one that failed
+/// is left alone.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often to look for removals that others noted or that failed.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The one task that removes, and those who wait for it.
+pub(super) struct Removals {
+    store: Arc<dyn Store>,
+    files: Arc<dyn DataFiles>,
+    patience: Duration,
+    noted: Notify,
+    done: watch::Sender<()>,
+}
+
+impl Removals {
+    pub(super) fn new(store: Arc<dyn Store>, files: Arc<dyn DataFiles>, patience: Duration) -> Self {
+        Self { store, files, patience, noted: Notify::new(), done: watch::Sender::new(()) }
+    }
+
+    /// Waits until nothing is to be removed at these locations, but not for long.
+    pub(super) async fn wait(&self, locations: &[String]) {
+        let gone = async {
+            let mut done = self.done.subscribe();
+            self.noted.notify_one();
+            // A store that does not answer is not waited for: whoever asks it next is told.
+            while let Ok(true) = self.store.are_being_removed(locations).await {
+                if done.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if timeout(self.patience, gone).await.is_err() {
+            tracing::info!(?locations, "what was dropped there takes long to remove: it goes on in the background");
+        }
+    }
+
+    /// Removes until `drain` is cancelled.
+    pub(super) async fn run(&self, drain: CancellationToken) {
+        while !drain.is_cancelled() {
+            let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+            match self.store.next_removal(lease_ms).await {
+                Ok(Some(removal)) => {
+                    self.go_on(removal).await;
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the catalog does not say what is to be removed"),
+            }
+            tokio::select! {
+                () = drain.cancelled() => {}
+                _ = timeout(PAUSE, self.noted.notified()) => {}
+            }
+        }
+    }
+
+    /// Removes a part of a folder, perhaps the last one.
+    async fn go_on(&self, removal: Removal) {
+        let (files, location) = (Arc::clone(&self.files), removal.location.clone());
+        let removed = tokio::task::spawn_blocking(move || files.remove(&location)).await;
+        let location = &removal.location;
+        let said = match removed {
+            Ok(Ok(true)) => self.store.finish_removal(removal.id).await,
+            Ok(Ok(false)) => self.store.go_on_with_removal(removal.id).await,
+            Ok(Err(error)) => {
+                tracing::warn!(location, %error, "the files of what was dropped are not removed yet");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(location, %error, "removing what was dropped broke off");
+                return;
+            }
+        };
+        if let Err(error) = said {
+            tracing::warn!(location, %error, "the catalog was not told what is removed");
+        }
+        self.done.send_replace(());
+    }
+}
