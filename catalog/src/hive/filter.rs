@@ -3,19 +3,33 @@
 //! The grammar is that of Hive's `Filter.g` with what engines really send, and more: any comparison works on a key of any
 //! type, literals may stand left or right, and there are `NOT`, `IS NULL` and `STRUCT`. A metastore refuses many of these,
 //! and a client that is refused asks for all partitions.
+//!
+//! What a filter may cost is bounded: each value is read as its type once for each row, lists are looked up in, and what
+//! is compared is counted ([`Work`]).
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use super::pattern::Pattern;
-use super::value::{Family, Value};
+use super::pattern::Like;
+use super::value::{Family, OneOf, Read, Value};
 use crate::model::DEFAULT_PARTITION;
 use crate::store::PartitionFilter;
 
 /// Bytes of a filter.
 const TEXT_BYTES_MAX: usize = 4 << 20;
-/// Parentheses and `NOT`s inside each other.
-const DEPTH_MAX: usize = 400;
+/// Parentheses inside each other.
+const DEPTH_MAX: usize = 500;
+/// Keys that a filter may open.
+const KEYS_MAX: usize = 200;
+/// Comparisons that one call may make.
+const WORK_MAX: u64 = 2_000_000_000;
+/// Comparisons after which others get their turn on the thread.
+const WORK_AT_ONCE: u64 = 1_000_000;
+/// What it costs to begin with a row, in comparisons.
+const ROW_WORK: u64 = 20;
+/// Characters of a filter that an error shows.
+const SHOWN_CHARS: usize = 200;
 
 /// A key that a filter may name.
 #[derive(Debug, Clone)]
@@ -40,17 +54,47 @@ enum Condition {
     Not(Box<Condition>),
     Compare(usize, Operator, Value),
     In(usize, OneOf),
-    Like(usize, Pattern),
+    Like(usize, Like),
     IsNull(usize),
     /// `(STRUCT(a, b)) IN (CONST STRUCT(1, 'x'), …)`.
     RowIn(Vec<usize>, Vec<Vec<Value>>),
 }
 
-/// Literals of which any will do.
-#[derive(Debug)]
-struct OneOf {
-    values: Vec<Value>,
-    texts: HashSet<String>,
+/// What a call has compared so far.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    done: u64,
+    shared_at: u64,
+}
+
+impl Work {
+    fn spend(&mut self, comparisons: usize) {
+        self.done = self.done.saturating_add(u64::try_from(comparisons).unwrap_or(u64::MAX));
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.done > WORK_MAX
+    }
+
+    /// To be asked between rows: lets others have their turn, or refuses to go on.
+    pub(super) async fn go_on(&mut self) -> Result<(), String> {
+        if self.is_too_much() {
+            return Err(format!(
+                "the filter would need more than {WORK_MAX} comparisons: it is too long for that many partitions or tables"
+            ));
+        }
+        if self.done - self.shared_at > WORK_AT_ONCE {
+            self.shared_at = self.done;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+/// A row that is compared: its values, each read as its type when that is first needed.
+struct Row<'a> {
+    values: &'a [Option<&'a str>],
+    read: Vec<OnceCell<Read<'a>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,18 +132,30 @@ impl Operator {
 }
 
 impl Filter {
-    /// Parses a filter over `keys`; an empty one lets everything through. `open` makes the key that a name which is none of
-    /// them stands for, if it may be one. The error is what the client is told.
-    pub(super) fn parse(text: &str, keys: Vec<Key>, open: fn(&str) -> Option<Key>) -> Result<Self, String> {
+    /// Parses a filter of partitions with these keys; an empty one lets everything through. The error is what the client
+    /// is told. What it lets through may be more than it says where `LIKE` can be read in two ways: clients look again.
+    pub(super) fn of_partitions(text: &str, keys: Vec<Key>) -> Result<Self, String> {
+        Self::parse(text, Parser { keys, open: |_| None, is_loose: true, ..Parser::default() })
+    }
+
+    /// Parses a filter of tables. `open` makes the key that a name stands for, if it may be one.
+    pub(super) fn of_tables(text: &str, open: fn(&str) -> Option<Key>) -> Result<Self, String> {
+        Self::parse(text, Parser { open, ..Parser::default() })
+    }
+
+    fn parse(text: &str, parser: Parser<'_>) -> Result<Self, String> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(format!("the filter has {} bytes, more than {TEXT_BYTES_MAX}", text.len()));
         }
         let tokens = tokens(text)?;
-        let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, keys, open };
-        let condition = if tokens.is_empty() { Condition::Always(true) } else { parser.any()? };
+        let mut parser = Parser { tokens: &tokens, ..parser };
+        let condition = if tokens.is_empty() { Condition::Always(true) } else { parser.condition()? };
         match parser.peek() {
             None => Ok(Self { keys: parser.keys, condition }),
-            Some(token) => Err(format!("Error parsing partition filter: {token:?} is not expected in '{text}'")),
+            Some(token) => {
+                let text = shown(text);
+                Err(format!("Error parsing partition filter: {token:?} is not expected in '{text}'"))
+            }
         }
     }
 
@@ -108,9 +164,12 @@ impl Filter {
         &self.keys
     }
 
-    /// Whether it lets through what has these values, one for each key; `None` is NULL.
-    pub(super) fn matches(&self, values: &[Option<&str>]) -> bool {
-        self.holds(&self.condition, values) == Some(true)
+    /// Whether it lets through what has these values, one for each key; `None` is NULL. Meaningless when too much work is
+    /// done, which [`Work::go_on`] tells.
+    pub(super) fn matches(&self, values: &[Option<&str>], work: &mut Work) -> bool {
+        work.done += ROW_WORK;
+        let row = Row { values, read: vec![OnceCell::new(); values.len()] };
+        self.holds(&self.condition, &row, work) == Some(true)
     }
 
     /// A filter of the store that lets through all that this one does, and is no wider than it has to be.
@@ -121,14 +180,13 @@ impl Filter {
             other => std::slice::from_ref(other),
         };
         for part in parts {
-            let (key, allowed): (usize, Vec<&Value>) = match part {
-                Condition::Compare(key, Operator::Equal, value) => (*key, vec![value]),
-                Condition::In(key, allowed) => (*key, allowed.values.iter().collect()),
+            let (key, texts): (usize, HashSet<&str>) = match part {
+                Condition::Compare(key, Operator::Equal, value) => (*key, HashSet::from([value.text()])),
+                Condition::In(key, allowed) => (*key, allowed.texts().collect()),
                 _ => continue,
             };
             // Only there equal means the same text.
             if self.keys[key].family == Family::Text {
-                let texts: HashSet<&str> = allowed.into_iter().map(|value| value.text.as_str()).collect();
                 match &mut values[key] {
                     Some(before) => before.retain(|text| texts.contains(text.as_str())),
                     none => *none = Some(texts.into_iter().map(str::to_owned).collect()),
@@ -139,13 +197,17 @@ impl Filter {
     }
 
     /// `None` is SQL's unknown.
-    fn holds(&self, condition: &Condition, values: &[Option<&str>]) -> Option<bool> {
+    fn holds(&self, condition: &Condition, row: &Row<'_>, work: &mut Work) -> Option<bool> {
+        if work.is_too_much() {
+            return None;
+        }
+        work.spend(1);
         match condition {
             Condition::Always(holds) => Some(*holds),
             Condition::All(parts) => {
                 let mut all = Some(true);
                 for part in parts {
-                    match self.holds(part, values) {
+                    match self.holds(part, row, work) {
                         Some(false) => return Some(false),
                         None => all = None,
                         Some(true) => {}
@@ -156,7 +218,7 @@ impl Filter {
             Condition::Any(parts) => {
                 let mut any = Some(false);
                 for part in parts {
-                    match self.holds(part, values) {
+                    match self.holds(part, row, work) {
                         Some(true) => return Some(true),
                         None => any = None,
                         Some(false) => {}
@@ -164,51 +226,70 @@ impl Filter {
                 }
                 any
             }
-            Condition::Not(inner) => self.holds(inner, values).map(|holds| !holds),
-            Condition::Compare(key, operator, value) => self.compare(*key, *operator, value, values),
-            Condition::In(key, allowed) => self.is_in(*key, allowed, values),
-            Condition::Like(key, pattern) => values[*key].map(|text| pattern.matches(text)),
-            Condition::IsNull(key) => Some(values[*key].is_none()),
-            Condition::RowIn(keys, rows) => {
-                if keys.iter().any(|key| values[*key].is_none()) {
-                    return None;
+            Condition::Not(inner) => self.holds(inner, row, work).map(|holds| !holds),
+            Condition::Compare(key, operator, value) => self.compare(*key, *operator, value, row),
+            Condition::In(key, allowed) => {
+                work.spend(allowed.compared_one_by_one());
+                match row.values[*key] {
+                    Some(_) => Some(allowed.contains(self.read(*key, row)?)),
+                    // NULL has a name, by which it is asked for too.
+                    None if allowed.texts().any(is_null) => Some(true),
+                    None => None,
                 }
-                let fits = |row: &Vec<Value>| {
-                    let equal = |(key, value): (&usize, &Value)| {
-                        self.compare(*key, Operator::Equal, value, values) == Some(true)
-                    };
-                    keys.iter().zip(row).all(equal)
-                };
-                Some(rows.iter().any(fits))
+            }
+            Condition::Like(key, like) => row.values[*key].map(|text| {
+                work.spend(like.cost(text));
+                like.matches(text)
+            }),
+            Condition::IsNull(key) => Some(row.values[*key].is_none()),
+            Condition::RowIn(keys, rows) => {
+                let mut any = Some(false);
+                for literals in rows {
+                    work.spend(keys.len());
+                    let mut all = Some(true);
+                    for (key, literal) in keys.iter().zip(literals) {
+                        match self.compare(*key, Operator::Equal, literal, row) {
+                            Some(true) => {}
+                            Some(false) => {
+                                all = Some(false);
+                                break;
+                            }
+                            None => all = None,
+                        }
+                    }
+                    match all {
+                        Some(true) => return Some(true),
+                        None => any = None,
+                        Some(false) => {}
+                    }
+                }
+                any
             }
         }
     }
 
-    fn compare(&self, key: usize, operator: Operator, literal: &Value, values: &[Option<&str>]) -> Option<bool> {
-        match values[key] {
-            Some(text) => Some(operator.holds(self.keys[key].family.read(text).compare(literal))),
+    /// A value as its type says; nothing for NULL.
+    fn read<'a>(&self, key: usize, row: &Row<'a>) -> Option<Read<'a>> {
+        let text = row.values[key]?;
+        Some(*row.read[key].get_or_init(|| self.keys[key].family.look(text)))
+    }
+
+    fn compare(&self, key: usize, operator: Operator, literal: &Value, row: &Row<'_>) -> Option<bool> {
+        match self.read(key, row) {
+            Some(value) => Some(operator.holds(value.compare(literal.as_read()))),
             // NULL has a name, by which it is asked for too; and a metastore takes it for different from all else.
-            None if literal.text.is_empty() || literal.text == DEFAULT_PARTITION => {
+            None if is_null(literal.text()) => {
                 Some(matches!(operator, Operator::Equal | Operator::LessOrEqual | Operator::GreaterOrEqual))
             }
             None if operator == Operator::NotEqual => Some(true),
             None => None,
         }
     }
+}
 
-    fn is_in(&self, key: usize, allowed: &OneOf, values: &[Option<&str>]) -> Option<bool> {
-        match values[key] {
-            // The same text is equal whatever the type; for texts nothing else is.
-            Some(text) if allowed.texts.contains(text) => Some(true),
-            Some(_) if self.keys[key].family == Family::Text => Some(false),
-            Some(text) => {
-                let value = self.keys[key].family.read(text);
-                Some(allowed.values.iter().any(|literal| value.compare(literal).is_eq()))
-            }
-            None if allowed.texts.contains(DEFAULT_PARTITION) => Some(true),
-            None => None,
-        }
-    }
+/// Whether a literal stands for NULL: the empty text has the same partition.
+fn is_null(literal: &str) -> bool {
+    literal.is_empty() || literal == DEFAULT_PARTITION
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,7 +316,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             tokens.push(Token::Sign(sign));
         } else if matches!(first, '"' | '\'' | '`') {
             let Some(end) = end_of_quoted(rest, first) else {
-                return Err(format!("Error parsing partition filter: a {first} is never closed in '{text}'"));
+                return Err(format!("Error parsing partition filter: a {first} is never closed in '{}'", shown(text)));
             };
             let inner = rest[1..end].to_owned();
             tokens.push(if first == '`' { Token::Quoted(inner) } else { Token::Text(inner) });
@@ -249,7 +330,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
             tokens.push(Token::Word(rest[..len].to_owned()));
         } else {
-            return Err(format!("Error parsing partition filter; lexer error: '{first}' in '{text}'"));
+            return Err(format!("Error parsing partition filter; lexer error: '{first}' in '{}'", shown(text)));
         }
         rest = rest[len..].trim_start();
     }
@@ -275,12 +356,58 @@ fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
     text[1..].find(quote).map(|at| at + 1)
 }
 
+/// The beginning of a filter, for an error.
+fn shown(text: &str) -> &str {
+    text.char_indices().nth(SHOWN_CHARS).map_or(text, |(end, _)| &text[..end])
+}
+
 struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
-    depth: usize,
     keys: Vec<Key>,
     open: fn(&str) -> Option<Key>,
+    /// Whether more may be let through than the filter says.
+    is_loose: bool,
+    /// Whether what is read now is under an odd number of `NOT`s.
+    is_negated: bool,
+}
+
+impl Default for Parser<'_> {
+    fn default() -> Self {
+        Self { tokens: &[], at: 0, keys: Vec::new(), open: |_| None, is_loose: false, is_negated: false }
+    }
+}
+
+/// What is between two parentheses, or all of the filter, as far as it is read.
+#[derive(Default)]
+struct Group {
+    /// Whether a `NOT` is before it.
+    is_not: bool,
+    any: Vec<Condition>,
+    all: Vec<Condition>,
+}
+
+impl Group {
+    fn and(&mut self, condition: Condition) {
+        match condition {
+            // In one list, so that what narrows the search is seen.
+            Condition::All(inner) => self.all.extend(inner),
+            other => self.all.push(other),
+        }
+    }
+
+    fn or(&mut self) {
+        match one_or(std::mem::take(&mut self.all), Condition::All) {
+            // In one list, as clients nest hundreds.
+            Condition::Any(inner) => self.any.extend(inner),
+            other => self.any.push(other),
+        }
+    }
+
+    fn end(mut self) -> Condition {
+        self.or();
+        one_or(self.any, Condition::Any)
+    }
 }
 
 /// One side of a comparison.
@@ -319,45 +446,44 @@ impl Parser<'_> {
         }
     }
 
-    fn any(&mut self) -> Parsed<Condition> {
-        let mut parts = vec![self.all()?];
-        while self.takes_word("or") {
-            parts.push(self.all()?);
-        }
-        Ok(one_or(parts, Condition::Any))
-    }
-
-    fn all(&mut self) -> Parsed<Condition> {
-        let mut parts = Vec::new();
+    /// The whole filter. Open groups are in a list and not on the stack of the thread.
+    fn condition(&mut self) -> Parsed<Condition> {
+        let mut outer: Vec<Group> = Vec::new();
+        let mut group = Group::default();
         loop {
-            match self.single()? {
-                // In one list, so that what narrows the search is seen.
-                Condition::All(inner) => parts.extend(inner),
-                other => parts.push(other),
+            let mut is_not = false;
+            while self.takes_word("not") {
+                is_not = !is_not;
             }
-            if !self.takes_word("and") {
-                return Ok(one_or(parts, Condition::All));
+            self.is_negated ^= is_not;
+            if self.begins_group() {
+                if outer.len() == DEPTH_MAX {
+                    return Err(format!(
+                        "Error parsing partition filter: more than {DEPTH_MAX} parentheses inside each other"
+                    ));
+                }
+                self.at += 1;
+                outer.push(std::mem::replace(&mut group, Group { is_not, ..Group::default() }));
+                continue;
+            }
+            let mut next = self.comparison()?;
+            loop {
+                self.is_negated ^= is_not;
+                group.and(if is_not { Condition::Not(Box::new(next)) } else { next });
+                if self.takes_word("and") {
+                    break;
+                }
+                if self.takes_word("or") {
+                    group.or();
+                    break;
+                }
+                let Some(around) = outer.pop() else { return Ok(group.end()) };
+                self.expect_sign(")")?;
+                let ended = std::mem::replace(&mut group, around);
+                is_not = ended.is_not;
+                next = ended.end();
             }
         }
-    }
-
-    fn single(&mut self) -> Parsed<Condition> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err(format!("Error parsing partition filter: more than {DEPTH_MAX} parentheses inside each other"));
-        }
-        let condition = if self.takes_word("not") {
-            Condition::Not(Box::new(self.single()?))
-        } else if self.begins_group() {
-            self.at += 1;
-            let inner = self.any()?;
-            self.expect_sign(")")?;
-            inner
-        } else {
-            self.comparison()?
-        };
-        self.depth -= 1;
-        Ok(condition)
     }
 
     /// Whether a parenthesis is around a condition and not around one side of it: `(ds) in ("1")` has the latter.
@@ -400,9 +526,7 @@ impl Parser<'_> {
         };
         let condition = if self.takes_word("in") {
             let key = key(&left)?;
-            let values = self.literals(key)?;
-            let texts = values.iter().map(|value| value.text.clone()).collect();
-            Condition::In(key, OneOf { values, texts })
+            Condition::In(key, OneOf::new(self.literals(key)?))
         } else if self.takes_word("between") {
             let key = key(&left)?;
             let low = self.literal(key)?;
@@ -414,7 +538,12 @@ impl Parser<'_> {
             Condition::All(ends.into_iter().map(|(operator, value)| Condition::Compare(key, operator, value)).collect())
         } else if self.takes_word("like") {
             let key = key(&left)?;
-            Condition::Like(key, Pattern::regex_with_case(&self.literal(key)?.text))
+            let text = self.literal(key)?;
+            let is_wide = self.is_negated == is_negated;
+            Condition::Like(
+                key,
+                if self.is_loose { Like::loose(text.text(), is_wide) } else { Like::regex(text.text()) },
+            )
         } else if !is_negated && self.takes_word("is") {
             let is_not = self.takes_word("not");
             if !self.takes_word("null") {
@@ -441,7 +570,7 @@ impl Parser<'_> {
                 Ok(Condition::Compare(key, operator.turned(), self.keys[key].family.read(&text)))
             }
             (Operand::Literal(Some(left)), Operand::Literal(Some(right))) => {
-                let ordering = Family::Number.read(&left).compare(&Family::Number.read(&right));
+                let ordering = Family::Number.look(&left).compare(Family::Number.look(&right));
                 Ok(Condition::Always(operator.holds(ordering)))
             }
             // Nothing is known of a comparison with NULL.
@@ -566,6 +695,7 @@ impl Parser<'_> {
             return Ok(Operand::Key(at));
         }
         match (self.open)(name) {
+            Some(_) if self.keys.len() == KEYS_MAX => Err(format!("the filter names more than {KEYS_MAX} keys")),
             Some(key) => {
                 self.keys.push(Key { name: folded, ..key });
                 Ok(Operand::Key(self.keys.len() - 1))

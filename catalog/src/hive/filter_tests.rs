@@ -1,6 +1,7 @@
 use proptest::prelude::{prop, proptest};
 
 use super::*;
+use crate::hive::pattern::Pattern;
 
 const ROWS: [(&str, &str, &str, &str); 6] = [
     ("1", "1", "2024-01-01", "1.50"),
@@ -17,7 +18,7 @@ fn keys() -> Vec<Key> {
 }
 
 fn parse(text: &str) -> Result<Filter, String> {
-    Filter::parse(text, keys(), |_| None)
+    Filter::of_partitions(text, keys())
 }
 
 /// The positions of the rows that pass.
@@ -26,7 +27,7 @@ fn passing(text: &str) -> Vec<usize> {
     let passes = |(ds, k, d, x): &(&'static str, &'static str, &'static str, &'static str)| {
         let values: Vec<Option<&str>> =
             [*ds, *k, *d, *x].into_iter().map(|text| (text != DEFAULT_PARTITION).then_some(text)).collect();
-        filter.matches(&values)
+        filter.matches(&values, &mut Work::default())
     };
     ROWS.iter().enumerate().filter(|(_, row)| passes(row)).map(|(at, _)| at).collect()
 }
@@ -68,6 +69,13 @@ fn what_engines_send_is_understood() {
         ("ds is not null and k > 3", vec![3]),
         ("k = null", vec![]),
         ("ds = \"__HIVE_DEFAULT_PARTITION__\"", vec![5]),
+        ("ds = ''", vec![5]),
+        ("ds in ('')", vec![5]),
+        ("ds in ('', '2')", vec![2, 5]),
+        ("(struct(ds,k)) in (struct('',''), struct('1',1))", vec![0, 5]),
+        ("not not k = 3", vec![1, 2]),
+        ("not (ds = '1' or (k = 3 and d > '2024-01-31'))", vec![3, 4]),
+        ("k in (1e0, 20)", vec![0, 3]),
         ("ds = 'a\"b'", vec![4]),
         ("`ds` = '2'", vec![2]),
         ("(STRUCT(ds, k)) IN (CONST STRUCT('1', 1), CONST STRUCT('2', 3))", vec![0, 2]),
@@ -99,11 +107,74 @@ fn what_is_no_filter_is_refused() {
 
 #[test]
 fn deep_disjunctions_are_understood() {
-    let mut text = "k = 0".to_owned();
-    for k in 1..300 {
-        text = format!("({text} or k = {k})");
+    // As on a thread of the server, which has 2 MiB of stack.
+    std::thread::spawn(|| {
+        let nested = |word: &str| {
+            let mut text = "k = 0".to_owned();
+            for k in 1..=450 {
+                text = format!("({text} {word} k = {k})");
+            }
+            text
+        };
+        assert_eq!(passing(&nested("or")), [0, 1, 2, 3]);
+        assert_eq!(passing(&nested("or not")), [0, 1, 2, 3, 4]);
+        let mut text = "k = 0".to_owned();
+        for k in 1..=225 {
+            text = format!("((not {text} or k = {k}) and k != -1)");
+        }
+        passing(&text);
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn what_spark_does_not_escape_is_found() {
+    let like = |condition: &str, text: &str| {
+        let filter = parse(condition).unwrap_or_else(|error| panic!("{condition}: {error}"));
+        filter.matches(&[Some(text), None, None, None], &mut Work::default())
+    };
+    for (pattern, text, expected) in [
+        ("c++.*", "c++ and more", true),
+        ("c++.*", "ccc", true),
+        ("c++.*", "dc++", false),
+        (".*(a", "x(a", true),
+        (".*a.b.*", "xa.by", true),
+        (".*a.b.*", "xazby", true),
+        ("[x].*", "[x]y", true),
+        ("a.c", "abc", true),
+    ] {
+        assert_eq!(like(&format!("ds like '{pattern}'"), text), expected, "{pattern} on {text}");
+        // Under NOT only what neither reading can mean is held back.
+        let both = like(&format!("not (not ds like '{pattern}')"), text);
+        assert_eq!(both, expected, "{pattern} on {text}");
     }
-    assert_eq!(passing(&text), [0, 1, 2, 3]);
+    for condition in ["ds not like 'c++.*'", "not ds like 'c++.*'", "not (ds like 'c++.*' and ds = ds)"] {
+        let condition = condition.replace("ds = ds", "1 = 1");
+        assert!(like(&condition, "ccc"), "{condition}: it is no text that begins with c++");
+        assert!(like(&condition, "c++"), "{condition}: and this is none of the expression's");
+        assert!(!like("ds not like 'a.*'", "ab"));
+    }
+    // What is too long to be looked at lets all through, also under NOT.
+    let long = "(".repeat(100) + &"a".repeat(5_000);
+    assert!(like(&format!("ds like '{long}'"), "x") && like(&format!("ds not like '{long}'"), "x"));
+}
+
+#[tokio::test]
+async fn work_is_bounded() {
+    let list = (0..50_000).map(|n| format!("'{n}'")).collect::<Vec<_>>().join(",");
+    let filter = parse(&format!("k in ({list}) and ds in ({list})")).unwrap();
+    let mut work = Work::default();
+    for n in 0..100_000 {
+        let text = n.to_string();
+        assert_eq!(filter.matches(&[Some(&text), Some(&text), None, None], &mut work), n < 50_000);
+        work.go_on().await.unwrap();
+    }
+    let rows = (0..20_000).map(|n| format!("struct('{n}', {n})")).collect::<Vec<_>>().join(",");
+    let filter = parse(&format!("(struct(ds, k)) in ({rows})")).unwrap();
+    let mut work = Work { done: WORK_MAX - 10_000, shared_at: 0 };
+    filter.matches(&[Some("x"), Some("1"), None, None], &mut work);
+    assert!(work.go_on().await.unwrap_err().contains("comparisons"));
 }
 
 #[test]
@@ -129,7 +200,7 @@ proptest! {
     fn nothing_that_clients_send_breaks_it(pieces in prop::collection::vec(PIECES, 0..12), noise in ".{0,20}") {
         for text in [pieces.concat(), noise.clone(), format!("{}{noise}", pieces.concat())] {
             if let Ok(filter) = parse(&text) {
-                filter.matches(&[Some("1"), None, Some("2024-01-01"), Some("x")]);
+                filter.matches(&[Some("1"), None, Some("2024-01-01"), Some("x")], &mut Work::default());
                 filter.for_store();
             }
             Pattern::of_names(&text).matches("some_table");

@@ -5,15 +5,12 @@ use tereza_thrift::hive::{
     self, Exception, MetaException, PartitionFilterMode, PartitionListComposingSpec, PartitionSpec,
 };
 
-use super::filter::{Filter, Key};
+use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG};
 use super::value::Family;
 use super::{Answer, Session, convert, limit};
 use crate::model::{DEFAULT_PARTITION, Partition, Table, partition_name};
 use crate::store::PartitionFilter;
-
-/// Names that are compared with a filter before others get their turn on the thread.
-const NAMES_AT_ONCE: usize = 10_000;
 
 /// A table that is asked about its partitions.
 pub(super) struct Asked {
@@ -154,25 +151,25 @@ impl Session {
         let keys = &asked.table.partition_keys;
         let family =
             keys.iter().map(|key| Key { name: key.name.clone(), family: Family::of(&key.type_name) }).collect();
-        let filter = Filter::parse(&filter.unwrap_or_default(), family, |_| None).map_err(MetaException::new)?;
+        let filter = Filter::of_partitions(&filter.unwrap_or_default(), family).map_err(MetaException::new)?;
         let narrowed = filter.for_store();
         let names = self.store().matching_partition_names(&asked.database, &asked.name, &narrowed, None).await?;
         let max = max.unwrap_or(usize::MAX);
         let mut found = Vec::new();
-        for (at, name) in names.into_iter().enumerate() {
+        let mut work = Work::default();
+        for name in names {
             if found.len() >= max {
                 break;
             }
-            if at % NAMES_AT_ONCE == NAMES_AT_ONCE - 1 {
-                tokio::task::yield_now().await;
-            }
+            work.go_on().await.map_err(MetaException::new)?;
             let Some(values) = names::values_of(&name, keys) else { continue };
             let values: Vec<Option<&str>> =
                 values.iter().map(|value| (value != DEFAULT_PARTITION).then_some(value.as_str())).collect();
-            if filter.matches(&values) {
+            if filter.matches(&values, &mut work) {
                 found.push(name);
             }
         }
+        work.go_on().await.map_err(MetaException::new)?;
         Ok(found)
     }
 

@@ -10,6 +10,77 @@ const PATTERN_CHARS_MAX: usize = 4_000;
 /// Groups inside each other; what is deeper matches nothing.
 const DEPTH_MAX: usize = 50;
 
+/// The right side of `LIKE` in a filter.
+///
+/// Hive takes it for a regular expression. Spark writes one around a text in which it escapes nothing: its `LIKE 'c++%'` comes
+/// as `c++.*`. So the text between a `.*` at either end may stand for itself.
+#[derive(Debug)]
+pub(super) struct Like {
+    pattern: Pattern,
+    reading: Reading,
+}
+
+#[derive(Debug)]
+enum Reading {
+    Regex,
+    /// What either reading lets through.
+    Wide(Literal),
+    /// What both readings let through, for a `LIKE` under a `NOT`.
+    Narrow(Literal),
+}
+
+/// A text with anything before it, behind it, or both.
+#[derive(Debug)]
+struct Literal {
+    text: String,
+    begins_anywhere: bool,
+    ends_anywhere: bool,
+}
+
+impl Like {
+    /// As a regular expression alone.
+    pub(super) fn regex(text: &str) -> Self {
+        Self { pattern: Pattern::regex_with_case(text), reading: Reading::Regex }
+    }
+
+    /// In both ways: lets through what either accepts or, where that is not wide, what both accept. A pattern that is too
+    /// long is taken to say nothing.
+    pub(super) fn loose(text: &str, is_wide: bool) -> Self {
+        let rest = text.strip_prefix(".*");
+        let begins_anywhere = rest.is_some();
+        let rest = rest.unwrap_or(text);
+        let inner = rest.strip_suffix(".*");
+        let ends_anywhere = inner.is_some();
+        let literal = Literal { text: inner.unwrap_or(rest).to_owned(), begins_anywhere, ends_anywhere };
+        let reading = if is_wide { Reading::Wide(literal) } else { Reading::Narrow(literal) };
+        Self { pattern: Pattern::regex_with_case(text), reading }
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        match &self.reading {
+            Reading::Regex => self.pattern.matches(text),
+            Reading::Wide(literal) => !self.pattern.is_read() || literal.matches(text) || self.pattern.matches(text),
+            Reading::Narrow(literal) => self.pattern.is_read() && literal.matches(text) && self.pattern.matches(text),
+        }
+    }
+
+    /// About how many comparisons that takes.
+    pub(super) fn cost(&self, text: &str) -> usize {
+        self.pattern.steps.as_ref().map_or(1, Vec::len).saturating_mul(text.len().max(1))
+    }
+}
+
+impl Literal {
+    fn matches(&self, text: &str) -> bool {
+        match (self.begins_anywhere, self.ends_anywhere) {
+            (false, false) => text == self.text,
+            (false, true) => text.starts_with(&self.text),
+            (true, false) => text.ends_with(&self.text),
+            (true, true) => text.contains(&self.text),
+        }
+    }
+}
+
 /// A pattern, ready to be compared.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
@@ -63,6 +134,11 @@ impl Pattern {
         }
         let chars: Vec<char> = text.chars().collect();
         Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten(), folds: false }
+    }
+
+    /// Whether it is short and simple enough to be looked at.
+    fn is_read(&self) -> bool {
+        self.steps.is_some()
     }
 
     /// Whether it describes the whole of the text, which is in lower case unless case matters.
@@ -336,6 +412,11 @@ mod tests {
             ("WEB*", "web_logs", true),
             ("web", "web_logs", false),
             ("a*|b*", "bc", true),
+            ("..*", "a", true),
+            ("..*", "", false),
+            ("a..*", "ab", true),
+            ("a..*", "a", false),
+            ("*.*", "", true),
             ("a|b", "ab", false),
             (" a | b ", "b", true),
             ("t.*s", "tables", true),

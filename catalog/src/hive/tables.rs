@@ -9,7 +9,7 @@ use tereza_thrift::hive::{
     UnknownTableException,
 };
 
-use super::filter::{Filter, Key};
+use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG, qualified};
 use super::pattern::Pattern;
 use super::value::Family;
@@ -91,15 +91,17 @@ impl Session {
         max: Option<i16>,
     ) -> Answer<Vec<String>> {
         let database = names::database(database)?;
-        let filter = Filter::parse(&filter.unwrap_or_default(), Vec::new(), table_key);
+        let filter = Filter::of_tables(&filter.unwrap_or_default(), table_key);
         let filter = filter.map_err(InvalidOperationException::new)?;
         let tables = self.store().tables(&database).await.map_err(|error| unknown_database(error, &database))?;
         let count = limit(max).unwrap_or(usize::MAX);
         let mut found = Vec::new();
+        let mut work = Work::default();
         for (name, _) in tables {
             if found.len() >= count {
                 break;
             }
+            work.go_on().await.map_err(InvalidOperationException::new)?;
             if !filter.keys().is_empty() {
                 let Ok(known) = self.store().table(&database, &name).await else { continue };
                 let accessed = known.table.last_access_time_s.to_string();
@@ -117,10 +119,10 @@ impl Session {
                     None => Some(accessed.as_str()),
                 };
                 let values: Vec<Option<&str>> = filter.keys().iter().map(value).collect();
-                if !filter.matches(&values) {
+                if !filter.matches(&values, &mut work) {
                     continue;
                 }
-            } else if !filter.matches(&[]) {
+            } else if !filter.matches(&[], &mut work) {
                 continue;
             }
             found.push(name);

@@ -1,6 +1,7 @@
 //! Values of partition keys, which a metastore keeps as text, compared as what their types say.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 /// How values of a type are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +32,10 @@ impl Family {
     }
 
     /// A value with this text. One that is none of the type is compared by its characters.
-    pub(super) fn read(self, text: &str) -> Value {
+    pub(super) fn look(self, text: &str) -> Read<'_> {
         let typed = match self {
             Self::Text => Typed::Text,
-            Self::Padded => return Value { text: text.trim_end_matches(' ').to_owned(), typed: Typed::Text },
+            Self::Padded => return Read { text: text.trim_end_matches(' '), typed: Typed::Text },
             Self::Number => number(text).unwrap_or(Typed::Text),
             Self::Date => date(text).map_or(Typed::Text, |date| Typed::Moment(date, 0)),
             Self::Timestamp => timestamp(text).unwrap_or(Typed::Text),
@@ -44,6 +45,12 @@ impl Family {
                 _ => Typed::Text,
             },
         };
+        Read { text, typed }
+    }
+
+    /// [`Family::look`] for a value that is kept.
+    pub(super) fn read(self, text: &str) -> Value {
+        let Read { text, typed } = self.look(text);
         Value { text: text.to_owned(), typed }
     }
 }
@@ -51,7 +58,24 @@ impl Family {
 /// A value with its text.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
-    pub(super) text: String,
+    text: String,
+    typed: Typed,
+}
+
+impl Value {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn as_read(&self) -> Read<'_> {
+        Read { text: &self.text, typed: self.typed }
+    }
+}
+
+/// [`Value`] whose text is somebody else's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read<'a> {
+    text: &'a str,
     typed: Typed,
 }
 
@@ -63,12 +87,14 @@ enum Typed {
     Exact(i128, u32),
     Float(f64),
     /// Year, month and day, then nanoseconds of the day.
-    Moment((i32, u32, u32), u64),
+    Moment(Day, u64),
 }
 
-impl Value {
+type Day = (i32, u32, u32);
+
+impl Read<'_> {
     /// Which of the two is the greater; by their characters if they are not of one kind.
-    pub(super) fn compare(&self, other: &Self) -> Ordering {
+    pub(super) fn compare(self, other: Read<'_>) -> Ordering {
         match (self.typed, other.typed) {
             (Typed::Boolean(one), Typed::Boolean(two)) => one.cmp(&two),
             (Typed::Moment(day, time), Typed::Moment(other_day, other_time)) => {
@@ -87,8 +113,86 @@ impl Value {
                 // Not by `total_cmp` alone: 0.0 and -0.0 are equal.
                 one.partial_cmp(&two).unwrap_or_else(|| one.total_cmp(&two))
             }
-            _ => self.text.cmp(&other.text),
+            _ => self.text.cmp(other.text),
         }
+    }
+}
+
+/// Literals of which any will do, to be looked up in.
+#[derive(Debug, Default)]
+pub(super) struct OneOf {
+    texts: HashSet<String>,
+    /// Without zeros at the end, so that equal numbers are the same.
+    exact: HashSet<(i128, u32)>,
+    moments: HashSet<(Day, u64)>,
+    booleans: HashSet<bool>,
+    /// Numbers with an exponent, which engines do not write for keys: these are compared one by one.
+    floats: Vec<f64>,
+}
+
+impl OneOf {
+    pub(super) fn new(literals: Vec<Value>) -> Self {
+        let mut all = Self::default();
+        for literal in literals {
+            match literal.typed {
+                Typed::Exact(value, scale) => drop(all.exact.insert(shortest(value, scale))),
+                Typed::Moment(day, time) => drop(all.moments.insert((day, time))),
+                Typed::Boolean(value) => drop(all.booleans.insert(value)),
+                Typed::Float(value) => all.floats.push(value),
+                Typed::Text => {}
+            }
+            all.texts.insert(literal.text);
+        }
+        all
+    }
+
+    /// The literals as they were written.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(String::as_str)
+    }
+
+    /// How many literals a look costs more than one.
+    pub(super) fn compared_one_by_one(&self) -> usize {
+        self.floats.len()
+    }
+
+    pub(super) fn contains(&self, value: Read<'_>) -> bool {
+        // The same text is equal whatever the type.
+        self.texts.contains(value.text)
+            || match value.typed {
+                Typed::Text => false,
+                Typed::Boolean(value) => self.booleans.contains(&value),
+                Typed::Moment(day, time) => self.moments.contains(&(day, time)),
+                Typed::Exact(exact, scale) => {
+                    self.exact.contains(&shortest(exact, scale)) || self.has_float(as_float(value.typed))
+                }
+                Typed::Float(float) => {
+                    let whole = shortest_of(float).is_some_and(|whole| self.exact.contains(&whole));
+                    whole || self.has_float(float)
+                }
+            }
+    }
+
+    #[expect(clippy::float_cmp, reason = "equal is what is asked for")]
+    fn has_float(&self, value: f64) -> bool {
+        self.floats.iter().any(|float| *float == value)
+    }
+}
+
+/// The number with as few decimals as it needs.
+fn shortest(mut value: i128, mut scale: u32) -> (i128, u32) {
+    while scale > 0 && value % 10 == 0 {
+        value /= 10;
+        scale -= 1;
+    }
+    (value, scale)
+}
+
+/// A number with an exponent as an exact one, if it is short enough: `1.5e3` is 1500.
+fn shortest_of(value: f64) -> Option<(i128, u32)> {
+    match number(&format!("{value}"))? {
+        Typed::Exact(value, scale) => Some(shortest(value, scale)),
+        _ => None,
     }
 }
 
@@ -188,7 +292,22 @@ mod tests {
             ("date", "not a date", "2024-01-01", Greater),
         ] {
             let family = Family::of(type_name);
-            assert_eq!(family.read(one).compare(&family.read(two)), expected, "{one} and {two} as {type_name}");
+            assert_eq!(family.look(one).compare(family.look(two)), expected, "{one} and {two} as {type_name}");
+        }
+    }
+
+    #[test]
+    fn lists_are_looked_up_in_as_values_are_compared() {
+        let texts = ["1", "1.50", "03", "-0.0", "1e3", "2.5e-1", "x", "", "2024-1-2", "true", "1000", "150e-2", "0.25"];
+        for type_name in ["string", "int", "decimal(10,2)", "double", "date", "boolean", "char(3)"] {
+            let family = Family::of(type_name);
+            for one in texts {
+                for two in texts {
+                    let list = OneOf::new(vec![family.read("99"), family.read(two)]);
+                    let is_equal = family.look(one).compare(family.look(two)).is_eq();
+                    assert_eq!(list.contains(family.look(one)), is_equal, "{one} and {two} as {type_name}");
+                }
+            }
         }
     }
 }
