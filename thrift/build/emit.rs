@@ -17,6 +17,9 @@ const GENERAL: &str = "MetaException";
 const BOXED: [&str; 5] =
     ["ColumnStatistics", "CreationMetadata", "FileMetadata", "ObjectDictionary", "PrincipalPrivilegeSet"];
 
+/// The field that is the bulk of a list of partitions, and the same in nearly all of them.
+const SHARED: (&str, &str) = ("StorageDescriptor", "cols");
+
 /// The whole file.
 pub(crate) fn rust(document: &Document) -> Result<String, String> {
     check_names(document)?;
@@ -86,6 +89,7 @@ fn write_struct(out: &mut String, name: &str, wire_name: &str, fields: &[Field],
             line(out, &format!("    /// Absent means `{default}`."));
         }
         let ty = rust_type(&field.ty);
+        let ty = if (name, field.name.as_str()) == SHARED { format!("Shared<{ty}>") } else { ty };
         let ty = match presence(field) {
             "required" => ty,
             "boxed" => format!("Option<Box<{ty}>>"),
@@ -231,6 +235,11 @@ fn write_trait(out: &mut String, functions: &[&Function]) {
     line(out, "    /// What is answered for a result of more than `limit_bytes`, which clients would refuse to read.");
     line(out, "    fn reply_too_large(&self, method: &'static str, limit_bytes: usize) -> Exception {");
     line(out, "        too_large(method, limit_bytes)\n    }");
+    line(
+        out,
+        "    /// The answer to a call is sent, or nobody waits for it: what was kept for it is not needed any more.",
+    );
+    line(out, "    fn answered(&self) {}");
     for function in functions {
         let (name, reply, args) = (ident(&function.name), reply(function), args_name(function));
         let (parameter, value) =

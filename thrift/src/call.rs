@@ -5,8 +5,10 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::timeout;
 use tracing::error;
 
 use crate::codec::{
@@ -96,6 +98,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// What is answered for a result of more than `limit_bytes`.
     fn result_too_large(&self, method: &'static str, limit_bytes: usize) -> Self::Exception;
+
+    /// The answer to a call is sent, or nobody waits for it.
+    fn answered(&self) {}
 }
 
 /// An answer, ready to be sent.
@@ -114,11 +119,19 @@ pub struct Call<'a> {
     args: &'a [u8],
     limits: &'a Limits,
     reply_limit_bytes: usize,
+    /// How long the method may take.
+    timeout: Duration,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(header: &'a Header, args: &'a [u8], limits: &'a Limits, reply_limit_bytes: usize) -> Self {
-        Self { header, args, limits, reply_limit_bytes }
+    pub(crate) fn new(
+        header: &'a Header,
+        args: &'a [u8],
+        limits: &'a Limits,
+        reply_limit_bytes: usize,
+        timeout: Duration,
+    ) -> Self {
+        Self { header, args, limits, reply_limit_bytes, timeout }
     }
 
     /// The method, or nothing that is one if its name is not text.
@@ -142,7 +155,12 @@ impl<'a> Call<'a> {
                 return self.failed(M::NAME, Outcome::BadArguments, &exception);
             }
         };
-        let Some(result) = guarded(async { run(args).await }).await else {
+        let limit = self.timeout;
+        let Ok(result) = timeout(limit, guarded(async { run(args).await })).await else {
+            let text = format!("{} took longer than {limit:?} (call_timeout) and was given up", M::NAME);
+            return self.threw::<M>(M::Exception::general(text));
+        };
+        let Some(result) = result else {
             error!(method = M::NAME, "a call panicked");
             let text = format!("Internal error processing {}", M::NAME);
             let exception = ApplicationException::new(ApplicationException::INTERNAL_ERROR, text);

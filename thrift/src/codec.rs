@@ -13,7 +13,7 @@ pub use message::{ApplicationException, Form, Header, MessageType};
 pub use reader::{DecodeError, FieldReader, Reader};
 pub use scan::{ScanError, Scanner};
 pub(crate) use wire::enumeration;
-pub use wire::{Record, Set, Wire};
+pub use wire::{Record, Set, Shared, Wire};
 pub use writer::Writer;
 
 /// What a message of a peer may have. A message beyond them is refused, not cut.

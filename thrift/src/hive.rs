@@ -15,7 +15,7 @@ use tereza_runtime::{Error, ErrorKind};
 
 use crate::call::{Answering, Call, Exceptions, Method, Service};
 use crate::client::{CallError, Client};
-use crate::codec::{ApplicationException, DecodeError, FieldReader, Record, Set, Writer};
+use crate::codec::{ApplicationException, DecodeError, FieldReader, Record, Set, Shared, Writer};
 
 include!(concat!(env!("OUT_DIR"), "/hive.rs"));
 
@@ -28,6 +28,10 @@ impl<S: HiveMetastore> Service for S {
 
     fn result_too_large(&self, method: &'static str, limit_bytes: usize) -> Exception {
         self.reply_too_large(method, limit_bytes)
+    }
+
+    fn answered(&self) {
+        HiveMetastore::answered(self);
     }
 }
 

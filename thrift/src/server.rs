@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tereza_runtime::{Error, clock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,12 +38,17 @@ pub struct Settings {
     pub reply_limit_bytes: usize,
     /// Connections at once; one more is closed as soon as it is there.
     pub connections_max: usize,
-    /// Messages of more than [`LARGE_BYTES`] that are read and answered at once. One more waits, within its time.
+    /// Messages of more than [`LARGE_BYTES`], calls and answers, that are read or sent at once. One more waits, within its
+    /// time.
     pub large_messages_max: usize,
     /// How long a connection may be without a call.
     pub idle_timeout: Duration,
     /// From the first byte of a message to its last, for what is read and for what is written.
     pub message_timeout: Duration,
+    /// How long a method may take. Java clients wait ten minutes.
+    pub call_timeout: Duration,
+    /// How long calls that run may go on when the server is to end.
+    pub drain_timeout: Duration,
     /// What makes connections TLS, if they are to be.
     pub tls: Option<Tls>,
 }
@@ -56,6 +62,8 @@ impl Default for Settings {
             large_messages_max: 8,
             idle_timeout: Duration::from_secs(3600),
             message_timeout: Duration::from_secs(120),
+            call_timeout: Duration::from_secs(300),
+            drain_timeout: Duration::from_secs(30),
             tls: None,
         }
     }
@@ -87,8 +95,8 @@ impl Server {
         Self { settings, observer: Arc::new(observer), large_messages }
     }
 
-    /// Accepts connections until `drain` is cancelled; then each finishes the call that runs and is closed, and when the
-    /// last one is, this returns. `connect` makes the service of a connection.
+    /// Accepts connections until `drain` is cancelled; then each finishes the call that runs, if that does not take too long,
+    /// and is closed, and when the last one is, this returns. `connect` makes the service of a connection.
     pub async fn serve<S: Service>(
         &self,
         listener: TcpListener,
@@ -97,6 +105,7 @@ impl Server {
     ) {
         let places = semaphore(self.settings.connections_max);
         let connections = TaskTracker::new();
+        let cut = CancellationToken::new();
         loop {
             let accepted = tokio::select! {
                 () = drain.cancelled() => break,
@@ -114,10 +123,21 @@ impl Server {
                 warn!(%peer, limit = self.settings.connections_max, "too many connections (connections_max): closed one");
                 continue;
             };
-            connections.spawn(self.clone().connection(stream, peer, connect(peer), drain.clone(), place));
+            let connection = self.clone().connection(stream, peer, connect(peer), drain.clone(), place);
+            let cut = cut.clone();
+            connections.spawn(async move {
+                tokio::select! {
+                    () = connection => {}
+                    () = cut.cancelled() => debug!(%peer, "a connection to the metastore was cut in a call"),
+                }
+            });
         }
         connections.close();
-        connections.wait().await;
+        if timeout(self.settings.drain_timeout, connections.wait()).await.is_err() {
+            warn!(connections = connections.len(), "calls take too long to end (drain_timeout): they are given up");
+            cut.cancel();
+            connections.wait().await;
+        }
     }
 
     async fn connection<S: Service>(
@@ -187,15 +207,36 @@ impl Server {
             let (answer, is_goodbye) = self.answer(service, &message.bytes).await;
             // What the call was made of is not kept while its answer is sent.
             drop(message);
-            if let Some(message) = answer.message {
-                let limit = self.settings.message_timeout;
-                timeout(limit, transport.write(message)).await.map_err(|_| ReadError::Slow(limit))??;
-            }
+            let sent = match answer.message {
+                Some(message) => self.send(&mut transport, message).await,
+                None => Ok(()),
+            };
+            service.answered();
+            sent?;
             if is_goodbye {
                 transport.close().await?;
                 return Ok(End::Goodbye);
             }
         }
+    }
+
+    async fn send<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        transport: &mut Transport<T>,
+        message: BytesMut,
+    ) -> Result<(), ReadError> {
+        let limit = self.settings.message_timeout;
+        let sending = async {
+            // Nobody closes the semaphore, so there is always a place in the end.
+            let place = match message.len() > LARGE_BYTES {
+                true => self.large_messages.acquire().await.ok(),
+                false => None,
+            };
+            let sent = transport.write(message).await;
+            drop(place);
+            sent
+        };
+        Ok(timeout(limit, sending).await.map_err(|_| ReadError::Slow(limit))??)
     }
 
     async fn next_message<T: AsyncRead + AsyncWrite + Unpin>(
@@ -233,7 +274,8 @@ impl Server {
             }
         };
         let args = &message[reader.position()..];
-        let call = Call::new(&header, args, limits, self.settings.reply_limit_bytes);
+        let Settings { reply_limit_bytes, call_timeout, .. } = self.settings;
+        let call = Call::new(&header, args, limits, reply_limit_bytes, call_timeout);
         let is_call = matches!(header.kind, MessageType::Call | MessageType::Oneway);
         let answer = if is_call {
             service.call(call).await

@@ -3,13 +3,20 @@
 //! What the catalog does not keep is not in what comes back: skewed values, the type of an owner (always USER), privileges
 //! that come with a new table, bit vectors of statistics, and of a serde all but its name, class and parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use tereza_thrift::codec::Shared;
 use tereza_thrift::hive;
 
 use super::names::{self, CATALOG};
-use crate::model::{Column, Database, Function, Partition, Serde, Storage, Table, TableKind};
+use crate::model::{Column, Database, Function, Parameters, Partition, Serde, Storage, Table, TableKind};
 
+/// Bytes that a partition takes in memory besides its texts.
+const PARTITION_BYTES: usize = 1_000;
+/// Bytes that an entry of a map or list takes besides its texts.
+const ENTRY_BYTES: usize = 64;
+/// How many entries a column is worth.
+const COLUMN_ENTRIES: usize = 3;
 /// The parameter by which an external table is told.
 const EXTERNAL: &str = "EXTERNAL";
 
@@ -69,10 +76,27 @@ fn columns_from(columns: Option<Vec<hive::FieldSchema>>) -> Vec<Column> {
     columns.unwrap_or_default().into_iter().map(column).collect()
 }
 
-pub(super) fn storage_to(storage: Storage) -> hive::StorageDescriptor {
+/// The column lists of an answer, each kept once: partitions have nearly always those of their table.
+#[derive(Default)]
+pub(super) struct ColumnLists {
+    known: HashMap<Vec<Column>, Shared<Vec<hive::FieldSchema>>>,
+}
+
+impl ColumnLists {
+    fn one(&mut self, columns: Vec<Column>) -> Shared<Vec<hive::FieldSchema>> {
+        if let Some(known) = self.known.get(&columns) {
+            return known.clone();
+        }
+        let list = Shared::from(columns_to(columns.clone()));
+        self.known.insert(columns, list.clone());
+        list
+    }
+}
+
+pub(super) fn storage_to(storage: Storage, lists: &mut ColumnLists) -> hive::StorageDescriptor {
     let order = |(column, order)| hive::Order { col: Some(column), order: Some(order) };
     hive::StorageDescriptor {
-        cols: Some(columns_to(storage.columns)),
+        cols: Some(lists.one(storage.columns)),
         location: storage.location,
         input_format: storage.input_format,
         output_format: storage.output_format,
@@ -102,7 +126,7 @@ pub(super) fn storage_from(storage: Option<hive::StorageDescriptor>) -> Storage 
     let serde = storage.serde_info.unwrap_or_default();
     let order = |order: hive::Order| (order.col.unwrap_or_default(), order.order.unwrap_or_default());
     Storage {
-        columns: columns_from(storage.cols),
+        columns: columns_from(storage.cols.map(Shared::into_inner)),
         location: storage.location.filter(|location| !location.is_empty()),
         input_format: storage.input_format,
         output_format: storage.output_format,
@@ -128,7 +152,7 @@ pub(super) fn table_to(table: Table) -> hive::Table {
         create_time: Some(seconds(table.create_time_s)),
         last_access_time: Some(seconds(table.last_access_time_s)),
         retention: Some(table.retention),
-        sd: Some(storage_to(table.storage)),
+        sd: Some(storage_to(table.storage, &mut ColumnLists::default())),
         partition_keys: Some(columns_to(table.partition_keys)),
         parameters: Some(table.parameters),
         view_original_text: table.view_original_text,
@@ -169,18 +193,57 @@ pub(super) fn table_from(database: String, name: String, table: hive::Table) -> 
     }
 }
 
-pub(super) fn partition_to(database: &str, table: &str, partition: Partition) -> hive::Partition {
+pub(super) fn partition_to(
+    database: &str,
+    table: &str,
+    partition: Partition,
+    lists: &mut ColumnLists,
+) -> hive::Partition {
     hive::Partition {
         values: Some(partition.values),
         db_name: Some(database.to_owned()),
         table_name: Some(table.to_owned()),
         create_time: Some(seconds(partition.create_time_s)),
         last_access_time: Some(seconds(partition.last_access_time_s)),
-        sd: Some(storage_to(partition.storage)),
+        sd: Some(storage_to(partition.storage, lists)),
         parameters: Some(partition.parameters),
         cat_name: Some(CATALOG.to_owned()),
         ..hive::Partition::default()
     }
+}
+
+/// Bytes that a storage has on the wire at least, without its columns, and with them.
+fn storage_bytes(storage: &Storage) -> (usize, usize) {
+    let serde = &storage.serde;
+    let texts = [&storage.location, &storage.input_format, &storage.output_format, &serde.name, &serde.library];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let own = texts + parameter_bytes(&storage.parameters) + parameter_bytes(&serde.parameters);
+    let column =
+        |column: &Column| column.name.len() + column.type_name.len() + column.comment.as_ref().map_or(0, String::len);
+    (own, own + storage.columns.iter().map(column).sum::<usize>())
+}
+
+fn parameter_bytes(parameters: &Parameters) -> usize {
+    parameters.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// About how many bytes of memory a partition takes in an answer, and how many it has on the wire at least.
+pub(super) fn partition_bytes(partition: &Partition) -> (usize, usize) {
+    let values: usize = partition.values.iter().map(String::len).sum();
+    let texts = values + parameter_bytes(&partition.parameters);
+    let (storage, with_columns) = storage_bytes(&partition.storage);
+    let entries = partition.parameters.len() + partition.storage.serde.parameters.len() + partition.values.len();
+    (texts + storage + PARTITION_BYTES + entries * ENTRY_BYTES + texts + with_columns, texts + with_columns)
+}
+
+/// The same of a table.
+pub(super) fn table_bytes(table: &Table) -> (usize, usize) {
+    let views = [&table.view_original_text, &table.view_expanded_text];
+    let views: usize = views.into_iter().flatten().map(String::len).sum();
+    let texts = views + parameter_bytes(&table.parameters);
+    let (_, with_columns) = storage_bytes(&table.storage);
+    let entries = table.parameters.len() + COLUMN_ENTRIES * table.storage.columns.len();
+    (2 * (texts + with_columns) + PARTITION_BYTES + entries * ENTRY_BYTES, texts + with_columns)
 }
 
 pub(super) fn partition_from(partition: hive::Partition) -> Partition {
@@ -272,7 +335,7 @@ mod tests {
             storage: storage(),
             parameters: [("numRows".to_owned(), "1".to_owned())].into(),
         };
-        assert_eq!(partition_from(partition_to("web", "t", partition.clone())), partition);
+        assert_eq!(partition_from(partition_to("web", "t", partition.clone(), &mut ColumnLists::default())), partition);
         let database = Database {
             name: "web".into(),
             description: Some(String::new()),

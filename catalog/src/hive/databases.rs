@@ -56,13 +56,12 @@ impl Session {
 
     pub(super) async fn remove_database(&self, name: Option<String>, delete_data: bool, cascade: bool) -> Answer<()> {
         let name = names::database(name)?;
-        let database = self.store().database(&name).await.map_err(|error| of_database(error, &name))?;
         let dropped = if delete_data {
             self.store().drop_database_with_files(&name, cascade).await
         } else {
-            self.store().drop_database(&name, cascade).await
+            self.store().drop_database(&name, cascade).await.map(|()| Vec::new())
         };
-        dropped.map_err(|error| match error.kind() {
+        let noted = dropped.map_err(|error| match error.kind() {
             ErrorKind::NotFound => of_database(error, &name),
             // Clients look for this text and not for the store's.
             ErrorKind::InvalidInput if error.message().contains("is not empty") => {
@@ -73,9 +72,7 @@ impl Session {
             _ => Exception::from(error),
         })?;
         tracing::debug!(database = name, user = self.user(), "a database was dropped");
-        if delete_data {
-            self.wait_for_removal(&[database.location]).await;
-        }
+        self.wait_for_removal(&noted).await;
         Ok(())
     }
 }

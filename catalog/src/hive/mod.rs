@@ -23,10 +23,11 @@
 //!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
 //! `partition_changes`, `removals`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`,
-//! `filter` and `value`; `local_files` for a metastore on one machine. `remote` is the other side: a running metastore that is
+//! `filter` and `value`; `answers` (their memory); `local_files` for a metastore on one machine. `remote` is the other side: a running metastore that is
 //! read.
 
 mod alter_table;
+mod answers;
 mod convert;
 mod databases;
 mod filter;
@@ -58,6 +59,7 @@ use tereza_thrift::server::{self, Observer, Server};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::answers::{Answers, Growing, Held};
 pub use self::local_files::LocalFiles;
 pub use self::remote::Remote;
 use self::removals::Removals;
@@ -77,6 +79,8 @@ pub struct Settings {
     /// How long a call that drops waits until the files are gone: engines make a table anew as soon as it is dropped, and
     /// look whether its folder is empty. What takes longer goes on behind it.
     pub removal_patience: Duration,
+    /// Bytes of memory that answers may take together, about: those being made and those being sent.
+    pub answers_limit_bytes: usize,
     /// The bounds of the server.
     pub server: server::Settings,
 }
@@ -87,6 +91,7 @@ impl Default for Settings {
             warehouse: "file:/user/hive/warehouse".to_owned(),
             lock_timeout: Duration::from_secs(300),
             removal_patience: Duration::from_secs(5),
+            answers_limit_bytes: 512 << 20,
             server: server::Settings::default(),
         }
     }
@@ -139,8 +144,9 @@ pub async fn serve_observed(
     let server = Server::new(settings.server.clone(), observer);
     let started_s = Clock::system().unix_s();
     let removals = Removals::new(Arc::clone(&store), Arc::clone(&files), settings.removal_patience);
-    let shared = Arc::new(Shared { store, files, removals, settings, started_s });
-    let connect = |_| Session { shared: Arc::clone(&shared), user: Mutex::default() };
+    let answers = Answers::new(settings.answers_limit_bytes, settings.server.reply_limit_bytes);
+    let shared = Arc::new(Shared { store, files, removals, answers, settings, started_s });
+    let connect = |_| Session { shared: Arc::clone(&shared), user: Mutex::default(), held: Held::default() };
     tokio::join!(server.serve(listener, connect, drain.clone()), shared.removals.run(drain));
 }
 
@@ -159,6 +165,7 @@ struct Shared {
     store: Arc<dyn Store>,
     files: Arc<dyn DataFiles>,
     removals: Removals,
+    answers: Answers,
     settings: Settings,
     /// Seconds since 1970.
     started_s: i64,
@@ -169,11 +176,18 @@ struct Session {
     shared: Arc<Shared>,
     /// Who the client says it is. Nobody has checked it.
     user: Mutex<Option<String>>,
+    /// The memory of the answer that is being made or sent.
+    held: Held,
 }
 
 impl Session {
     fn store(&self) -> &dyn Store {
         self.shared.store.as_ref()
+    }
+
+    /// Begins an answer that may be large.
+    fn growing(&self) -> Growing<'_> {
+        self.shared.answers.begin(&self.held)
     }
 
     /// For logs.

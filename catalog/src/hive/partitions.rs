@@ -5,12 +5,16 @@ use tereza_thrift::hive::{
     self, Exception, MetaException, PartitionFilterMode, PartitionListComposingSpec, PartitionSpec,
 };
 
+use super::convert::ColumnLists;
 use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG};
 use super::value::Family;
 use super::{Answer, Session, convert, limit};
 use crate::model::{DEFAULT_PARTITION, Partition, Table, partition_name};
 use crate::store::PartitionFilter;
+
+/// Partitions that are read from the store at once.
+const LOADED_AT_ONCE: usize = 1_000;
 
 /// A table that is asked about its partitions.
 pub(super) struct Asked {
@@ -36,7 +40,7 @@ impl Session {
         let asked = self.asked(database, table).await?;
         let values = values.unwrap_or_default();
         let found = self.kept_partition(&asked, &values).await?;
-        Ok(convert::partition_to(&asked.database, &asked.name, found))
+        Ok(asked.convert_one(found))
     }
 
     pub(super) async fn partition_by_name(
@@ -48,7 +52,7 @@ impl Session {
         let asked = self.asked(database, table).await?;
         let values = asked.values_of(&name.unwrap_or_default())?;
         let found = self.kept_partition(&asked, &values).await?;
-        Ok(convert::partition_to(&asked.database, &asked.name, found))
+        Ok(asked.convert_one(found))
     }
 
     pub(super) async fn kept_partition(&self, asked: &Asked, values: &[String]) -> Answer<Partition> {
@@ -71,8 +75,8 @@ impl Session {
     ) -> Answer<Vec<hive::Partition>> {
         let asked = self.asked(database, table).await?;
         let filter = asked.prefix(values)?;
-        let found = self.store().partitions(&asked.database, &asked.name, &filter, limit(max)).await?;
-        Ok(asked.convert(found))
+        let names = self.store().matching_partition_names(&asked.database, &asked.name, &filter, limit(max)).await?;
+        self.load(&asked, &names).await
     }
 
     /// Their names.
@@ -99,8 +103,27 @@ impl Session {
         let keys = &asked.table.partition_keys;
         let kept = names.unwrap_or_default();
         let kept: Vec<String> = kept.iter().filter_map(|name| names::kept_partition_name(name, keys)).collect();
-        let found = self.store().partitions_by_names(&asked.database, &asked.name, &kept).await?;
-        Ok(asked.convert(found))
+        self.load(&asked, &kept).await
+    }
+
+    /// The partitions with these names as an answer: some at a time, so that their columns are there once and their memory
+    /// is counted before it is taken.
+    async fn load(&self, asked: &Asked, names: &[String]) -> Answer<Vec<hive::Partition>> {
+        let mut growing = self.growing();
+        let mut lists = ColumnLists::default();
+        let mut answer = Vec::with_capacity(names.len());
+        for names in names.chunks(LOADED_AT_ONCE) {
+            let found = self.store().partitions_by_names(&asked.database, &asked.name, names).await;
+            let found = found.map_err(|error| self.of_table(error, &asked.database, &asked.name))?;
+            let sizes = found.iter().map(convert::partition_bytes);
+            growing.grow(sizes.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))).await?;
+            answer.extend(
+                found
+                    .into_iter()
+                    .map(|partition| convert::partition_to(&asked.database, &asked.name, partition, &mut lists)),
+            );
+        }
+        Ok(answer)
     }
 
     pub(super) async fn partitions_by_filter(
@@ -112,8 +135,7 @@ impl Session {
     ) -> Answer<Vec<hive::Partition>> {
         let asked = self.asked(database, table).await?;
         let names = self.names_by_filter(&asked, filter, max).await?;
-        let found = self.store().partitions_by_names(&asked.database, &asked.name, &names).await?;
-        Ok(asked.convert(found))
+        self.load(&asked, &names).await
     }
 
     pub(super) async fn count_by_filter(
@@ -238,7 +260,13 @@ impl Asked {
     }
 
     pub(super) fn convert(&self, found: Vec<Partition>) -> Vec<hive::Partition> {
-        found.into_iter().map(|partition| convert::partition_to(&self.database, &self.name, partition)).collect()
+        let mut lists = ColumnLists::default();
+        let one = |partition| convert::partition_to(&self.database, &self.name, partition, &mut lists);
+        found.into_iter().map(one).collect()
+    }
+
+    fn convert_one(&self, found: Partition) -> hive::Partition {
+        convert::partition_to(&self.database, &self.name, found, &mut ColumnLists::default())
     }
 
     pub(super) fn spec(&self, partitions: Vec<hive::Partition>) -> PartitionSpec {

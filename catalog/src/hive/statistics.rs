@@ -227,7 +227,7 @@ fn merge(known: &mut ColumnStatistics, next: &ColumnStatistics) {
         }
         (Range::Decimal { low, high }, Range::Decimal { low: l, high: h }) => {
             let family = super::value::Family::Number;
-            let is_less = |one: &str, two: &str| family.read(one).compare(&family.read(two)).is_lt();
+            let is_less = |one: &str, two: &str| family.look(one).compare(family.look(two)).is_lt();
             Range::Decimal {
                 low: if is_less(l, low) { l.clone() } else { low.clone() },
                 high: if is_less(high, h) { h.clone() } else { high.clone() },

@@ -140,7 +140,7 @@ impl Session {
         let with_statistics = request.get_column_stats.unwrap_or_default();
         let mut table = self.get_one_table(Some(request.db_name.clone()), Some(request.tbl_name.clone())).await?;
         if with_statistics {
-            let columns = table.sd.as_ref().and_then(|sd| sd.cols.as_deref()).unwrap_or_default();
+            let columns = table.sd.as_ref().and_then(|sd| sd.cols.as_ref()).map_or(&[][..], |cols| cols.as_slice());
             let columns: Vec<String> = columns.iter().filter_map(|column| column.name.clone()).collect();
             let objects = self.table_statistics(request.db_name, request.tbl_name, &columns).await?;
             let desc = hive::ColumnStatisticsDesc {
@@ -170,14 +170,18 @@ impl Session {
         };
         self.store().database(&database).await.map_err(|error| unknown_database(error, &database))?;
         let mut seen = HashSet::new();
-        let mut found = Vec::with_capacity(tables.len());
+        let mut growing = self.growing();
+        let mut found = Vec::new();
         for name in tables {
             let name = name.to_lowercase();
             if !seen.insert(name.clone()) {
                 continue;
             }
             match self.store().table(&database, &name).await {
-                Ok(known) => found.push(convert::table_to(known.table)),
+                Ok(known) => {
+                    growing.grow(convert::table_bytes(&known.table)).await?;
+                    found.push(convert::table_to(known.table));
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }

@@ -209,8 +209,9 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn alter_database(&self, name: &str, database: &Database) -> Result<()>;
     /// Drops a database. With tables in it: `InvalidInput` unless `cascade`.
     async fn drop_database(&self, name: &str, cascade: bool) -> Result<()>;
-    /// [`Store::drop_database`] that notes for removal the folders of its tables that own their files, and its own.
-    async fn drop_database_with_files(&self, name: &str, cascade: bool) -> Result<()>;
+    /// [`Store::drop_database`] that notes for removal the folders of its tables that own their files, and its own, and
+    /// returns what it noted.
+    async fn drop_database_with_files(&self, name: &str, cascade: bool) -> Result<Vec<String>>;
 
     // ---- tables
 

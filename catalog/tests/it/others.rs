@@ -69,7 +69,7 @@ async fn statistics_of_tables_are_kept() {
     let mut wide = table("t");
     let columns =
         vec![column("id", "bigint"), column("x", "decimal(10,2)"), column("d", "date"), column("s", "string")];
-    wide.sd.as_mut().unwrap().cols = Some(columns);
+    wide.sd.as_mut().unwrap().cols = Some(columns.into());
     make(&mut client, wide).await;
     let decimal = |bytes: &'static [u8]| Some(Decimal { unscaled: Bytes::from_static(bytes), scale: 2 });
     let decimals = DecimalColumnStatsData {

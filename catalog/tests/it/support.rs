@@ -155,7 +155,7 @@ pub(crate) fn table(name: &str) -> Table {
         ..SerDeInfo::default()
     };
     let storage = StorageDescriptor {
-        cols: Some(vec![column("id", "bigint"), column("name", "string")]),
+        cols: Some(vec![column("id", "bigint"), column("name", "string")].into()),
         input_format: text("org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat"),
         output_format: text("org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat"),
         num_buckets: Some(-1),

@@ -42,10 +42,9 @@ async fn a_table_comes_back_as_it_was_given() {
         retention: Some(0),
         parameters: Some(map(&[("k", "v"), ("transient_lastDdlTime", &now_s.to_string())])),
         sd: Some(StorageDescriptor {
-            cols: Some(vec![
-                FieldSchema { comment: text("größe"), ..column("id", "bigint") },
-                column("name", "string"),
-            ]),
+            cols: Some(
+                vec![FieldSchema { comment: text("größe"), ..column("id", "bigint") }, column("name", "string")].into(),
+            ),
             location: Some(location),
             compressed: Some(false),
             bucket_cols: Some(vec![]),
@@ -98,7 +97,7 @@ async fn what_cannot_be_made_or_found_has_its_exception() {
     let unknown = UnknownTableException { message: missing.message };
     assert_eq!(exception(client.get_fields(fields).await), unknown.into());
     let mut twice_named = table("u");
-    twice_named.sd.as_mut().unwrap().cols = Some(vec![column("a", "int"), column("A", "int")]);
+    twice_named.sd.as_mut().unwrap().cols = Some(vec![column("a", "int"), column("A", "int")].into());
     let refused = exception(client.create_table(CreateTableArgs { tbl: Some(twice_named) }).await);
     assert!(matches!(refused, Exception::InvalidObject(_)), "{refused}");
     let key = SQLPrimaryKey { table_db: text("web"), ..SQLPrimaryKey::default() };

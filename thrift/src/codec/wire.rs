@@ -1,6 +1,8 @@
 //! How each type of Rust is on the wire.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -51,6 +53,49 @@ impl<T: Record> Wire for T {
 /// A set, in the order of the wire: that nothing is in it twice is for whoever fills it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Set<T>(pub Vec<T>);
+
+/// A value that many others have in common. Changing one copies it first, if others have it too.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shared<T>(Arc<T>);
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    /// The value itself.
+    pub fn into_inner(self) -> T {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<T: Wire> Wire for Shared<T> {
+    const TYPE: u8 = T::TYPE;
+
+    fn write(&self, writer: &mut Writer) {
+        self.0.write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        T::read(reader).map(Self::from)
+    }
+}
 
 macro_rules! numbers {
     ($($ty:ty => $kind:ident),*) => {

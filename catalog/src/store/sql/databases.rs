@@ -110,7 +110,12 @@ pub(crate) async fn drop(conn: &mut Connection, name: &str, cascade: bool) -> Re
 }
 
 /// [`drop`] that also notes what is to be removed: the folders of its tables that own their files, and its own.
-pub(crate) async fn drop_with_files(conn: &mut Connection, name: &str, cascade: bool, now_ms: i64) -> Result<()> {
+pub(crate) async fn drop_with_files(
+    conn: &mut Connection,
+    name: &str,
+    cascade: bool,
+    now_ms: i64,
+) -> Result<Vec<String>> {
     let database = load(conn, name).await?;
     let mut folders = vec![database.location];
     let mut kept = Places::default();

@@ -36,7 +36,7 @@ impl Store for Catalog {
         change!(self, conn => databases::drop(conn, name, cascade))
     }
 
-    async fn drop_database_with_files(&self, name: &str, cascade: bool) -> Result<()> {
+    async fn drop_database_with_files(&self, name: &str, cascade: bool) -> Result<Vec<String>> {
         let now_ms = self.clock.unix_ms();
         change!(self, conn => databases::drop_with_files(conn, name, cascade, now_ms))
     }

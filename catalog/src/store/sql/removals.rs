@@ -43,14 +43,14 @@ impl Places {
 
 /// Notes the folders of what this transaction dropped, but for those that are needed: by anything that is still in the
 /// catalog, or by `kept`, which was dropped and leaves its files. `parent` is the storage of the table whose partitions
-/// they are of; only that one may be above them.
+/// they are of; only that one may be above them. Returns what is noted.
 pub(crate) async fn note(
     conn: &mut Connection,
     folders: Vec<String>,
     kept: &Places,
     parent: Option<i64>,
     now_ms: i64,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let mut seen = HashSet::new();
     let mut free: Vec<String> = folders
         .into_iter()
@@ -68,7 +68,8 @@ pub(crate) async fn note(
     rows::insert(conn, "INSERT INTO TZ_REMOVALS (LOCATION, NOTED_MS, NEXT_MS) ", 3, &free, |values, folder| {
         values.push_bind(folder.trim_end_matches('/')).push_bind(now_ms).push_bind(now_ms);
     })
-    .await
+    .await?;
+    Ok(free)
 }
 
 /// The removal that has waited longest, for the caller alone until `lease_ms` are over.
