@@ -240,8 +240,8 @@ pub struct Function {
     pub resources: Vec<(i32, String)>,
 }
 
-/// How much a lock keeps others out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How much a lock keeps others out, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LockMode {
     /// Others may read and write.
     SharedRead,

@@ -91,6 +91,8 @@ pub async fn senseless_requests_are_refused(store: &dyn Store) {
     expect_error(store.lock(&nothing, TIMEOUT_MS).await, ErrorKind::InvalidInput);
     let long = request(LockMode::Exclusive, &"d".repeat(129), None);
     expect_error(store.lock(&long, TIMEOUT_MS).await, ErrorKind::InvalidInput);
+    let long = request(LockMode::Exclusive, "d", Some(&"t".repeat(129)));
+    expect_error(store.lock(&long, TIMEOUT_MS).await, ErrorKind::InvalidInput);
 }
 
 fn request(mode: LockMode, database: &str, table: Option<&str>) -> LockRequest {

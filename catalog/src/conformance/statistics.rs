@@ -109,6 +109,14 @@ pub async fn a_table_and_its_partitions_have_their_own(store: &dyn Store) {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].num_nulls, num_nulls);
     }
+    let asked = strings(&["ds=a/k=1", "ds=nope/k=1", "ds=b/k=1"]);
+    let mut found = store.partition_statistics(&database, table, &asked).await.expect("statistics");
+    found.sort_by(|one, two| one.0.cmp(&two.0));
+    for ((name, found), (expected, values)) in found.iter().zip([("ds=a/k=1", &a), ("ds=b/k=1", &b)]) {
+        let one = store.column_statistics(&database, table, Some(values)).await.expect("statistics");
+        assert_eq!((name.as_str(), found), (expected, &one));
+    }
+    assert_eq!(found.len(), 2);
     store.drop_partitions(&database, table, std::slice::from_ref(&a), false).await.expect("dropped");
     store.add_partitions(&database, table, &[partition(&["a", "1"])], false).await.expect("added again");
     assert_eq!(store.column_statistics(&database, table, Some(&a)).await.expect("statistics"), []);

@@ -318,6 +318,10 @@ pub async fn a_dropped_table_is_gone(store: &dyn Store) {
     store.set_column_statistics(&database, name, None, std::slice::from_ref(&statistics)).await.expect("set");
     store.set_column_statistics(&database, name, Some(&values), &[statistics]).await.expect("set");
     let before = store.table(&database, name).await.expect("the table").table;
+    store.create_table(&table(&database, "u")).await.expect("a new table");
+    let other = store.table(&database, "u").await.expect("the table").table;
+    let found = store.tables_by_names(&database, &super::strings(&["u", "nope", "T"])).await.expect("tables");
+    assert_eq!(found, [other, before.clone()], "many at once are the same as each by itself");
     assert_eq!(store.drop_table(&database, "T").await.expect("dropped"), before);
     expect_error(store.drop_table(&database, name).await, ErrorKind::NotFound);
     store.create_table(&partitioned_table(&database, name)).await.expect("made again");

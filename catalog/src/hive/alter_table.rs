@@ -23,8 +23,14 @@ const PATH: &str = "path";
 pub(super) struct Demands {
     /// Partitions get the table's columns.
     cascade: bool,
-    /// A parameter and the value that it has to have.
-    expected: Option<(String, String)>,
+    expected: Expected,
+}
+
+/// A parameter and the value that it has to have, for Iceberg's compare-and-set. Both are there or neither.
+#[derive(Debug, Default)]
+struct Expected {
+    key: Option<String>,
+    value: Option<String>,
 }
 
 impl Demands {
@@ -32,7 +38,24 @@ impl Demands {
         let mut properties = context.and_then(|context| context.properties).unwrap_or_default();
         let cascade = properties.get("CASCADE").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let key = properties.remove("expected_parameter_key");
-        Self { cascade, expected: key.zip(properties.remove("expected_parameter_value")) }
+        Self { cascade, expected: Expected { key, value: properties.remove("expected_parameter_value") } }
+    }
+}
+
+impl Expected {
+    /// The demand, if there is one. Half of one, and a new table without the parameter, would change what nobody checked.
+    fn of(&self, new: &Table) -> Answer<Option<(&str, &str)>> {
+        match (&self.key, &self.value) {
+            (None, None) => Ok(None),
+            (Some(key), Some(value)) if new.parameters.contains_key(key) => Ok(Some((key, value))),
+            (Some(key), Some(_)) => {
+                Err(MetaException::new(format!("New value for expected key {key} is not set")).into())
+            }
+            _ => {
+                let message = "expected_parameter_key and expected_parameter_value come together or not at all";
+                Err(MetaException::new(message).into())
+            }
+        }
     }
 }
 
@@ -40,8 +63,9 @@ impl Session {
     pub(super) async fn change_table_of(&self, request: AlterTableRequest) -> Answer<()> {
         names::check_catalog(request.cat_name.as_deref())?;
         let mut demands = Demands::of(request.environment_context);
-        if let Some(expected) = request.expected_parameter_key.zip(request.expected_parameter_value) {
-            demands.expected = Some(expected);
+        if request.expected_parameter_key.is_some() || request.expected_parameter_value.is_some() {
+            demands.expected =
+                Expected { key: request.expected_parameter_key, value: request.expected_parameter_value };
         }
         self.change_table(Some(request.db_name), Some(request.table_name), Some(request.table), demands).await
     }
@@ -69,7 +93,9 @@ impl Session {
             names::check_new(&to_name, "object")
                 .map_err(|exception| InvalidOperationException::new(exception_text(&exception)))?;
         }
-        let new = convert::table_from(to_database, to_name, new);
+        let keeps_keys = new.partition_keys.is_none();
+        let mut new = convert::table_from(to_database, to_name, new);
+        let expected = demands.expected.of(&new)?;
         for _ in 0..ATTEMPTS_MAX {
             let known = self.store().table(&database, &table).await.map_err(|error| match error.kind() {
                 ErrorKind::NotFound => {
@@ -78,17 +104,24 @@ impl Session {
                 }
                 _ => Exception::from(error),
             })?;
-            check_expected(&known.table, &demands)?;
+            if let Some((key, value)) = expected {
+                check_expected(&known.table, key, value)?;
+            }
+            if keeps_keys {
+                new.partition_keys.clone_from(&known.table.partition_keys);
+            }
             // Without a demand the last one to write wins, as everywhere with this interface.
-            let version = demands.expected.is_some().then_some(known.version);
+            let version = expected.is_some().then_some(known.version);
             match self.alter_once(&known.table, new.clone(), version, demands.cascade).await {
                 Err(Failure::Overtaken) => {}
                 Err(Failure::Answer(exception)) => return Err(exception),
                 Ok(()) => return Ok(()),
             }
         }
-        Err(MetaException::new(format!("table {} is changed by others all the time", qualified(&database, &table)))
-            .into())
+        // Iceberg's client knows by this text that nothing was changed, and tries again.
+        let key = expected.map_or("", |(key, _)| key);
+        let message = format!("The table has been modified. The parameter value for key '{key}' is different");
+        Err(MetaException::new(message).into())
     }
 
     async fn alter_once(
@@ -160,13 +193,12 @@ fn already_there(new: &Table) -> Failure {
 }
 
 /// Iceberg's client looks for this text.
-fn check_expected(table: &Table, demands: &Demands) -> Answer<()> {
-    let Some((key, expected)) = &demands.expected else { return Ok(()) };
-    let found = table.parameters.get(key);
+fn check_expected(table: &Table, key: &str, expected: &str) -> Answer<()> {
+    let found = table.parameters.get(key).map(String::as_str);
     if found == Some(expected) {
         return Ok(());
     }
-    let found = found.map_or("null", String::as_str);
+    let found = found.unwrap_or("null");
     Err(MetaException::new(format!(
         "The table has been modified. The parameter value for key '{key}' is '{found}'. The expected was value was '{expected}'"
     ))

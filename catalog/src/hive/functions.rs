@@ -7,7 +7,7 @@ use tereza_thrift::hive::{
 };
 
 use super::pattern::Pattern;
-use super::{Answer, Session, convert, databases, names};
+use super::{Answer, Session, convert, databases, names, unless_gone};
 
 impl Session {
     /// Names of the functions of a database that fit a pattern; none if there is no such database.
@@ -18,10 +18,7 @@ impl Session {
     ) -> Answer<Vec<String>> {
         let database = names::database(database)?;
         let pattern = pattern.as_deref().map(Pattern::of_names);
-        let mut found = match self.store().functions(&database).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            found => found?,
-        };
+        let mut found = unless_gone(self.store().functions(&database).await)?.unwrap_or_default();
         found.retain(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)));
         Ok(found)
     }
@@ -36,22 +33,29 @@ impl Session {
         }
         let mut functions = Vec::with_capacity(names.len());
         for name in names {
-            functions.push(self.function(database.clone(), Some(name)).await?);
+            match self.function(database.clone(), Some(name)).await {
+                Ok(function) => functions.push(function),
+                // One that was dropped since is not listed.
+                Err(Exception::NoSuchObject(_)) => {}
+                Err(other) => return Err(other),
+            }
         }
         Ok(GetFunctionsResponse { function_names: None, functions: Some(functions) })
     }
 
     pub(super) async fn function(&self, database: Option<String>, name: Option<String>) -> Answer<hive::Function> {
+        let said = said(&database, &name);
         let (database, name) = (names::database(database)?, names::object(name));
         let found = self.store().function(&database, &name).await;
-        Ok(convert::function_to(found.map_err(|error| of_function(error, &database, &name))?))
+        Ok(convert::function_to(found.map_err(|error| of_function(error, &said))?))
     }
 
     pub(super) async fn all_functions(&self) -> Answer<Vec<hive::Function>> {
         let mut found = Vec::new();
         for database in self.store().databases().await? {
-            for name in self.store().functions(&database).await? {
-                found.push(convert::function_to(self.store().function(&database, &name).await?));
+            let names = unless_gone(self.store().functions(&database).await)?.unwrap_or_default();
+            for name in names {
+                found.extend(unless_gone(self.store().function(&database, &name).await)?.map(convert::function_to));
             }
         }
         Ok(found)
@@ -97,15 +101,23 @@ impl Session {
     }
 
     pub(super) async fn remove_function(&self, database: Option<String>, name: Option<String>) -> Answer<()> {
+        let said = said(&database, &name);
         let (database, name) = (names::database(database)?, names::object(name));
         let dropped = self.store().drop_function(&database, &name).await;
-        dropped.map_err(|error| of_function(error, &database, &name))
+        dropped.map_err(|error| of_function(error, &said))
     }
 }
 
-fn of_function(error: Error, database: &str, name: &str) -> Exception {
+/// A function as the client writes it: Flink and Spark look for their own spelling in what they are told.
+fn said(database: &Option<String>, name: &Option<String>) -> String {
+    let database = database.as_deref().unwrap_or_default();
+    let database = database.rsplit_once('#').map_or(database, |(_, name)| name);
+    format!("{database}.{}", name.as_deref().unwrap_or_default())
+}
+
+fn of_function(error: Error, said: &str) -> Exception {
     if error.kind() == ErrorKind::NotFound {
-        NoSuchObjectException::new(format!("Function {database}.{name} does not exist")).into()
+        NoSuchObjectException::new(format!("Function {said} does not exist")).into()
     } else {
         error.into()
     }

@@ -226,6 +226,15 @@ impl Session {
     }
 }
 
+/// What was found, or nothing if it was dropped since it was listed.
+fn unless_gone<T>(found: tereza_runtime::Result<T>) -> tereza_runtime::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// `folder/name`.
 fn below(folder: &str, name: &str) -> String {
     format!("{}/{name}", folder.trim_end_matches('/'))

@@ -102,7 +102,12 @@ impl HiveMetastore for Session {
         names::check_catalog(request.catalog_name.as_deref())?;
         let mut databases = Vec::new();
         for name in self.databases(request.pattern).await? {
-            databases.push(self.database(Some(name)).await?);
+            match self.database(Some(name)).await {
+                Ok(database) => databases.push(database),
+                // One that was dropped since is not listed.
+                Err(Exception::NoSuchObject(_)) => {}
+                Err(other) => return Err(other),
+            }
         }
         Ok(hive::GetDatabaseObjectsResponse { databases })
     }

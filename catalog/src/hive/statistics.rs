@@ -1,9 +1,8 @@
 //! Statistics of columns: what the interface says of them and the catalog keeps, and their methods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use tereza_runtime::ErrorKind;
 use tereza_thrift::hive::{
     self, AggrStats, BinaryColumnStatsData, BooleanColumnStatsData, ColumnStatisticsData, ColumnStatisticsDesc,
     ColumnStatisticsObj, DateColumnStatsData, DecimalColumnStatsData, DeleteColumnStatisticsRequest,
@@ -15,6 +14,10 @@ use super::names::{self, CATALOG, qualified};
 use super::{Answer, Session};
 use crate::model::{ColumnStatistics, Range};
 
+/// Partitions whose statistics are read at once.
+const PARTITIONS_AT_ONCE: usize = 1_000;
+/// Digits of a decimal, before and behind its point.
+const DECIMAL_DIGITS_MAX: usize = 38;
 /// Bytes of an unscaled decimal that are read: those of 38 digits.
 const DECIMAL_BYTES_MAX: usize = 16;
 
@@ -63,18 +66,23 @@ impl Session {
         names::check_catalog(request.cat_name.as_deref())?;
         let (database, table) = (names::database(Some(request.db_name))?, names::object(Some(request.tbl_name)));
         let keys = self.table(&database, &table).await?.partition_keys;
-        let mut found = BTreeMap::new();
+        // Several names that clients write may be one that is kept.
+        let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in request.part_names {
-            let Some(values) = names::values_of(&name, &keys) else { continue };
-            match self.store().column_statistics(&database, &table, Some(&values)).await {
-                Ok(known) => {
-                    let objects = picked(known, &request.col_names);
-                    if !objects.is_empty() {
-                        found.insert(name, objects);
-                    }
+            if let Some(kept) = names::kept_partition_name(&name, &keys) {
+                asked.entry(kept).or_default().push(name);
+            }
+        }
+        let kept: Vec<String> = asked.keys().cloned().collect();
+        let mut found = BTreeMap::new();
+        for kept in kept.chunks(PARTITIONS_AT_ONCE) {
+            let known = self.store().partition_statistics(&database, &table, kept).await;
+            for (kept, known) in known.map_err(|error| self.of_table(error, &database, &table))? {
+                let objects = picked(known, &request.col_names);
+                if !objects.is_empty() {
+                    let names = asked.remove(&kept).unwrap_or_default();
+                    found.extend(names.into_iter().map(|name| (name, objects.clone())));
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
             }
         }
         Ok(found)
@@ -118,7 +126,7 @@ impl Session {
         for object in statistics.stats_obj {
             let name = object.col_name.clone();
             let column = from_object(object)
-                .ok_or_else(|| InvalidObjectException::new(format!("the statistics of column {name} say nothing")))?;
+                .ok_or_else(|| InvalidObjectException::new(format!("the statistics of column {name} say nothing, or have a decimal of more than {DECIMAL_DIGITS_MAX} digits")))?;
             columns.push(column);
         }
         Ok(self.store().set_column_statistics(&database, &table, values.as_deref(), &columns).await?)
@@ -198,7 +206,7 @@ impl Session {
 }
 
 fn picked(known: Vec<ColumnStatistics>, columns: &[String]) -> Vec<ColumnStatisticsObj> {
-    let columns: Vec<String> = columns.iter().map(|column| column.to_lowercase()).collect();
+    let columns: HashSet<String> = columns.iter().map(|column| column.to_lowercase()).collect();
     known.into_iter().filter(|column| columns.contains(&column.column)).map(to_object).collect()
 }
 
@@ -313,7 +321,7 @@ fn to_object(column: ColumnStatistics) -> ColumnStatisticsObj {
     ColumnStatisticsObj { col_name: column.column, col_type: column.type_name, stats_data }
 }
 
-/// Nothing if there is nothing in it that is known here.
+/// Nothing if there is nothing in it that is known here, or a decimal that no column has.
 pub(super) fn from_object(object: ColumnStatisticsObj) -> Option<ColumnStatistics> {
     let mut column = ColumnStatistics {
         column: object.col_name.to_lowercase(),
@@ -358,9 +366,8 @@ pub(super) fn from_object(object: ColumnStatisticsObj) -> Option<ColumnStatistic
         }
         ColumnStatisticsData::DecimalStats(data) => {
             (column.num_nulls, column.num_distincts) = (data.num_nulls, Some(data.num_d_vs));
-            let text = |value: Option<hive::Decimal>| value.as_ref().and_then(decimal_from);
-            if let (Some(low), Some(high)) = (text(data.low_value), text(data.high_value)) {
-                column.range = Range::Decimal { low, high };
+            if let (Some(low), Some(high)) = (data.low_value, data.high_value) {
+                column.range = Range::Decimal { low: decimal_from(&low)?, high: decimal_from(&high)? };
             }
         }
         ColumnStatisticsData::DateStats(data) => {
@@ -399,7 +406,7 @@ fn decimal_from(decimal: &hive::Decimal) -> Option<String> {
     }
     let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
     let unscaled = bytes.iter().fold(sign, |value: i128, byte| (value << 8) | i128::from(*byte));
-    let scale = usize::try_from(decimal.scale).ok()?;
+    let scale = usize::try_from(decimal.scale).ok().filter(|scale| *scale <= DECIMAL_DIGITS_MAX)?;
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     let minus = if unscaled < 0 { "-" } else { "" };
@@ -429,6 +436,7 @@ mod tests {
         assert_eq!(decimal_to("x"), None);
         assert_eq!(decimal_from(&hive::Decimal { unscaled: Bytes::from(vec![1; 17]), scale: 0 }), None);
         assert_eq!(decimal_from(&hive::Decimal { unscaled: Bytes::from(vec![1]), scale: -1 }), None);
+        assert_eq!(decimal_from(&hive::Decimal { unscaled: Bytes::from(vec![1]), scale: i16::MAX }), None);
     }
 
     #[test]

@@ -13,9 +13,11 @@ use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG, qualified};
 use super::pattern::Pattern;
 use super::value::Family;
-use super::{Answer, Session, below, convert, databases, limit};
-use crate::model::TableKind;
+use super::{Answer, Session, below, convert, databases, limit, unless_gone};
+use crate::model::{Table, TableKind};
 
+/// Tables that are read from the store at once.
+const LOADED_AT_ONCE: usize = 200;
 /// The names in a filter of tables, in lower case; the last one is followed by that of a parameter.
 const FILTER_OWNER: &str = "hive_filter_field_owner__";
 const FILTER_LAST_ACCESS: &str = "hive_filter_field_last_access__";
@@ -33,10 +35,7 @@ impl Session {
     ) -> Answer<Vec<String>> {
         let database = names::database(database)?;
         let pattern = pattern.as_deref().map(Pattern::of_names);
-        let tables = match self.store().tables(&database).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            tables => tables?,
-        };
+        let tables = unless_gone(self.store().tables(&database).await)?.unwrap_or_default();
         let fits = |(name, kind): &(String, TableKind)| {
             pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
                 && table_type.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == kind.as_str())
@@ -54,23 +53,25 @@ impl Session {
         let types = types.filter(|types| !types.is_empty());
         let mut found = Vec::new();
         for database in self.databases(databases).await? {
-            for (name, kind) in self.store().tables(&database).await? {
+            let mut names = Vec::new();
+            for (name, kind) in unless_gone(self.store().tables(&database).await)?.unwrap_or_default() {
                 let is_wanted = tables.as_ref().is_none_or(|pattern| pattern.matches(&name))
                     && types.as_ref().is_none_or(|types| types.iter().any(|wanted| wanted == kind.as_str()));
-                if !is_wanted {
-                    continue;
+                if is_wanted {
+                    names.push(name);
                 }
-                // One that was dropped since is not listed.
-                let Ok(known) = self.store().table(&database, &name).await else { continue };
-                found.push(TableMeta {
-                    db_name: database.clone(),
-                    table_name: name,
-                    table_type: kind.as_str().to_owned(),
-                    comments: known.table.parameters.get("comment").cloned(),
+            }
+            for names in names.chunks(LOADED_AT_ONCE) {
+                let known = unless_gone(self.store().tables_by_names(&database, names).await)?.unwrap_or_default();
+                found.extend(known.into_iter().map(|table| TableMeta {
+                    db_name: table.database,
+                    table_name: table.name,
+                    table_type: table.kind.as_str().to_owned(),
+                    comments: table.parameters.get("comment").cloned(),
                     cat_name: Some(CATALOG.to_owned()),
-                    owner_name: known.table.owner,
+                    owner_name: table.owner,
                     owner_type: Some(hive::PrincipalType::USER),
-                });
+                }));
             }
         }
         Ok(found)
@@ -95,38 +96,28 @@ impl Session {
         let filter = filter.map_err(InvalidOperationException::new)?;
         let tables = self.store().tables(&database).await.map_err(|error| unknown_database(error, &database))?;
         let count = limit(max).unwrap_or(usize::MAX);
+        let names: Vec<String> = tables.into_iter().map(|(name, _)| name).collect();
+        if filter.keys().is_empty() {
+            let all = filter.matches(&[], &mut Work::default());
+            return Ok(if all { names.into_iter().take(count).collect() } else { Vec::new() });
+        }
         let mut found = Vec::new();
         let mut work = Work::default();
-        for (name, _) in tables {
-            if found.len() >= count {
+        for names in names.chunks(LOADED_AT_ONCE) {
+            for table in unless_gone(self.store().tables_by_names(&database, names).await)?.unwrap_or_default() {
+                work.go_on().await.map_err(InvalidOperationException::new)?;
+                let accessed = table.last_access_time_s.to_string();
+                let values: Vec<Option<&str>> =
+                    filter.keys().iter().map(|key| value_of(&table, key, &accessed)).collect();
+                if found.len() < count && filter.matches(&values, &mut work) {
+                    found.push(table.name);
+                }
+            }
+            if found.len() == count {
                 break;
             }
-            work.go_on().await.map_err(InvalidOperationException::new)?;
-            if !filter.keys().is_empty() {
-                let Ok(known) = self.store().table(&database, &name).await else { continue };
-                let accessed = known.table.last_access_time_s.to_string();
-                let value = |key: &Key| match key.name.strip_prefix(FILTER_PARAMETERS) {
-                    // Names in a filter are in lower case, those of parameters as they came.
-                    Some(wanted) => known
-                        .table
-                        .parameters
-                        .iter()
-                        .find(|(name, _)| name.to_lowercase() == wanted)
-                        .map(|(_, value)| value.as_str()),
-                    None if key.name == FILTER_OWNER => known.table.owner.as_deref(),
-                    None if key.name == FILTER_NAME => Some(name.as_str()),
-                    None if key.name == FILTER_TYPE => Some(known.table.kind.as_str()),
-                    None => Some(accessed.as_str()),
-                };
-                let values: Vec<Option<&str>> = filter.keys().iter().map(value).collect();
-                if !filter.matches(&values, &mut work) {
-                    continue;
-                }
-            } else if !filter.matches(&[], &mut work) {
-                continue;
-            }
-            found.push(name);
         }
+        work.go_on().await.map_err(InvalidOperationException::new)?;
         Ok(found)
     }
 
@@ -172,18 +163,13 @@ impl Session {
         let mut seen = HashSet::new();
         let mut growing = self.growing();
         let mut found = Vec::new();
-        for name in tables {
-            let name = name.to_lowercase();
-            if !seen.insert(name.clone()) {
-                continue;
-            }
-            match self.store().table(&database, &name).await {
-                Ok(known) => {
-                    growing.grow(convert::table_bytes(&known.table)).await?;
-                    found.push(convert::table_to(known.table));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
+        let mut names: Vec<String> = tables.into_iter().map(|name| name.to_lowercase()).collect();
+        names.retain(|name| seen.insert(name.clone()));
+        for names in names.chunks(LOADED_AT_ONCE) {
+            let known = self.store().tables_by_names(&database, names).await;
+            for table in known.map_err(|error| unknown_database(error, &database))? {
+                growing.grow(convert::table_bytes(&table)).await?;
+                found.push(convert::table_to(table));
             }
         }
         Ok(found)
@@ -277,6 +263,21 @@ impl Session {
             self.wait_for_removal(&[location]).await;
         }
         Ok(())
+    }
+}
+
+/// What a table has of a key that a filter names; when it was last used comes as text.
+fn value_of<'a>(table: &'a Table, key: &Key, accessed: &'a str) -> Option<&'a str> {
+    match key.name.strip_prefix(FILTER_PARAMETERS) {
+        // Names in a filter are in lower case, those of parameters as they came.
+        Some(wanted) => {
+            let parameter = table.parameters.iter().find(|(name, _)| name.to_lowercase() == wanted);
+            parameter.map(|(_, value)| value.as_str())
+        }
+        None if key.name == FILTER_OWNER => table.owner.as_deref(),
+        None if key.name == FILTER_NAME => Some(&table.name),
+        None if key.name == FILTER_TYPE => Some(table.kind.as_str()),
+        None => Some(accessed),
     }
 }
 

@@ -219,6 +219,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn tables(&self, database: &str) -> Result<Vec<(String, TableKind)>>;
     /// One table.
     async fn table(&self, database: &str, name: &str) -> Result<VersionedTable>;
+    /// The tables with these names that exist, in the order of the names.
+    async fn tables_by_names(&self, database: &str, names: &[String]) -> Result<Vec<Table>>;
     /// Makes a table; the database must exist. An external one gets the parameter `EXTERNAL` if it has none.
     async fn create_table(&self, table: &Table) -> Result<()>;
     /// Replaces a table, also its name or database. `Conflict` if the version is not `expected_version` any more. It keeps
@@ -330,6 +332,13 @@ pub trait Store: Send + Sync + Debug + 'static {
         table: &str,
         partition: Option<&[String]>,
     ) -> Result<Vec<ColumnStatistics>>;
+    /// Column statistics of the partitions with these names, in no order; those that do not exist or have none are left out.
+    async fn partition_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        names: &[String],
+    ) -> Result<Vec<(String, Vec<ColumnStatistics>)>>;
     /// Sets column statistics of a table or partition; other columns' stay.
     async fn set_column_statistics(
         &self,

@@ -11,6 +11,8 @@ use crate::model::Column;
 pub(crate) const DATABASE_CHARS: usize = 128;
 /// Characters that `TBLS.TBL_NAME` holds.
 pub(crate) const TABLE_CHARS: usize = 256;
+/// Characters that `HIVE_LOCKS.HL_TABLE` holds.
+pub(crate) const LOCK_TABLE_CHARS: usize = 128;
 /// Characters that `COLUMNS_V2.COLUMN_NAME` holds.
 pub(crate) const COLUMN_CHARS: usize = 767;
 /// Characters that `PARTITION_KEYS.PKEY_NAME` holds.

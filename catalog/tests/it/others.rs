@@ -181,8 +181,8 @@ async fn functions_are_kept() {
     let args = GetFunctionsArgs { db_name: text("web"), pattern: text("*") };
     assert_eq!(client.get_functions(args).await.unwrap(), ["myfn"]);
     assert_eq!(client.get_all_functions().await.unwrap().functions, Some(vec![expected]));
-    let missing = exception(client.get_function(named("nope")).await);
-    assert!(matches!(missing, Exception::NoSuchObject(_)), "{missing}");
+    let missing = exception(client.get_function(named("NoPe")).await);
+    assert_eq!(missing, NoSuchObjectException::new("Function web.NoPe does not exist").into());
     client.drop_function(DropFunctionArgs { db_name: text("web"), func_name: text("myfn") }).await.unwrap();
     assert_eq!(client.get_all_functions().await.unwrap().functions, Some(vec![]));
 }

@@ -188,6 +188,11 @@ async fn altering_replaces_what_is_there() {
     client.drop_table(drop_of("t")).await.unwrap();
     assert!(path(external.sd.unwrap().location.as_deref().unwrap()).exists());
     let missing = exception(client.alter_table_with_environment_context(alter("t", changed, None)).await);
+    make(&mut client, partitioned_table("p")).await;
+    let found = get(&mut client, "p").await;
+    let without_keys = Table { partition_keys: None, ..found.clone() };
+    client.alter_table_with_environment_context(alter("p", without_keys, None)).await.unwrap();
+    assert_eq!(get(&mut client, "p").await, found, "keys that are left out stay");
     assert_eq!(missing, InvalidOperationException::new("table hive.web.t doesn't exist").into());
 }
 
@@ -227,6 +232,13 @@ async fn a_commit_of_iceberg_wins_or_loses() {
     let message = "The table has been modified. The parameter value for key 'metadata_location' is 'm1'. \
                    The expected was value was 'm0'";
     assert_eq!(lost, MetaException::new(message).into());
+    // Nothing is changed that nobody checked.
+    let without = Table { parameters: Some(map(&[("EXTERNAL", "TRUE")])), ..table("ice") };
+    let refused = exception(client.alter_table_with_environment_context(alter("ice", without, expect("m1"))).await);
+    assert_eq!(refused, MetaException::new("New value for expected key metadata_location is not set").into());
+    let half = environment(&[("expected_parameter_key", "metadata_location")]);
+    let refused = exception(client.alter_table_with_environment_context(alter("ice", to("m2"), half)).await);
+    assert!(matches!(refused, Exception::Meta(_)), "{refused}");
     let request = AlterTableRequest {
         db_name: "web".into(),
         table_name: "ice".into(),

@@ -49,6 +49,10 @@ impl Store for Catalog {
         self.read_table(database, name).await
     }
 
+    async fn tables_by_names(&self, database: &str, names: &[String]) -> Result<Vec<Table>> {
+        read!(self, conn => tables::by_names(conn, database, names))
+    }
+
     async fn create_table(&self, table: &Table) -> Result<()> {
         let now_s = self.clock.unix_s();
         change!(self, conn => async { tables::create(conn, table, now_s).await.map(|_| ()) })
@@ -174,6 +178,15 @@ impl Store for Catalog {
             return self.read_statistics(database, table).await;
         }
         read!(self, conn => transactions::column_statistics(conn, database, table, partition))
+    }
+
+    async fn partition_statistics(
+        &self,
+        database: &str,
+        table: &str,
+        names: &[String],
+    ) -> Result<Vec<(String, Vec<ColumnStatistics>)>> {
+        read!(self, conn => transactions::partition_statistics(conn, database, table, names))
     }
 
     async fn set_column_statistics(

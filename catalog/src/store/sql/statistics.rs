@@ -1,5 +1,7 @@
 //! Column statistics: `TAB_COL_STATS` and `PART_COL_STATS`, which differ only in what they belong to.
 
+use std::collections::{HashMap, HashSet};
+
 use sqlx::{AssertSqlSafe, query, query_as};
 use tereza_runtime::Error;
 
@@ -21,9 +23,19 @@ pub(crate) enum Owner<'a> {
     Partition(i64, &'a str),
 }
 
+type Ranges = (Option<i64>, Option<i64>, Option<f64>, Option<f64>, Option<String>, Option<String>);
+
+fn range_of(ranges: Ranges) -> Range {
+    match ranges {
+        (Some(low), Some(high), ..) => Range::Long { low, high },
+        (_, _, Some(low), Some(high), ..) => Range::Double { low, high },
+        (_, _, _, _, Some(low), Some(high)) => Range::Decimal { low, high },
+        _ => Range::None,
+    }
+}
+
 /// The statistics of a table or partition, sorted by column.
 pub(crate) async fn load(conn: &mut Connection, head: &Head, owner: Owner<'_>) -> Result<Vec<ColumnStatistics>> {
-    type Ranges = (Option<i64>, Option<i64>, Option<f64>, Option<f64>, Option<String>, Option<String>);
     type Counts = (i64, Option<i64>, Option<f64>, Option<i64>, Option<i64>, Option<i64>, i64);
     let (table, column, id) = owner.place(head);
     // Safe: table and column are constants of this module.
@@ -46,18 +58,58 @@ pub(crate) async fn load(conn: &mut Connection, head: &Head, owner: Owner<'_>) -
     let mut statistics = Vec::with_capacity(names.len());
     for (((column, type_name), range), counts) in names.into_iter().zip(ranges).zip(counts) {
         let (num_nulls, num_distincts, avg_length, max_length, num_trues, num_falses, last_analyzed_s) = counts;
-        let range = match range {
-            (Some(low), Some(high), ..) => Range::Long { low, high },
-            (_, _, Some(low), Some(high), ..) => Range::Double { low, high },
-            (_, _, _, _, Some(low), Some(high)) => Range::Decimal { low, high },
-            _ => Range::None,
-        };
+        let range = range_of(range);
         statistics.push(ColumnStatistics {
             column,
             type_name,
             num_nulls,
             num_distincts,
             range,
+            avg_length,
+            max_length,
+            num_trues,
+            num_falses,
+            last_analyzed_s,
+        });
+    }
+    Ok(statistics)
+}
+
+/// The statistics of some partitions, sorted by column, by the partitions' ids.
+pub(crate) async fn load_of_partitions(
+    conn: &mut Connection,
+    ids: &[i64],
+) -> Result<HashMap<i64, Vec<ColumnStatistics>>> {
+    type Row = (
+        i64,
+        String,
+        String,
+        Option<i64>,
+        Option<i64>,
+        Option<f64>,
+        Option<f64>,
+        Option<String>,
+        Option<String>,
+        i64,
+        Option<i64>,
+        Option<f64>,
+        Option<i64>,
+        Option<i64>,
+        Option<i64>,
+        i64,
+    );
+    let select = "SELECT PART_ID, COLUMN_NAME, COLUMN_TYPE, LONG_LOW_VALUE, LONG_HIGH_VALUE, DOUBLE_LOW_VALUE,                   DOUBLE_HIGH_VALUE, BIG_DECIMAL_LOW_VALUE, BIG_DECIMAL_HIGH_VALUE, NUM_NULLS, NUM_DISTINCTS, AVG_COL_LEN,                   MAX_COL_LEN, NUM_TRUES, NUM_FALSES, LAST_ANALYZED FROM PART_COL_STATS WHERE PART_ID IN ";
+    let found: Vec<Row> = rows::select_in(conn, select, ids, " ORDER BY PART_ID, COLUMN_NAME, CS_ID").await?;
+    let mut statistics: HashMap<i64, Vec<ColumnStatistics>> = HashMap::new();
+    for row in found {
+        let (id, column, type_name, long, long_high, double, double_high, decimal, decimal_high, num_nulls, ..) = row;
+        let (.., num_distincts, avg_length, max_length, num_trues, num_falses, last_analyzed_s) = row;
+        statistics.entry(id).or_default().push(ColumnStatistics {
+            column,
+            type_name,
+            num_nulls,
+            num_distincts,
+            range: range_of((long, long_high, double, double_high, decimal, decimal_high)),
             avg_length,
             max_length,
             num_trues,
@@ -77,15 +129,17 @@ pub(crate) async fn set(
     now_s: i64,
 ) -> Result<()> {
     let columns = tables::load_storage(conn, head).await?.storage.columns;
+    let known: HashSet<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut named: Vec<(String, &ColumnStatistics)> = Vec::with_capacity(statistics.len());
+    let mut seen = HashSet::with_capacity(statistics.len());
     for column in statistics {
         let name = names::fold(&column.column);
-        if !columns.iter().any(|known| known.name == name) {
+        if !known.contains(name.as_str()) {
             return Err(
                 Error::not_found(format!("column '{name}' of table '{}' does not exist", head.full_name())).into()
             );
         }
-        if named.iter().any(|(other, _)| *other == name) {
+        if !seen.insert(name.clone()) {
             return Err(Error::invalid_input(format!("the statistics of column '{name}' are there twice")).into());
         }
         named.push((name, column));
@@ -161,9 +215,9 @@ pub(crate) async fn keep_columns(conn: &mut Connection, table_id: i64, columns: 
             .bind(table_id)
             .fetch_all(&mut *conn)
             .await?;
-    let fits = |name: &str, type_name: &str| {
-        columns.iter().any(|column| column.name == name && cut_type(&column.type_name) == type_name)
-    };
+    let types: HashMap<&str, &str> =
+        columns.iter().map(|column| (column.name.as_str(), cut_type(&column.type_name))).collect();
+    let fits = |name: &str, type_name: &str| types.get(name) == Some(&type_name);
     let stale: Vec<i64> =
         known.iter().filter(|(_, name, type_name)| !fits(name, type_name)).map(|(id, ..)| *id).collect();
     rows::execute_in(conn, "DELETE FROM TAB_COL_STATS WHERE CS_ID IN ", &stale, "").await

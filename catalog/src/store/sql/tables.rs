@@ -1,6 +1,8 @@
 //! Tables and views: `TBLS`, `TABLE_PARAMS`, `PARTITION_KEYS`, and what goes with a table when it is dropped.
 
-use sqlx::{query, query_as, query_scalar};
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
 use super::super::dialect::lock_table;
@@ -285,34 +287,29 @@ impl New {
     }
 }
 
-async fn find_optional(conn: &mut Connection, database: &str, name: &str) -> Result<Option<Head>> {
-    type Row = (
-        i64,
-        Option<i64>,
-        Option<i64>,
-        String,
-        String,
-        Option<String>,
-        Option<String>,
-        i64,
-        i64,
-        i32,
-        Option<String>,
-        Option<String>,
-    );
-    let row: Option<Row> = query_as(
-        "SELECT t.TBL_ID, t.SD_ID, v.VERSION, d.NAME, t.TBL_NAME, t.TBL_TYPE, t.OWNER, t.CREATE_TIME, t.LAST_ACCESS_TIME, \
-         t.RETENTION, t.VIEW_ORIGINAL_TEXT, t.VIEW_EXPANDED_TEXT \
-         FROM DBS d JOIN TBLS t ON t.DB_ID = d.DB_ID LEFT JOIN TZ_TABLE_VERSIONS v ON v.TBL_ID = t.TBL_ID \
-         WHERE d.NAME = ? AND d.CTLG_NAME = ? AND t.TBL_NAME = ?",
-    )
-    .bind(names::fold(database))
-    .bind(CATALOG)
-    .bind(names::fold(name))
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(
-        |(id, storage, version, database, name, kind, owner, created, accessed, retention, original, expanded)| Head {
+type HeadRow = (
+    i64,
+    Option<i64>,
+    Option<i64>,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+    i32,
+    Option<String>,
+    Option<String>,
+);
+
+const SELECT_HEADS: &str = "SELECT t.TBL_ID, t.SD_ID, v.VERSION, d.NAME, t.TBL_NAME, t.TBL_TYPE, t.OWNER, t.CREATE_TIME, \
+     t.LAST_ACCESS_TIME, t.RETENTION, t.VIEW_ORIGINAL_TEXT, t.VIEW_EXPANDED_TEXT \
+     FROM DBS d JOIN TBLS t ON t.DB_ID = d.DB_ID LEFT JOIN TZ_TABLE_VERSIONS v ON v.TBL_ID = t.TBL_ID WHERE ";
+
+impl From<HeadRow> for Head {
+    fn from(row: HeadRow) -> Self {
+        let (id, storage, version, database, name, kind, owner, created, accessed, retention, original, expanded) = row;
+        Self {
             id,
             storage: storage.unwrap_or_default(),
             version: version.unwrap_or_default(),
@@ -330,8 +327,43 @@ async fn find_optional(conn: &mut Connection, database: &str, name: &str) -> Res
                 view_original_text: original,
                 view_expanded_text: expanded,
             },
-        },
-    ))
+        }
+    }
+}
+
+/// The tables with these names that exist, in the order of the names.
+pub(crate) async fn by_names(conn: &mut Connection, database: &str, names: &[String]) -> Result<Vec<Table>> {
+    // The id is a number of ours: it stands in the text because the list's values are the only bound ones.
+    let select = format!("{SELECT_HEADS} d.DB_ID = {} AND t.TBL_NAME IN ", databases::find(conn, database).await?);
+    let folded: Vec<String> = names.iter().map(|name| names::fold(name)).collect();
+    let found: Vec<HeadRow> = rows::select_in(conn, &select, &folded, "").await?;
+    let mut heads: HashMap<String, Head> =
+        found.into_iter().map(Head::from).map(|head| (head.bare.name.clone(), head)).collect();
+    let ids: Vec<i64> = heads.values().map(|head| head.id).collect();
+    let storage_ids: Vec<i64> = heads.values().map(|head| head.storage).collect();
+    let mut storages = storage::load(conn, &storage_ids).await?;
+    let mut parameters = parameters::TABLE.load(conn, &ids).await?;
+    let select = "SELECT TBL_ID, PKEY_NAME, PKEY_TYPE, PKEY_COMMENT FROM PARTITION_KEYS WHERE TBL_ID IN ";
+    let found: Vec<(i64, String, String, Option<String>)> =
+        rows::select_in(conn, select, &ids, " ORDER BY TBL_ID, INTEGER_IDX").await?;
+    let mut keys: HashMap<i64, Vec<Column>> = HashMap::new();
+    for (id, name, type_name, comment) in found {
+        keys.entry(id).or_default().push(Column { name, type_name, comment });
+    }
+    let table = |head: Head| Table {
+        storage: storages.remove(&head.storage).map(|kept| kept.storage).unwrap_or_default(),
+        partition_keys: keys.remove(&head.id).unwrap_or_default(),
+        parameters: parameters.remove(&head.id).unwrap_or_default(),
+        ..head.bare
+    };
+    Ok(folded.iter().filter_map(|name| heads.remove(name)).map(table).collect())
+}
+
+async fn find_optional(conn: &mut Connection, database: &str, name: &str) -> Result<Option<Head>> {
+    let select = AssertSqlSafe(format!("{SELECT_HEADS} d.NAME = ? AND d.CTLG_NAME = ? AND t.TBL_NAME = ?"));
+    let row: Option<HeadRow> =
+        query_as(select).bind(names::fold(database)).bind(CATALOG).bind(names::fold(name)).fetch_optional(conn).await?;
+    Ok(row.map(Head::from))
 }
 
 async fn refuse_taken_name(conn: &mut Connection, new: &New) -> Result<()> {

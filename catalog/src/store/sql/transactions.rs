@@ -157,6 +157,21 @@ pub(crate) async fn column_statistics(
     }
 }
 
+/// [`Store::partition_statistics`](crate::Store::partition_statistics).
+pub(crate) async fn partition_statistics(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    names: &[String],
+) -> Result<Vec<(String, Vec<ColumnStatistics>)>> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    let found = partitions::find(conn, &parent, names).await?;
+    let ids: Vec<i64> = found.values().map(|row| row.id).collect();
+    let mut by_id = statistics::load_of_partitions(conn, &ids).await?;
+    Ok(found.into_iter().filter_map(|(name, row)| Some((name, by_id.remove(&row.id)?))).collect())
+}
+
 /// [`Store::set_column_statistics`](crate::Store::set_column_statistics).
 pub(crate) async fn set_column_statistics(
     conn: &mut Connection,

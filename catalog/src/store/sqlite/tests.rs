@@ -216,7 +216,8 @@ async fn a_metastore_without_own_tables_is_taken_over() {
     change_file(
         &path,
         "DROP TABLE TZ_VERSION; DROP TABLE TZ_TABLE_VERSIONS; DROP TABLE TZ_COMMITS; DROP TABLE TZ_STAGED; \
-         DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS; DROP TABLE TZ_REMOVALS; DROP INDEX TZ_SDS_LOCATION;",
+         DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS; DROP TABLE TZ_REMOVALS; DROP INDEX TZ_SDS_LOCATION; \
+         DROP INDEX TZ_HIVE_LOCKS_TABLE; DROP INDEX TZ_HIVE_LOCKS_RENEWED;",
     )
     .await;
     let store = open(&path).await;
@@ -655,4 +656,41 @@ async fn a_removal_is_one_process_s_until_that_dies() {
     clock.advance_ms(LEASE_MS);
     assert_eq!(next(&store).await, None);
     assert!(!store.are_being_removed(&["file:///w/u".into()]).await.expect("an answer"));
+}
+
+#[tokio::test]
+async fn a_lock_of_a_transaction_is_not_ours_to_renew() {
+    let store = SqliteStore::open_in_memory(Clock::fixed(1_000)).await.expect("a catalog in memory");
+    let mut tx = store.begin_change().await.expect("a transaction");
+    // Of a metastore that shares the database.
+    let foreign = raw_sql(
+        "INSERT INTO HIVE_LOCKS (HL_LOCK_EXT_ID, HL_LOCK_INT_ID, HL_TXNID, HL_DB, HL_TABLE, HL_LOCK_STATE, HL_LOCK_TYPE, \
+         HL_LAST_HEARTBEAT, HL_USER, HL_HOST) VALUES (900, 1, 7, 'd', 't', 'a', 'e', 0, 'bob', 'there')",
+    );
+    foreign.execute(&mut *tx).await.expect("inserted");
+    tx.commit().await.expect("committed");
+    for refused in [
+        store.renew_lock(900, 10).await.err(),
+        store.check_lock(900, 10).await.err(),
+        store.unlock(900, 10).await.err(),
+    ] {
+        assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::NotFound));
+    }
+    // It is in the way all the same.
+    let part = |table: Option<&str>, partition: Option<&str>| LockPart {
+        mode: LockMode::SharedRead,
+        database: "d".into(),
+        table: table.map(Into::into),
+        partition: partition.map(Into::into),
+    };
+    for (parts, expected) in [
+        (vec![part(Some("t"), Some("ds=1"))], Some(900)),
+        (vec![part(Some("u"), None), part(None, None)], Some(900)),
+        (vec![part(Some("u"), None), part(Some("v"), Some("ds=1"))], None),
+    ] {
+        let ask = LockRequest { parts, user: "ada".into(), host: "there".into(), agent: None };
+        let lock = store.lock(&ask, 10).await.expect("asked");
+        assert_eq!(lock.blocked_by, expected, "{ask:?}");
+        store.unlock(lock.id, 10).await.expect("given back");
+    }
 }
