@@ -62,6 +62,9 @@ impl Growing<'_> {
             );
             return Err(MetaException::new(message).into());
         }
+        if memory >= self.answers.limit_bytes {
+            return Err(self.refused());
+        }
         let units = u32::try_from(memory / UNIT_BYTES + 1).unwrap_or(u32::MAX);
         let free = Arc::clone(&self.answers.free);
         let is_first = self.held.0.lock().is_none();
@@ -102,6 +105,8 @@ mod tests {
         answers.begin(&two).grow((40 * UNIT_BYTES, 1)).await.unwrap();
         let refused = first.grow((20 * UNIT_BYTES, 1)).await.unwrap_err();
         assert!(refused.to_string().contains("answers_limit_bytes"), "{refused}");
+        let refused = answers.begin(&Held::default()).grow((100 * UNIT_BYTES, 1)).await.unwrap_err();
+        assert!(refused.to_string().contains("answers_limit_bytes"), "at once: it never fits");
         two.release();
         first.grow((20 * UNIT_BYTES, 1)).await.unwrap();
         let too_large = first.grow((1, 1 << 20)).await.unwrap_err();

@@ -650,6 +650,10 @@ impl HiveMetastore for Session {
 
     // ---- what is not kept
 
+    /// Nobody listens.
+    async fn fire_listener_event(&self, _: hive::FireListenerEventArgs) -> Answer<hive::FireEventResponse> {
+        Ok(hive::FireEventResponse::default())
+    }
     async fn get_primary_keys(&self, _: hive::GetPrimaryKeysArgs) -> Answer<hive::PrimaryKeysResponse> {
         Ok(hive::PrimaryKeysResponse::default())
     }

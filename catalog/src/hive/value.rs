@@ -173,9 +173,8 @@ impl OneOf {
             }
     }
 
-    #[expect(clippy::float_cmp, reason = "equal is what is asked for")]
     fn has_float(&self, value: f64) -> bool {
-        self.floats.iter().any(|float| *float == value)
+        self.floats.contains(&value)
     }
 }
 

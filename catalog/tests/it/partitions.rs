@@ -294,3 +294,25 @@ async fn dropped_partitions_take_their_files_along() {
     let refused = client.drop_partitions_req(DropPartitionsReqArgs { req: Some(expression) }).await;
     assert!(matches!(exception(refused), Exception::Meta(_)));
 }
+
+#[tokio::test]
+async fn answers_share_a_memory() {
+    let metastore = Metastore::with_answers_of(300_000).await;
+    let mut client = metastore.client().await;
+    make_web(&mut client).await;
+    make(&mut client, partitioned_table("events")).await;
+    let new_parts = (0..300).map(|n| Partition {
+        parameters: Some(map(&[("text", &"x".repeat(1_000))])),
+        ..partition("events", &[&n.to_string(), "1", "2024-01-01"])
+    });
+    client.add_partitions(AddPartitionsArgs { new_parts: Some(new_parts.collect()) }).await.unwrap();
+    let get = |max| GetPartitionsArgs { db_name: text("web"), tbl_name: text("events"), max_parts: Some(max) };
+    let refused = exception(client.get_partitions(get(-1)).await);
+    assert!(refused.to_string().contains("answers_limit_bytes"), "{refused}");
+    // Each answer gives back what it took when it is sent, also one that was refused.
+    let mut other = metastore.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get_partitions(get(50)).await.unwrap().len(), 50);
+        assert_eq!(other.get_partitions(get(50)).await.unwrap().len(), 50);
+    }
+}

@@ -64,26 +64,40 @@ pub(crate) fn path(location: &str) -> PathBuf {
 
 impl Metastore {
     pub(crate) async fn new() -> Self {
-        Self::start(|files| Arc::new(files)).await
+        Self::start(|files| Arc::new(files), |_| {}).await
+    }
+
+    /// One whose answers may take so many bytes together.
+    pub(crate) async fn with_answers_of(bytes: usize) -> Self {
+        Self::start(|files| Arc::new(files), |settings| settings.answers_limit_bytes = bytes).await
     }
 
     /// One that removes nothing until it is allowed.
     pub(crate) async fn patient() -> (Self, Arc<AtomicBool>) {
         let is_allowed = Arc::new(AtomicBool::new(false));
         let allowed = Arc::clone(&is_allowed);
-        (Self::start(|files| Arc::new(Patient(files, allowed))).await, is_allowed)
+        (Self::start(|files| Arc::new(Patient(files, allowed)), |_| {}).await, is_allowed)
     }
 
-    async fn start(files: impl FnOnce(LocalFiles) -> Arc<dyn DataFiles>) -> Self {
+    async fn start(
+        files: impl FnOnce(LocalFiles) -> Arc<dyn DataFiles>,
+        change: impl FnOnce(&mut hive::Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let files = files(LocalFiles::below(folder.path()));
         // A clock that begins now and moves on when told.
         let clock = Clock::fixed(Clock::system().unix_ms());
         fs::create_dir(folder.path().join("warehouse")).unwrap();
-        Self::on(folder, clock, files, Calls::default()).await
+        Self::on(folder, clock, files, Calls::default(), change).await
     }
 
-    async fn on(folder: TempDir, clock: Clock, files: Arc<dyn DataFiles>, calls: Calls) -> Self {
+    async fn on(
+        folder: TempDir,
+        clock: Clock,
+        files: Arc<dyn DataFiles>,
+        calls: Calls,
+        change: impl FnOnce(&mut hive::Settings),
+    ) -> Self {
         let store = SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap();
         let warehouse = format!("file:{}/warehouse", folder.path().display());
         let default = store.database("default").await.unwrap();
@@ -93,7 +107,8 @@ impl Metastore {
         let drain = CancellationToken::new();
         // Long enough for what is removed, and not for what is not.
         let removal_patience = Duration::from_secs(1);
-        let settings = hive::Settings { warehouse, removal_patience, ..hive::Settings::default() };
+        let mut settings = hive::Settings { warehouse, removal_patience, ..hive::Settings::default() };
+        change(&mut settings);
         let serving = hive::serve_observed(listener, Arc::new(store), files, settings, calls.clone(), drain.clone());
         Self { task: tokio::spawn(serving), folder, clock, address, calls, drain }
     }
@@ -112,7 +127,7 @@ impl Metastore {
         (&mut self.task).await.unwrap();
         let Self { folder, clock, calls, .. } = self;
         let files = LocalFiles::below(folder.path());
-        Self::on(folder, clock, Arc::new(files), calls).await
+        Self::on(folder, clock, Arc::new(files), calls, |_| {}).await
     }
 
     /// Ends it when all that were asked are answered.

@@ -283,6 +283,41 @@ async fn a_drain_lets_the_call_that_runs_finish() {
 }
 
 #[tokio::test]
+async fn a_call_has_its_time() {
+    let server = Running::new(Settings { call_timeout: Duration::from_millis(50), ..Settings::default() }).await;
+    let mut client = client(&server).await;
+    let late = exception(timeout(PATIENCE, client.get_version()).await.unwrap());
+    assert!(late.to_string().contains("call_timeout"), "{late}");
+    assert_eq!(client.get_all_databases().await.unwrap(), ["default", "web"], "the connection is as it was");
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_ever() {
+    let settings = Settings { drain_timeout: Duration::from_millis(50), ..Settings::default() };
+    let mut server = Running::new(settings).await;
+    let mut busy = client(&server).await;
+    let running = tokio::spawn(async move { busy.get_version().await });
+    timeout(PATIENCE, server.store.begun.notified()).await.unwrap();
+    server.drain.cancel();
+    timeout(PATIENCE, &mut server.task).await.unwrap().unwrap();
+    assert!(timeout(PATIENCE, running).await.unwrap().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn large_answers_take_turns() {
+    let server = Running::new(Settings { large_messages_max: 1, ..Settings::default() }).await;
+    let mut asking = Vec::new();
+    for _ in 0..4 {
+        let mut client = client(&server).await;
+        let args = GetOptionArgs { key: text(&(2 * LARGE_BYTES).to_string()) };
+        asking.push(tokio::spawn(async move { client.get_option(args).await }));
+    }
+    for answer in asking {
+        assert_eq!(timeout(PATIENCE, answer).await.unwrap().unwrap().unwrap().len(), 2 * LARGE_BYTES);
+    }
+}
+
+#[tokio::test]
 async fn a_call_without_an_answer_breaks_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
