@@ -89,7 +89,10 @@ impl Session {
     ) -> Answer<Vec<String>> {
         let asked = self.asked(database, table).await?;
         let filter = asked.prefix(values)?;
-        Ok(self.store().matching_partition_names(&asked.database, &asked.name, &filter, limit(max)).await?)
+        let names = self.store().matching_partition_names(&asked.database, &asked.name, &filter, limit(max)).await?;
+        let bytes: usize = names.iter().map(String::len).sum();
+        self.growing().grow((2 * bytes + names.len() * size_of::<String>(), bytes)).await?;
+        Ok(names)
     }
 
     /// Those of the partitions that exist.

@@ -1,12 +1,13 @@
 //! Removing the files of what was dropped, behind the calls that drop.
 //!
-//! The store notes what is to be removed in the transaction that drops it. One task takes these notes one after the other
-//! and removes a bounded number of files of each before it turns to the next, so a large folder keeps nobody else's waiting.
+//! The store notes what is to be removed in the transaction that drops it. One task takes some of these notes at a time and
+//! removes a bounded number of files of each before it turns to the next, so a large folder keeps nobody else's waiting.
 //! What a process did not do before it died is done by the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tereza_runtime::clock;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,8 @@ use crate::store::Removal;
 /// How long one process may be busy with a part of a removal before another takes it for dead, and how long one that failed
 /// is left alone.
 const LEASE: Duration = Duration::from_secs(30);
+/// Removals that are taken in one transaction.
+const TAKEN_AT_ONCE: usize = 100;
 /// How often to look for removals that others noted or that failed.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -56,12 +59,12 @@ impl Removals {
     pub(super) async fn run(&self, drain: CancellationToken) {
         while !drain.is_cancelled() {
             let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-            match self.store.next_removal(lease_ms).await {
-                Ok(Some(removal)) => {
-                    self.go_on(removal).await;
+            match self.store.next_removals(lease_ms, TAKEN_AT_ONCE).await {
+                Ok(next) if !next.is_empty() => {
+                    self.go_on(next, &drain).await;
                     continue;
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the catalog does not say what is to be removed"),
             }
             tokio::select! {
@@ -71,25 +74,30 @@ impl Removals {
         }
     }
 
-    /// Removes a part of a folder, perhaps the last one.
-    async fn go_on(&self, removal: Removal) {
-        let (files, location) = (Arc::clone(&self.files), removal.location.clone());
-        let removed = tokio::task::spawn_blocking(move || files.remove(&location)).await;
-        let location = &removal.location;
-        let said = match removed {
-            Ok(Ok(true)) => self.store.finish_removal(removal.id).await,
-            Ok(Ok(false)) => self.store.go_on_with_removal(removal.id).await,
-            Ok(Err(error)) => {
-                tracing::warn!(location, %error, "the files of what was dropped are not removed yet");
-                return;
+    /// Removes a part of each folder, perhaps the last one, as long as they are its alone.
+    async fn go_on(&self, next: Vec<Removal>, drain: &CancellationToken) {
+        let began = clock::now();
+        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        for removal in next {
+            if drain.is_cancelled() || began.elapsed() > LEASE / 2 {
+                left.push(removal.id);
+                continue;
             }
-            Err(error) => {
-                tracing::error!(location, %error, "removing what was dropped broke off");
-                return;
+            let (files, location) = (Arc::clone(&self.files), removal.location.clone());
+            let removed = tokio::task::spawn_blocking(move || files.remove(&location)).await;
+            let location = &removal.location;
+            match removed {
+                Ok(Ok(true)) => gone.push(removal.id),
+                Ok(Ok(false)) => left.push(removal.id),
+                // Nobody else tries for as long as it is this one's.
+                Ok(Err(error)) => tracing::warn!(location, %error, "the files of what was dropped are not removed yet"),
+                Err(error) => tracing::error!(location, %error, "removing what was dropped broke off"),
             }
-        };
-        if let Err(error) = said {
-            tracing::warn!(location, %error, "the catalog was not told what is removed");
+        }
+        for said in [self.store.finish_removals(&gone).await, self.store.go_on_with_removals(&left).await] {
+            if let Err(error) = said {
+                tracing::warn!(%error, "the catalog was not told what is removed");
+            }
         }
         self.done.send_replace(());
     }

@@ -19,7 +19,7 @@
 //!
 //! ## Removals
 //! What is dropped `_with_files` notes its folder in the transaction that drops it. Whoever removes files takes the next
-//! [`Removal`], removes some of them, and says whether that was all. A folder is not noted if anything that stays, table,
+//! [`Removal`]s, removes some of them, and says whether that was all. A folder is not noted if anything that stays, table,
 //! partition or database, is in it, or if it is in the folder of another table or partition; and as long as it is noted,
 //! nothing new is kept in it: `Unavailable`.
 
@@ -252,13 +252,13 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     // ---- removals
 
-    /// The removal that has waited longest; nobody else gets it for `lease_ms`, unless [`Store::go_on_with_removal`] ends
-    /// that. None if there is none that nobody has.
-    async fn next_removal(&self, lease_ms: i64) -> Result<Option<Removal>>;
-    /// Puts a removal at the end of the line.
-    async fn go_on_with_removal(&self, id: i64) -> Result<()>;
-    /// Forgets a removal whose files are gone; harmless when repeated.
-    async fn finish_removal(&self, id: i64) -> Result<()>;
+    /// The removals that have waited longest, at most `limit`, of those that nobody has. Nobody else gets them for `lease_ms`,
+    /// unless [`Store::go_on_with_removals`] ends that.
+    async fn next_removals(&self, lease_ms: i64, limit: usize) -> Result<Vec<Removal>>;
+    /// Puts removals at the end of the line.
+    async fn go_on_with_removals(&self, ids: &[i64]) -> Result<()>;
+    /// Forgets removals whose files are gone; harmless when repeated.
+    async fn finish_removals(&self, ids: &[i64]) -> Result<()>;
     /// Whether files at one of the locations are to be removed.
     async fn are_being_removed(&self, locations: &[String]) -> Result<bool>;
 

@@ -268,18 +268,18 @@ impl Store for Catalog {
         read!(self, conn => storage::locations_in_use(conn, locations))
     }
 
-    async fn next_removal(&self, lease_ms: i64) -> Result<Option<Removal>> {
+    async fn next_removals(&self, lease_ms: i64, limit: usize) -> Result<Vec<Removal>> {
         let now_ms = self.clock.unix_ms();
-        change!(self, conn => removals::next(conn, now_ms, lease_ms))
+        change!(self, conn => removals::next(conn, now_ms, lease_ms, limit))
     }
 
-    async fn go_on_with_removal(&self, id: i64) -> Result<()> {
+    async fn go_on_with_removals(&self, ids: &[i64]) -> Result<()> {
         let now_ms = self.clock.unix_ms();
-        change!(self, conn => removals::put_off(conn, id, now_ms))
+        change!(self, conn => removals::put_off(conn, ids, now_ms))
     }
 
-    async fn finish_removal(&self, id: i64) -> Result<()> {
-        change!(self, conn => removals::finish(conn, id))
+    async fn finish_removals(&self, ids: &[i64]) -> Result<()> {
+        change!(self, conn => removals::finish(conn, ids))
     }
 
     async fn are_being_removed(&self, locations: &[String]) -> Result<bool> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;
 
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{query_as, query_scalar};
 use tereza_runtime::Error;
 
 use super::super::dialect::for_update;
@@ -72,39 +72,38 @@ pub(crate) async fn note(
     Ok(free)
 }
 
-/// The removal that has waited longest, for the caller alone until `lease_ms` are over.
-pub(crate) async fn next(conn: &mut Connection, now_ms: i64, lease_ms: i64) -> Result<Option<Removal>> {
-    loop {
-        let found: Option<(i64, String)> = query_as(for_update!(
-            "SELECT REMOVAL_ID, LOCATION FROM TZ_REMOVALS WHERE NEXT_MS <= ? ORDER BY NEXT_MS, REMOVAL_ID LIMIT 1"
-        ))
-        .bind(now_ms)
-        .fetch_optional(&mut *conn)
-        .await?;
-        let Some((id, location)) = found else { return Ok(None) };
-        // A metastore that shares the database knows nothing of removals and may have put something there.
-        let mut unused = vec![location.clone()];
-        retain_empty(conn, &mut unused).await?;
-        if unused.is_empty() {
-            tracing::warn!(location, "the files of what was dropped stay: something new is there");
-            finish(conn, id).await?;
-            continue;
-        }
-        put_off(conn, id, now_ms.saturating_add(lease_ms)).await?;
-        return Ok(Some(Removal { id, location }));
+/// The removals that have waited longest, at most `limit`, for the caller alone until `lease_ms` are over.
+pub(crate) async fn next(conn: &mut Connection, now_ms: i64, lease_ms: i64, limit: usize) -> Result<Vec<Removal>> {
+    let found: Vec<(i64, String)> = query_as(for_update!(
+        "SELECT REMOVAL_ID, LOCATION FROM TZ_REMOVALS WHERE NEXT_MS <= ? ORDER BY NEXT_MS, REMOVAL_ID LIMIT ?"
+    ))
+    .bind(now_ms)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(&mut *conn)
+    .await?;
+    // A metastore that shares the database knows nothing of removals and may have put something there.
+    let mut empty: Vec<String> = found.iter().map(|(_, location)| location.clone()).collect();
+    retain_empty(conn, &mut empty).await?;
+    let empty: HashSet<String> = empty.into_iter().collect();
+    let (next, used): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, location)| empty.contains(location));
+    for (_, location) in &used {
+        tracing::warn!(location, "the files of what was dropped stay: something new is there");
     }
+    finish(conn, &used.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
+    put_off(conn, &next.iter().map(|(id, _)| *id).collect::<Vec<_>>(), now_ms.saturating_add(lease_ms)).await?;
+    Ok(next.into_iter().map(|(id, location)| Removal { id, location }).collect())
 }
 
-/// Says when a removal is to go on.
-pub(crate) async fn put_off(conn: &mut Connection, id: i64, until_ms: i64) -> Result<()> {
-    query("UPDATE TZ_REMOVALS SET NEXT_MS = ? WHERE REMOVAL_ID = ?").bind(until_ms).bind(id).execute(conn).await?;
-    Ok(())
+/// Says when removals are to go on.
+pub(crate) async fn put_off(conn: &mut Connection, ids: &[i64], until_ms: i64) -> Result<()> {
+    // The time is a number of ours: it stands in the text because the list's values are the only bound ones.
+    let update = format!("UPDATE TZ_REMOVALS SET NEXT_MS = {until_ms} WHERE REMOVAL_ID IN ");
+    rows::execute_in(conn, &update, ids, "").await
 }
 
-/// Forgets a removal.
-pub(crate) async fn finish(conn: &mut Connection, id: i64) -> Result<()> {
-    query("DELETE FROM TZ_REMOVALS WHERE REMOVAL_ID = ?").bind(id).execute(conn).await?;
-    Ok(())
+/// Forgets removals.
+pub(crate) async fn finish(conn: &mut Connection, ids: &[i64]) -> Result<()> {
+    rows::execute_in(conn, "DELETE FROM TZ_REMOVALS WHERE REMOVAL_ID IN ", ids, "").await
 }
 
 /// Those of the locations that are in folders to be removed.

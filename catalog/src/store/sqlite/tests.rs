@@ -630,13 +630,14 @@ async fn a_removal_is_one_process_s_until_that_dies() {
         store.drop_table_with_files("default", name).await.expect("dropped");
     }
     let next = async |store: &SqliteStore| {
-        store.next_removal(LEASE_MS).await.expect("a removal").map(|removal| (removal.id, removal.location))
+        let next = store.next_removals(LEASE_MS, 1).await.expect("removals");
+        next.into_iter().next().map(|removal| (removal.id, removal.location))
     };
     let (first, location) = next(&store).await.expect("a removal");
     assert_eq!(location, "file:///w/t");
     assert_eq!(next(&store).await.expect("a removal").1, "file:///w/u");
     assert_eq!(next(&store).await, None);
-    store.go_on_with_removal(first).await.expect("put back");
+    store.go_on_with_removals(&[first]).await.expect("put back");
     assert_eq!(next(&store).await.expect("a removal").0, first);
     // It dies, and the next one goes on.
     drop(store);
@@ -644,7 +645,7 @@ async fn a_removal_is_one_process_s_until_that_dies() {
     assert_eq!(next(&store).await, None);
     clock.advance_ms(LEASE_MS);
     assert_eq!(next(&store).await.expect("a removal").1, "file:///w/t");
-    store.finish_removal(first).await.expect("finished");
+    store.finish_removals(&[first]).await.expect("finished");
     assert_eq!(next(&store).await.expect("a removal").1, "file:///w/u");
     // A metastore that shares the database has put something there.
     change_file(
