@@ -2,20 +2,25 @@
 //! was in them is dropped.
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore as _;
 use tereza_catalog::Store;
-use tereza_catalog::hive::DataFiles;
+use tereza_catalog::hive::{DataFiles, LocalFiles};
 use tereza_catalog::store::sqlite::SqliteStore;
 use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::{Settings, without_passwords};
-use tereza_runtime::{Error, Result};
+use tereza_runtime::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
+use crate::error::from_object_store;
 use crate::session::DEFAULT_SCHEMA;
-use crate::statement::remove_all;
-use crate::stores::{ObjectStores, Place};
+use crate::stores::ObjectStores;
+
+/// Objects that one call removes.
+const REMOVED_AT_ONCE: usize = 1_000;
 
 /// Opens the catalog of the settings. The database that always exists gets its place in the warehouse, on a new catalog.
 ///
@@ -40,18 +45,21 @@ pub async fn open_catalog(settings: &Settings, clock: Clock) -> Result<Arc<dyn S
 /// that is dropped goes with all that is in it. In object stores it is whatever the settings' keys may remove.
 pub struct CatalogFiles {
     stores: ObjectStores,
+    /// Of the folders on this machine.
+    local: LocalFiles,
     warehouse: String,
-    /// The warehouse, if it is on this machine.
-    root: Option<PathBuf>,
+    runtime: Handle,
 }
 
 impl CatalogFiles {
-    /// Those that the settings reach.
+    /// Those that the settings reach; to be made in a runtime, which does what is done to object stores.
     pub fn new(settings: &Settings) -> Result<Self> {
         let stores = ObjectStores::new(settings.s3.clone());
         let root = stores.place(&settings.warehouse.url)?.local_path();
+        // Below no folder is nothing.
+        let local = LocalFiles::below(root.unwrap_or_default());
         let warehouse = warehouse_url(settings, &stores)?;
-        Ok(Self { stores, warehouse, root })
+        Ok(Self { stores, local, warehouse, runtime: Handle::current() })
     }
 
     /// The URL of the folder that databases get theirs in.
@@ -59,45 +67,42 @@ impl CatalogFiles {
         &self.warehouse
     }
 
-    /// The path of a location on this machine that is below the warehouse.
-    fn local_path(&self, place: &Place) -> Option<PathBuf> {
-        let path = place.local_path()?;
-        let below = path.strip_prefix(self.root.as_ref()?).ok()?;
-        let is_below = below.components().next().is_some();
-        (is_below && below.components().all(|part| matches!(part, Component::Normal(_)))).then_some(path)
-    }
-
-    async fn remove_from(&self, location: &str) -> Result<()> {
+    /// Removes some of the objects below a location; whether none is left.
+    async fn remove_objects(&self, location: &str) -> Result<bool> {
         let place = self.stores.place(location)?;
-        if place.bucket.is_some() {
-            return remove_all(&place).await;
+        if place.path.as_ref().is_empty() {
+            return Err(Error::denied(format!("removing all of '{location}'")));
         }
-        let Some(path) = self.local_path(&place) else {
-            return Err(Error::denied(format!("removing '{location}', which is not below the warehouse")));
-        };
-        match tokio::fs::remove_dir_all(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io(format_args!("remove {}", path.display()), error))
-            }
-            _ => Ok(()),
-        }
+        let failed = |error| from_object_store(&error).context(format!("removing '{location}'"));
+        let listed = place.store.list(Some(&place.path)).take(REMOVED_AT_ONCE);
+        let some: Vec<_> = listed.map_ok(|object| object.location).try_collect().await.map_err(failed)?;
+        let is_all = some.len() < REMOVED_AT_ONCE;
+        let removed = place.store.delete_stream(stream::iter(some).map(Ok).boxed());
+        // What somebody else removed first is gone as well.
+        let removed =
+            removed.filter(|removed| std::future::ready(!matches!(removed, Err(object_store::Error::NotFound { .. }))));
+        removed.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(failed)?;
+        Ok(is_all)
     }
 }
 
 impl DataFiles for CatalogFiles {
     fn make(&self, location: &str) -> io::Result<()> {
-        // Where a metastore cannot make folders its clients do: those of stores that are unknown here, and of no store.
-        let path = self.stores.place(location).ok().and_then(|place| self.local_path(&place));
-        path.map_or(Ok(()), std::fs::create_dir_all)
+        // Where this makes no folders clients do, and object stores have none.
+        self.local.make(location)
     }
 
-    fn rename(&self, _: &str, _: &str) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    fn remove(&self, location: &str) {
-        if let Err(error) = Handle::current().block_on(self.remove_from(location)) {
-            tracing::warn!(location, %error, "the files of what was dropped stay");
+    fn remove(&self, location: &str) -> io::Result<bool> {
+        if !["s3://", "s3a://", "s3n://"].iter().any(|scheme| location.starts_with(scheme)) {
+            return self.local.remove(location);
+        }
+        match self.runtime.block_on(self.remove_objects(location)) {
+            // It would be refused again.
+            Err(error) if error.kind() == ErrorKind::Denied || error.kind() == ErrorKind::InvalidInput => {
+                tracing::warn!(location, %error, "the files of what was dropped stay");
+                Ok(true)
+            }
+            removed => removed.map_err(io::Error::other),
         }
     }
 }
@@ -114,36 +119,55 @@ fn warehouse_url(settings: &Settings, stores: &ObjectStores) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt};
+
     use super::*;
 
     #[tokio::test]
-    async fn folders_are_made_and_removed_below_the_warehouse_only() {
+    async fn folders_on_this_machine_are_those_below_the_warehouse() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::in_folder(folder.path()).unwrap();
         let files = CatalogFiles::new(&settings).unwrap();
         let warehouse = files.warehouse().to_owned();
         assert_eq!(warehouse, format!("file://{}/warehouse", folder.path().display()));
-        let exists = |name: &str| folder.path().join("warehouse").join(name).exists();
+        let exists = |name: &str| folder.path().join(name).exists();
         files.make(&format!("{warehouse}/a/ds=x%2Fy")).unwrap();
-        files.make(&format!("{}/a/ds=x%2Fy", warehouse.replace("file://", "file:"))).unwrap();
-        assert!(exists("a/ds=x%2Fy"));
-        files.remove_from(&format!("{warehouse}/a")).await.unwrap();
-        files.remove_from(&format!("{warehouse}/a")).await.unwrap();
-        assert!(!exists("a"));
-        std::fs::create_dir(folder.path().join("beside")).unwrap();
-        for outside in ["", "/", "/.", "/../beside", "/x/../../beside"] {
-            assert!(files.remove_from(&format!("{warehouse}{outside}")).await.is_err(), "{outside}");
-        }
-        assert!(files.remove_from("/").await.is_err());
-        assert!(files.remove_from("s3://bucket/").await.is_err(), "a whole bucket");
-        assert!(exists("") && folder.path().join("beside").exists());
-        // Somebody else's to make.
+        files.make(&format!("file:{}/beside", folder.path().display())).unwrap();
         files.make("hdfs://there/x").unwrap();
-        files.make("/proc/x").unwrap();
+        assert!(exists("warehouse/a/ds=x%2Fy") && !exists("beside"));
+        assert!(files.remove(&format!("{warehouse}/a")).unwrap());
+        assert!(files.remove(&format!("file:{}", folder.path().display())).unwrap());
+        assert!(exists("warehouse") && !exists("warehouse/a"));
     }
 
-    #[test]
-    fn the_scheme_of_hadoop_is_kept() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn objects_are_removed_in_parts_and_a_bucket_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::in_folder(folder.path()).unwrap();
+        let files = Arc::new(CatalogFiles::new(&settings).unwrap());
+        let store = Arc::new(InMemory::new());
+        files.stores.register_bucket("lake", &store);
+        let put = async |path: String| store.put(&Path::from(path), "x".into()).await.map(|_| ()).unwrap();
+        for n in 0..REMOVED_AT_ONCE + 1 {
+            put(format!("w/t/ds={n}/file")).await;
+        }
+        put("w/t2/file".to_owned()).await;
+        let remove = async |location: &'static str| {
+            let files = Arc::clone(&files);
+            tokio::task::spawn_blocking(move || files.remove(location)).await.unwrap().unwrap()
+        };
+        assert!(!remove("s3a://lake/w/t").await);
+        assert!(remove("s3://lake/w/t/").await);
+        assert!(remove("s3://lake/w/t").await, "nothing is there");
+        assert!(remove("s3://lake/").await, "it is not tried again");
+        let left: Vec<_> = store.list(None).try_collect().await.unwrap();
+        assert_eq!(left.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_scheme_of_hadoop_is_kept() {
         for (url, expected) in [("s3a://b/w/", "s3a://b/w"), ("s3://b/w", "s3://b/w"), ("s3n://b/w", "s3n://b/w")] {
             let mut settings = Settings::default();
             settings.warehouse.url = url.into();

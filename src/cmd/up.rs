@@ -238,15 +238,19 @@ fn metastore_settings(settings: &Settings, files: &CatalogFiles) -> Result<hive:
     Ok(hive::Settings {
         warehouse: files.warehouse().to_owned(),
         lock_timeout: Duration::from_millis(from.lock_timeout_ms),
+        answers_limit_bytes: from.answers_limit_bytes,
         server: server::Settings {
             limits,
             reply_limit_bytes: from.reply_limit_bytes,
             connections_max: from.connections_max,
             idle_timeout: Duration::from_millis(from.idle_timeout_ms),
             message_timeout: Duration::from_millis(from.message_timeout_ms),
+            call_timeout: Duration::from_millis(from.call_timeout_ms),
+            drain_timeout: Duration::from_millis(settings.shutdown.drain_timeout_ms / 10 * 9),
             tls,
             ..server::Settings::default()
         },
+        ..hive::Settings::default()
     })
 }
 

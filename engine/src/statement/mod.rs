@@ -39,7 +39,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tereza_runtime::{Error, Result};
 
-pub(crate) use ddl::remove_all;
 pub(crate) use repeat::repeat;
 pub(crate) use session::{memory_limit_bytes, set_option};
 pub(crate) use split::{split, words};

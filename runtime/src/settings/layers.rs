@@ -298,11 +298,15 @@ impl Layers {
                 &format!("levels, as in info or warn,tereza_engine=debug ({error})"),
             );
         }
-        let (cert, key) = (&settings.gateway.tls_cert, &settings.gateway.tls_key);
-        if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
-            let (missing, given) =
-                if key.as_os_str().is_empty() { ("tls_key", "tls_cert") } else { ("tls_cert", "tls_key") };
-            return bad(&format!("gateway.{missing}"), "\"\"", &format!("a path, as gateway.{given} is set"));
+        let (gateway, metastore) = (&settings.gateway, &settings.metastore);
+        for (section, cert, key) in
+            [("gateway", &gateway.tls_cert, &gateway.tls_key), ("metastore", &metastore.tls_cert, &metastore.tls_key)]
+        {
+            if cert.as_os_str().is_empty() != key.as_os_str().is_empty() {
+                let (missing, given) =
+                    if key.as_os_str().is_empty() { ("tls_key", "tls_cert") } else { ("tls_cert", "tls_key") };
+                return bad(&format!("{section}.{missing}"), "\"\"", &format!("a path, as {section}.{given} is set"));
+            }
         }
         let connections =
             settings.s3.buckets.iter().map(|(name, connection)| (format!("s3.buckets.{name}"), connection));

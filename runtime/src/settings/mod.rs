@@ -121,10 +121,14 @@ pub struct Metastore {
     pub idle_timeout_ms: u64,
     /// For one message to arrive or to leave.
     pub message_timeout_ms: u64,
+    /// For one call to be answered.
+    pub call_timeout_ms: u64,
     /// Size of one message from a client.
     pub request_limit_bytes: usize,
     /// Size of one answer; Java clients refuse more than 100 MiB.
     pub reply_limit_bytes: usize,
+    /// Memory that answers may take together, about.
+    pub answers_limit_bytes: usize,
     /// A lock is free whose owner has not renewed it for so long.
     pub lock_timeout_ms: u64,
     /// PEM file with the server's certificate chain; empty means no TLS.
@@ -361,8 +365,10 @@ impl Default for Metastore {
             connections_max: 20_000,
             idle_timeout_ms: 60 * 60 * 1_000,
             message_timeout_ms: 2 * 60 * 1_000,
+            call_timeout_ms: 5 * 60 * 1_000,
             request_limit_bytes: 100 << 20,
             reply_limit_bytes: 100 << 20,
+            answers_limit_bytes: 512 << 20,
             lock_timeout_ms: 5 * 60 * 1_000,
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),

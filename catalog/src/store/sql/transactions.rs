@@ -6,7 +6,7 @@ use super::statistics::{self, Owner};
 use super::tables::{self, Head};
 use super::{Connection, Result, commits, removals, versions};
 use crate::model::{ColumnStatistics, Partition};
-use crate::store::{Commit, PartitionFilter, Snapshot, VersionedTable, places};
+use crate::store::{Commit, PartitionFilter, Snapshot, places};
 
 /// [`Store::add_partitions`](crate::Store::add_partitions).
 pub(crate) async fn add_partitions(

@@ -79,7 +79,7 @@ pub(super) async fn require_folder(place: &Place) -> Result<()> {
 }
 
 /// Deletes everything below a folder.
-pub(crate) async fn remove(place: &Place) -> Result<()> {
+pub(super) async fn remove(place: &Place) -> Result<()> {
     if place.path.as_ref().is_empty() {
         return Err(
             Error::denied(format!("deleting everything in '{}'", place.url())).with_hint("remove the files by hand")

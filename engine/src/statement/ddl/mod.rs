@@ -18,8 +18,7 @@ mod table;
 use tereza_runtime::Result;
 
 pub(super) use change::{change, settle};
-pub(in crate::statement) use files::measure;
-pub(crate) use files::remove as remove_all;
+pub(super) use files::measure;
 pub(super) use partitions::Spec;
 pub(super) use properties::{is_credential, key, properties};
 
