@@ -15,13 +15,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tereza-runtime", &[]),
     ("tereza-thrift", &["tereza-runtime"]),
     ("tereza-catalog", &["tereza-runtime", "tereza-thrift"]),
+    ("tereza-registry", &["tereza-catalog", "tereza-runtime"]),
     ("tereza-engine", &["tereza-catalog", "tereza-runtime"]),
     ("tereza-gateway", &["tereza-engine", "tereza-runtime"]),
     ("tereza-scheduler", &["tereza-engine", "tereza-runtime"]),
     ("tereza-executor", &["tereza-engine", "tereza-runtime"]),
     (
         "tereza",
-        &["tereza-catalog", "tereza-engine", "tereza-executor", "tereza-gateway", "tereza-runtime", "tereza-scheduler"],
+        &[
+            "tereza-catalog",
+            "tereza-engine",
+            "tereza-executor",
+            "tereza-gateway",
+            "tereza-registry",
+            "tereza-runtime",
+            "tereza-scheduler",
+        ],
     ),
 ];
 
@@ -32,6 +41,10 @@ const NEVER_BELOW: &[(&str, &[&str])] = &[
     (
         "tereza-catalog",
         &["datafusion", "datafusion-common", "datafusion-expr", "arrow", "arrow-array", "ballista-core"],
+    ),
+    (
+        "tereza-registry",
+        &["datafusion", "datafusion-common", "datafusion-expr", "arrow", "arrow-array", "ballista-core", "tonic"],
     ),
     ("tereza-engine", &["ballista-core", "arrow-flight", "tonic"]),
 ];

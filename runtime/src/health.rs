@@ -3,11 +3,7 @@
 //! is not), `/metrics`.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,16 +11,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::BoundedListener;
 use crate::telemetry::Metrics;
-use crate::{Error, Result, clock};
+use crate::{Error, Result};
 
 /// Connections served at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -92,9 +85,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .with_state(Console { health, metrics, draining });
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let listener = Bounded { listener, connections, idle_timeout: IDLE_TIMEOUT };
-    axum::serve(listener, router)
+    axum::serve(BoundedListener::new(listener, CONNECTIONS_MAX, IDLE_TIMEOUT), router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
         .map_err(|error| Error::io("the console cannot be served", error))
@@ -121,75 +112,12 @@ async fn render_metrics(State(console): State<Console>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], console.metrics.render()).into_response()
 }
 
-/// A listener with a bound on connections, and on how long each may be silent.
-struct Bounded {
-    listener: TcpListener,
-    connections: Arc<Semaphore>,
-    idle_timeout: Duration,
-}
-
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let permit = Arc::clone(&self.connections).acquire_owned().await;
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let idle = Box::pin(tokio::time::sleep(self.idle_timeout));
-        (Connection { stream, idle, idle_timeout: self.idle_timeout, _permit: permit.ok() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that fails when nothing moves on it.
-struct Connection {
-    stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    idle_timeout: Duration,
-    /// Held while the connection is open; the semaphore is never closed, so it is always there.
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Connection {
-    /// Passes on what moved; fails when the time for it is up.
-    fn moved<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.idle.as_mut().reset((clock::now() + self.idle_timeout).into());
-            return result;
-        }
-        ready!(self.idle.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.moved(cx, result)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.moved(cx, result)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::telemetry;
@@ -269,36 +197,5 @@ mod tests {
         served.get("/healthz").await;
         served.stop.cancel();
         tokio::time::timeout(Duration::from_secs(60), served.server).await.unwrap().unwrap().unwrap();
-    }
-
-    /// For one connection at a time.
-    async fn bounded(idle_timeout: Duration) -> Bounded {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Bounded { listener, connections: Arc::new(Semaphore::new(1)), idle_timeout }
-    }
-
-    #[tokio::test]
-    async fn connections_past_the_bound_wait() {
-        let mut bounded = bounded(IDLE_TIMEOUT).await;
-        let address = bounded.local_addr().unwrap();
-        let _clients = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
-        let (first, _) = bounded.accept().await;
-        assert_eq!(bounded.connections.available_permits(), 0);
-        tokio::select! {
-            biased;
-            _ = bounded.accept() => panic!("accepted past the bound"),
-            () = tokio::task::yield_now() => {}
-        }
-        drop(first);
-        bounded.accept().await;
-    }
-
-    #[tokio::test]
-    async fn a_silent_connection_is_closed() {
-        let mut bounded = bounded(Duration::from_millis(10)).await;
-        let _client = TcpStream::connect(bounded.local_addr().unwrap()).await.unwrap();
-        let (mut connection, _) = bounded.accept().await;
-        let error = connection.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

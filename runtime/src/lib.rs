@@ -3,9 +3,10 @@
 //!
 //! It knows nothing of SQL, of protocols or of storage, so that it compiles and is tested in seconds.
 //! Files in reading order: [`error`], [`settings`], [`clock`], [`ids`], [`memory`], [`open_files`], [`folder`],
-//! [`endpoints`], [`telemetry`], [`health`], [`shutdown`].
+//! [`endpoints`], [`telemetry`], [`connections`], [`health`], [`shutdown`].
 
 pub mod clock;
+pub mod connections;
 pub mod endpoints;
 pub mod error;
 pub mod folder;

@@ -12,6 +12,7 @@ pub mod names;
 pub mod partitions;
 pub mod races;
 pub mod removals;
+pub mod schemas;
 pub mod statistics;
 pub mod tables;
 

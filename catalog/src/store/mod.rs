@@ -27,6 +27,7 @@ mod filter;
 pub mod mysql;
 mod names;
 pub(crate) mod places;
+pub mod schemas;
 pub mod sqlite;
 mod steps;
 

@@ -6,7 +6,7 @@
 //! generic over both would name a dozen bounds at every function, where this names none. So whatever is changed here is
 //! changed for both, and what a database does in its own way (opening, ids, DDL, errors) is not here.
 //!
-//! Nothing here but `methods` begins, commits or rolls back: whoever began the transaction does.
+//! Nothing here but `methods` and `schema_methods` begins, commits or rolls back: whoever began the transaction does.
 
 pub(crate) mod commits;
 pub(crate) mod databases;
@@ -19,6 +19,8 @@ pub(crate) mod parameters;
 pub(crate) mod partitions;
 pub(crate) mod removals;
 pub(crate) mod rows;
+mod schema_methods;
+pub(crate) mod schemas;
 pub(crate) mod statistics;
 pub(crate) mod storage;
 pub(crate) mod tables;

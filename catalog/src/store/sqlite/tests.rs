@@ -22,6 +22,7 @@ async fn conforms_in_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder.path().join("catalog.db")).await;
     conformance::run(&store).await;
+    conformance::schemas::run(&store).await;
     check_integrity(&store).await;
 }
 
@@ -29,6 +30,7 @@ async fn conforms_in_a_file() {
 async fn conforms_in_memory() {
     let store = SqliteStore::open_in_memory(Clock::system()).await.expect("a catalog in memory");
     conformance::run(&store).await;
+    conformance::schemas::run(&store).await;
     check_integrity(&store).await;
 }
 
@@ -199,7 +201,7 @@ async fn a_file_of_something_else_is_refused() {
     refused(&["2.3.0", "3.1.0"]).await;
     change_file(&path, "UPDATE VERSION SET SCHEMA_VERSION = '3.1.0'; UPDATE TZ_VERSION SET VERSION = 99").await;
     refused(&["newer", "99"]).await;
-    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 3").await;
+    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 4").await;
     open(&path).await;
 
     let nowhere = SqliteStore::open(folder.path().join("no/such/folder.db"), Clock::system()).await;
@@ -216,7 +218,9 @@ async fn a_metastore_without_own_tables_is_taken_over() {
     change_file(
         &path,
         "DROP TABLE TZ_VERSION; DROP TABLE TZ_TABLE_VERSIONS; DROP TABLE TZ_COMMITS; DROP TABLE TZ_STAGED; \
-         DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS; DROP TABLE TZ_REMOVALS; DROP INDEX TZ_SDS_LOCATION; \
+         DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS; DROP TABLE TZ_SCHEMA_CONTEXTS; DROP TABLE TZ_SCHEMAS; \
+         DROP TABLE TZ_SCHEMA_REFERENCES; DROP TABLE TZ_SUBJECTS; DROP TABLE TZ_SUBJECT_VERSIONS; \
+         DROP TABLE TZ_SCHEMA_SETTINGS; DROP TABLE TZ_REMOVALS; DROP INDEX TZ_SDS_LOCATION; \
          DROP INDEX TZ_HIVE_LOCKS_TABLE; DROP INDEX TZ_HIVE_LOCKS_RENEWED;",
     )
     .await;
@@ -293,10 +297,22 @@ async fn the_tables_are_those_of_the_metastore() {
             .await
             .expect("names");
     let own: Vec<&String> = tables.iter().filter(|name| name.starts_with("TZ_")).collect();
-    assert_eq!(
-        own,
-        ["TZ_COMMITS", "TZ_JOBS", "TZ_REMOVALS", "TZ_STAGED", "TZ_TABLE_VERSIONS", "TZ_VERSION", "TZ_WRITES"]
-    );
+    let expected = [
+        "TZ_COMMITS",
+        "TZ_JOBS",
+        "TZ_REMOVALS",
+        "TZ_SCHEMAS",
+        "TZ_SCHEMA_CONTEXTS",
+        "TZ_SCHEMA_REFERENCES",
+        "TZ_SCHEMA_SETTINGS",
+        "TZ_STAGED",
+        "TZ_SUBJECTS",
+        "TZ_SUBJECT_VERSIONS",
+        "TZ_TABLE_VERSIONS",
+        "TZ_VERSION",
+        "TZ_WRITES",
+    ];
+    assert_eq!(own, expected);
     assert_eq!(tables.len() - own.len(), 74);
     for (column, expected) in [
         ("(SELECT SCHEMA_VERSION FROM VERSION)", "3.1.0"),

@@ -1,0 +1,67 @@
+-- Version 4. Schemas and the subjects that they have versions in. Names of subjects are told apart by case, so MySQL needs a binary
+-- collation here. Foreign keys are left out, as in the other tables; what belongs together goes in one transaction.
+
+-- NEXT_ID is the next free id of a context; taking ids and numbering versions in a context begins by changing its row, which
+-- puts writers in line on databases that let several write.
+CREATE TABLE IF NOT EXISTS TZ_SCHEMA_CONTEXTS (
+  CTX VARCHAR(128) NOT NULL,
+  NEXT_ID BIGINT NOT NULL,
+  PRIMARY KEY (CTX)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- CONTENT_HASH is of everything that makes two schemas the same one (type, text, references, metadata, rules). An import may
+-- bring one content under several ids, so it is not unique.
+CREATE TABLE IF NOT EXISTS TZ_SCHEMAS (
+  CTX VARCHAR(128) NOT NULL,
+  SCHEMA_ID BIGINT NOT NULL,
+  CONTENT_HASH CHAR(64) NOT NULL,
+  GUID CHAR(36) NOT NULL,
+  SCHEMA_TYPE VARCHAR(16) NOT NULL,
+  SCHEMA_TEXT LONGTEXT NOT NULL,
+  METADATA LONGTEXT,
+  RULE_SET LONGTEXT,
+  PRIMARY KEY (CTX, SCHEMA_ID),
+  KEY TZ_SCHEMAS_HASH (CTX, CONTENT_HASH, SCHEMA_ID),
+  KEY TZ_SCHEMAS_GUID (GUID, CTX, SCHEMA_ID)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS TZ_SCHEMA_REFERENCES (
+  CTX VARCHAR(128) NOT NULL,
+  SCHEMA_ID BIGINT NOT NULL,
+  INTEGER_IDX INT NOT NULL,
+  NAME VARCHAR(512) NOT NULL,
+  SUBJECT_TEXT VARCHAR(700) NOT NULL,
+  REF_CTX VARCHAR(128) NOT NULL,
+  REF_SUBJECT VARCHAR(512) NOT NULL,
+  REF_VERSION INT NOT NULL,
+  PRIMARY KEY (CTX, SCHEMA_ID, INTEGER_IDX),
+  KEY TZ_SCHEMA_REFERENCES_TO (REF_CTX, REF_SUBJECT, REF_VERSION)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- STAMP goes up with each change of the subject, for compare-and-set. LAST_VERSION is the greatest that the subject ever had.
+CREATE TABLE IF NOT EXISTS TZ_SUBJECTS (
+  CTX VARCHAR(128) NOT NULL,
+  SUBJECT VARCHAR(512) NOT NULL,
+  LAST_VERSION INT NOT NULL,
+  STAMP BIGINT NOT NULL,
+  PRIMARY KEY (CTX, SUBJECT)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS TZ_SUBJECT_VERSIONS (
+  CTX VARCHAR(128) NOT NULL,
+  SUBJECT VARCHAR(512) NOT NULL,
+  VERSION INT NOT NULL,
+  SCHEMA_ID BIGINT NOT NULL,
+  DELETED INT NOT NULL,
+  PRIMARY KEY (CTX, SUBJECT, VERSION),
+  KEY TZ_SUBJECT_VERSIONS_SCHEMA (CTX, SCHEMA_ID, SUBJECT, VERSION)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Settings of a subject, of a context (SUBJECT is empty) or of all (CTX is empty too), as JSON.
+CREATE TABLE IF NOT EXISTS TZ_SCHEMA_SETTINGS (
+  CTX VARCHAR(128) NOT NULL,
+  SUBJECT VARCHAR(512) NOT NULL,
+  KIND VARCHAR(16) NOT NULL,
+  BODY LONGTEXT NOT NULL,
+  PRIMARY KEY (CTX, SUBJECT, KIND)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -1,0 +1,66 @@
+-- Schemas and the subjects that they have versions in. Names of subjects are told apart by case, so MySQL needs a binary
+-- collation here. Foreign keys are left out, as in the other tables; what belongs together goes in one transaction.
+
+-- NEXT_ID is the next free id of a context; taking ids and numbering versions in a context begins by changing its row, which
+-- puts writers in line on databases that let several write.
+CREATE TABLE TZ_SCHEMA_CONTEXTS (
+  CTX VARCHAR(128) NOT NULL PRIMARY KEY,
+  NEXT_ID BIGINT NOT NULL
+) WITHOUT ROWID;
+
+-- CONTENT_HASH is of everything that makes two schemas the same one (type, text, references, metadata, rules). An import may
+-- bring one content under several ids, so it is not unique.
+CREATE TABLE TZ_SCHEMAS (
+  CTX VARCHAR(128) NOT NULL,
+  SCHEMA_ID BIGINT NOT NULL,
+  CONTENT_HASH CHAR(64) NOT NULL,
+  GUID CHAR(36) NOT NULL,
+  SCHEMA_TYPE VARCHAR(16) NOT NULL,
+  SCHEMA_TEXT LONGTEXT NOT NULL,
+  METADATA LONGTEXT,
+  RULE_SET LONGTEXT,
+  PRIMARY KEY (CTX, SCHEMA_ID)
+);
+CREATE INDEX TZ_SCHEMAS_HASH ON TZ_SCHEMAS (CTX, CONTENT_HASH, SCHEMA_ID);
+CREATE INDEX TZ_SCHEMAS_GUID ON TZ_SCHEMAS (GUID, CTX, SCHEMA_ID);
+
+CREATE TABLE TZ_SCHEMA_REFERENCES (
+  CTX VARCHAR(128) NOT NULL,
+  SCHEMA_ID BIGINT NOT NULL,
+  INTEGER_IDX INT NOT NULL,
+  NAME VARCHAR(512) NOT NULL,
+  SUBJECT_TEXT VARCHAR(700) NOT NULL,
+  REF_CTX VARCHAR(128) NOT NULL,
+  REF_SUBJECT VARCHAR(512) NOT NULL,
+  REF_VERSION INT NOT NULL,
+  PRIMARY KEY (CTX, SCHEMA_ID, INTEGER_IDX)
+) WITHOUT ROWID;
+CREATE INDEX TZ_SCHEMA_REFERENCES_TO ON TZ_SCHEMA_REFERENCES (REF_CTX, REF_SUBJECT, REF_VERSION);
+
+-- STAMP goes up with each change of the subject, for compare-and-set. LAST_VERSION is the greatest that the subject ever had.
+CREATE TABLE TZ_SUBJECTS (
+  CTX VARCHAR(128) NOT NULL,
+  SUBJECT VARCHAR(512) NOT NULL,
+  LAST_VERSION INT NOT NULL,
+  STAMP BIGINT NOT NULL,
+  PRIMARY KEY (CTX, SUBJECT)
+) WITHOUT ROWID;
+
+CREATE TABLE TZ_SUBJECT_VERSIONS (
+  CTX VARCHAR(128) NOT NULL,
+  SUBJECT VARCHAR(512) NOT NULL,
+  VERSION INT NOT NULL,
+  SCHEMA_ID BIGINT NOT NULL,
+  DELETED INT NOT NULL,
+  PRIMARY KEY (CTX, SUBJECT, VERSION)
+) WITHOUT ROWID;
+CREATE INDEX TZ_SUBJECT_VERSIONS_SCHEMA ON TZ_SUBJECT_VERSIONS (CTX, SCHEMA_ID, SUBJECT, VERSION);
+
+-- Settings of a subject, of a context (SUBJECT is empty) or of all (CTX is empty too), as JSON.
+CREATE TABLE TZ_SCHEMA_SETTINGS (
+  CTX VARCHAR(128) NOT NULL,
+  SUBJECT VARCHAR(512) NOT NULL,
+  KIND VARCHAR(16) NOT NULL,
+  BODY LONGTEXT NOT NULL,
+  PRIMARY KEY (CTX, SUBJECT, KIND)
+) WITHOUT ROWID;

@@ -1,0 +1,150 @@
+//! From text or bytes to descriptors, and the files that everybody has.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message as _;
+use prost_types::FileDescriptorProto;
+use protox::file::{File, FileResolver, GoogleFileResolver};
+use protox::{Compiler, Error};
+
+use super::{Import, Schema};
+use crate::formats::{Invalid, Referenced};
+
+/// The name of a file that has none.
+const UNNAMED: &str = "default.proto";
+/// How deep brackets may be nested. The parser recurses, so this is checked before it runs.
+const NESTING_MAX: usize = 64;
+
+/// Files that clients take for granted besides Google's.
+const BUILT_IN: [(&str, &str); 2] = [
+    ("confluent/meta.proto", include_str!("confluent_meta.proto")),
+    ("confluent/type/decimal.proto", include_str!("confluent_decimal.proto")),
+];
+
+pub(super) fn parse(text: &str, references: &[Referenced]) -> Result<Schema, Invalid> {
+    let written = descriptor(UNNAMED, text)?;
+    let mut others = Vec::with_capacity(references.len());
+    for reference in references {
+        let file = descriptor(&reference.name, &reference.text).map_err(|error| error.within(&reference.name))?;
+        others.push((reference, FileDescriptorProto { name: Some(reference.name.clone()), ..file }));
+    }
+    let main = free_name(references);
+    let named = FileDescriptorProto { name: Some(main.clone()), ..written.clone() };
+    let files = others.iter().map(|(_, file)| file.clone()).chain([named]).collect();
+    let mut compiler = Compiler::with_file_resolver(Files { files, google: GoogleFileResolver::new() });
+    compiler.include_imports(true).include_source_info(false);
+    compiler.open_file(&main).map_err(|error| Invalid::new(explain(&error)))?;
+    let pool = compiler.descriptor_pool();
+    let compiled = pool.get_file_by_name(&main).ok_or_else(|| Invalid::new("the file was not compiled"))?;
+    let without_source = |file: &FileDescriptorProto| FileDescriptorProto { source_code_info: None, ..file.clone() };
+    let resolved = without_source(compiled.file_descriptor_proto());
+    let bytes = compiled.encode_to_vec();
+    let imports = pool.files().filter(|file| file.name() != main).map(|file| {
+        let reference = others.iter().find(|(reference, _)| reference.name == file.name());
+        Import {
+            file: without_source(file.file_descriptor_proto()),
+            place: reference.map(|(reference, _)| reference.place.clone()),
+        }
+    });
+    let imports = imports.collect();
+    Ok(Schema { written: without_source(&written), resolved, bytes, imports })
+}
+
+/// A name for the main file that no import has.
+fn free_name(references: &[Referenced]) -> String {
+    let mut name = UNNAMED.to_owned();
+    while references.iter().any(|reference| reference.name == name) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// A file as it is written, without looking at what it imports.
+fn descriptor(name: &str, text: &str) -> Result<FileDescriptorProto, Invalid> {
+    if let Some(file) = from_base64(text) {
+        return Ok(file);
+    }
+    check_nesting(text)?;
+    let file = File::from_source(name, text).map_err(|error| Invalid::new(explain(&error)))?;
+    Ok(file.file_descriptor_proto().clone())
+}
+
+/// A text that can be base64 is none of Protobuf's, but for the empty one.
+fn from_base64(text: &str) -> Option<FileDescriptorProto> {
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    FileDescriptorProto::decode(STANDARD.decode(text).ok()?.as_slice()).ok()
+}
+
+/// Refuses brackets that are nested too deeply, wherever they are not in texts or comments.
+fn check_nesting(text: &str) -> Result<(), Invalid> {
+    let mut depth = 0_usize;
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' | b'\'' => {
+                while let Some(inner) = bytes.next() {
+                    match inner {
+                        b'\\' => _ = bytes.next(),
+                        b'\n' => break,
+                        _ if inner == byte => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'/' if bytes.peek() == Some(&b'/') => while bytes.next().is_some_and(|inner| inner != b'\n') {},
+            b'/' if bytes.peek() == Some(&b'*') => {
+                bytes.next();
+                let mut last = 0;
+                for inner in bytes.by_ref() {
+                    if last == b'*' && inner == b'/' {
+                        break;
+                    }
+                    last = inner;
+                }
+            }
+            b'{' | b'[' | b'(' | b'<' => depth += 1,
+            b'}' | b']' | b')' | b'>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return Err(Invalid::new(format!("brackets are nested more than {NESTING_MAX} deep")));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong, with what is under it, but without names of files that clients never saw.
+fn explain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(below) = source {
+        let more = below.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = below.source();
+    }
+    text
+}
+
+/// The files of one schema.
+struct Files {
+    files: Vec<FileDescriptorProto>,
+    google: GoogleFileResolver,
+}
+
+impl FileResolver for Files {
+    fn open_file(&self, name: &str) -> Result<File, Error> {
+        if let Some(file) = self.files.iter().find(|file| file.name() == name) {
+            return Ok(File::from_file_descriptor_proto(file.clone()));
+        }
+        match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+            Some((_, text)) => File::from_source(name, text),
+            None => self.google.open_file(name),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Copying a running registry into this one over REST, with its ids and versions.
+//!
+//! It may be begun again at any time: a version that is here with the id that it has there is left as it is, so a copy that
+//! was broken off goes on where it was, and one that is repeated brings what is new. Schemas come in the order of their ids,
+//! as what they refer to was registered before them. Nothing is ever changed in the other registry.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode, Url};
+use tereza_runtime::{Error, Result};
+
+use crate::json::Json;
+use crate::model::{SchemaBody, SchemaRequest};
+use crate::service::{Normalize, SCHEMAS_MAX};
+use crate::{Service, names, percent};
+use tereza_catalog::store::schemas::DEFAULT_CONTEXT;
+
+/// Schemas that are asked for at once.
+const PAGE: u32 = SCHEMAS_MAX;
+/// How long the other registry has to answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// What a copy did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Versions that were copied.
+    pub copied: usize,
+    /// Versions that were here already.
+    pub present: usize,
+    /// Settings of subjects, and the global level.
+    pub settings: usize,
+}
+
+/// Another registry.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its URL, with credentials if it asks for them.
+    pub url: String,
+}
+
+/// Copies all that `source` has into `service`.
+///
+/// # Errors
+/// `Unavailable` if the other registry does not answer, `Conflict` if an id or version means something else here.
+pub async fn run(service: &Service, source: &Source) -> Result<Report> {
+    let remote = Remote::new(source)?;
+    let mut report = Report::default();
+    let mut versions = remote.versions().await?;
+    versions.sort_by_key(|version| (version.id, version.version));
+    for version in &versions {
+        copy(service, version, &mut report).await?;
+    }
+    // Only now, as some of what is there may not be compatible, or not be allowed any more.
+    if let Some(config) = remote.get("config").await? {
+        put_config(service, None, &config, &mut report).await?;
+    }
+    let mut subjects: Vec<&str> = versions.iter().filter_map(|version| version.subject.as_deref()).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    for subject in subjects {
+        if let Some(config) = remote.get(&format!("config/{}", percent::encode(subject))).await? {
+            put_config(service, Some(subject), &config, &mut report).await?;
+        }
+    }
+    for (id, version) in versions.iter().filter(|version| version.deleted == Some(true)).enumerate() {
+        tracing::debug!(id, subject = version.subject, version = version.version, "deleting softly, as it is there");
+        delete(service, version).await?;
+    }
+    Ok(report)
+}
+
+async fn copy(service: &Service, version: &SchemaBody, report: &mut Report) -> Result<()> {
+    let (Some(subject), Some(number), Some(id)) = (&version.subject, version.version, version.id) else {
+        return Err(Error::unavailable("the other registry answered a schema without subject, version or id"));
+    };
+    let name = names::parse(subject, DEFAULT_CONTEXT);
+    let refused = |refusal: crate::refusal::Refusal| {
+        Error::conflict(format!("version {number} of subject '{subject}' cannot be copied: {}", refusal.message))
+    };
+    match service.version(name.clone(), &number.to_string(), true, None).await {
+        Ok(here) if here.id == Some(id) && here.subject.as_ref() == Some(subject) => {
+            report.present += 1;
+            return Ok(());
+        }
+        Ok(here) if here.subject.as_ref() == Some(subject) => {
+            let found = here.id.unwrap_or_default();
+            let message = format!("version {number} of subject '{subject}' has the id {found} here and {id} there");
+            return Err(Error::conflict(message));
+        }
+        Ok(_) => {}
+        Err(refusal) if refusal.status == 404 => {}
+        Err(refusal) => return Err(refused(refusal)),
+    }
+    let request = SchemaRequest {
+        schema: Some(version.schema.clone()),
+        schema_type: version.schema_type.clone(),
+        references: Some(version.references.clone()),
+        metadata: version.metadata.clone(),
+        rule_set: version.rule_set.clone(),
+        id: Some(id),
+        version: Some(number),
+    };
+    service.import(name, &request, Normalize::default()).await.map_err(refused)?;
+    report.copied += 1;
+    Ok(())
+}
+
+async fn put_config(service: &Service, subject: Option<&str>, config: &Json, report: &mut Report) -> Result<()> {
+    let name = subject.map(|subject| names::parse(subject, DEFAULT_CONTEXT));
+    let put = service.put_config(name.as_ref(), config).await;
+    put.map_err(|refusal| Error::invalid_input(format!("a setting cannot be copied: {}", refusal.message)))?;
+    report.settings += 1;
+    Ok(())
+}
+
+async fn delete(service: &Service, version: &SchemaBody) -> Result<()> {
+    let (Some(subject), Some(number)) = (&version.subject, version.version) else { return Ok(()) };
+    let name = names::parse(subject, DEFAULT_CONTEXT);
+    match service.delete_version(name, &number.to_string(), false).await {
+        Ok(_) => Ok(()),
+        // It was deleted by the copy before.
+        Err(refusal) if refusal.code == 40406 => Ok(()),
+        Err(refusal) => Err(Error::conflict(format!(
+            "version {number} of subject '{subject}' cannot be deleted as it is there: {}",
+            refusal.message
+        ))),
+    }
+}
+
+struct Remote {
+    client: Client,
+    url: Url,
+}
+
+impl Remote {
+    fn new(source: &Source) -> Result<Self> {
+        let mut url = Url::parse(&source.url)
+            .map_err(|error| Error::invalid_input(format!("the URL of the other registry is none: {error}")))?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        let client = Client::builder().timeout(TIMEOUT).build();
+        let client = client.map_err(|error| Error::internal(format!("no HTTP client: {error}")))?;
+        Ok(Self { client, url })
+    }
+
+    /// All versions of all subjects, deleted ones too.
+    async fn versions(&self) -> Result<Vec<SchemaBody>> {
+        let mut all: Vec<SchemaBody> = Vec::new();
+        let live = self.list(false).await?;
+        for mut version in self.list(true).await? {
+            // Not every registry says which ones are deleted, so those that it hides otherwise are.
+            let is_live =
+                live.iter().any(|other| (&other.subject, other.version) == (&version.subject, version.version));
+            version.deleted = Some(!is_live);
+            all.push(version);
+        }
+        Ok(all)
+    }
+
+    async fn list(&self, deleted: bool) -> Result<Vec<SchemaBody>> {
+        let mut all = Vec::new();
+        loop {
+            let path = format!("schemas?subjectPrefix=%3A*%3A&deleted={deleted}&offset={}&limit={PAGE}", all.len());
+            let page = self.get(&path).await?.unwrap_or(Json::Array(Vec::new()));
+            let page: Vec<SchemaBody> = serde_json::from_str(&page.to_string()).map_err(|error| {
+                Error::unavailable(format!("the other registry answered no list of schemas: {error}"))
+            })?;
+            // One that knows no pages answers everything each time.
+            let is_last = page.len() != PAGE as usize;
+            all.extend(page);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// What is there; none if nothing is.
+    async fn get(&self, path: &str) -> Result<Option<Json>> {
+        // The URL may hold a password, so errors name the path only.
+        let failed = |error: reqwest::Error| {
+            Error::unavailable(format!("the other registry does not answer {path}: {}", error.without_url()))
+        };
+        let url = self.url.join(path).map_err(|error| Error::internal(format!("{path} is no path: {error}")))?;
+        let mut response = self.client.get(url).send().await.map_err(failed)?;
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        if !status.is_success() {
+            return Err(Error::unavailable(format!("the other registry answered {path} with status {status}")));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+                let message = format!("the answer to {path} has more than {ANSWER_BYTES_MAX} bytes");
+                return Err(Error::resource_exhausted(message));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let json = serde_json::from_slice(&bytes);
+        json.map(Some).map_err(|error| Error::unavailable(format!("the answer to {path} is not JSON: {error}")))
+    }
+}

@@ -1,0 +1,39 @@
+//! Clients of others, where they are installed: each runs a script against our registry and must find all it asks for.
+//!
+//! `TEREZA_TEST_PYTHON` may name an interpreter that has `confluent-kafka[avro,json,protobuf,schemaregistry]`. If it is
+//! missing, the test is skipped with a line that says so.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::Registry;
+
+/// Longer than a script takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+const IMPORTS: &str = "import confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.json_schema, \
+                       confluent_kafka.schema_registry.protobuf";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn confluents_python_client_is_answered() {
+    let python = std::env::var("TEREZA_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", IMPORTS]).stderr(Stdio::null()).status().await;
+    if !probe.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("TEREZA_TEST_PYTHON").is_none(), "TEREZA_TEST_PYTHON: {python} cannot {IMPORTS}");
+        eprintln!("skipped: {python} cannot {IMPORTS}; TEREZA_TEST_PYTHON may name one that can");
+        return;
+    }
+    let registry = Registry::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("check.py");
+    std::fs::write(&script, include_str!("clients/confluent_check.py")).expect("written");
+    let mut command = Command::new(&python);
+    command.arg(&script).arg(registry.url()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await.expect("in time").expect("run");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.trim_end().ends_with("ok"), "{stdout}\n{stderr}");
+    registry.end().await;
+}

@@ -1,0 +1,35 @@
+//! The checker of Avro against another one, that of the `apache-avro` crate, on the vectors: where the two disagree on purpose
+//! it is said why.
+
+use apache_avro::Schema;
+use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
+use tereza_registry::formats::Format;
+
+use crate::vectors::{Case, cases};
+
+/// Whether data of `writer` is always read: what is read for some values only is not.
+fn is_readable(writer: &Schema, reader: &Schema) -> bool {
+    matches!(SchemaCompatibility::can_read(writer, reader), Ok(Compatibility::Full))
+}
+
+/// Parts of the reasons of cases in which the crate answers something else than Java, and why.
+const DIFFERENCES: &[(&str, &str)] = &[];
+
+#[test]
+fn another_checker_of_avro_agrees() {
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for Case { reason, old, new, backward, forward, .. } in cases(Format::Avro) {
+        let parse = |schema: &serde_json::Value| Schema::parse(schema);
+        // The crate reads less than Java does; what it cannot read is not compared.
+        let (Ok(old), Ok(new)) = (parse(&old), parse(&new)) else { continue };
+        compared += 1;
+        let found = (is_readable(&old, &new), is_readable(&new, &old));
+        let is_excused = DIFFERENCES.iter().any(|(part, _)| reason.contains(part));
+        if (found == (backward, forward)) == is_excused {
+            wrong.push(format!("(\"{reason}\", \"\"), // {found:?} instead of {:?}", (backward, forward)));
+        }
+    }
+    assert!(compared > 100, "{compared}");
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
