@@ -18,7 +18,7 @@ pub struct ReferenceBody {
 }
 
 /// A schema in a request.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SchemaRequest {
     /// The text; none means that of the latest version.
@@ -73,6 +73,7 @@ pub struct SchemaBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule_set: Option<Json>,
     /// The text.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub schema: String,
     /// Whether the version is deleted softly.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -104,10 +104,12 @@ impl Service {
         let subject = self.store().subject(name).await?;
         let config = self.config(name).await?;
         let next_version = subject.last_version + 1;
-        let request = match mode.is_import() {
+        let filled = match mode.is_import() {
             true => request.clone(),
             false => self.filled(name, &subject, &config, request, Some(next_version)).await?,
         };
+        let is_as_sent = filled == *request;
+        let request = filled;
         let normalize = normalize.0 || config.normalize == Some(true);
         let reading = Reading { is_new: given_id.is_none(), normalize };
         let parsed = self.parse(name, &request, reading).await?;
@@ -115,7 +117,7 @@ impl Service {
         if version == 0
             && let Some(known) = self.known(name, &subject, &parsed, given_id).await?
         {
-            return Ok(Some(known));
+            return Ok(Some(registered_body(name, &parsed, known, is_as_sent)));
         }
         if !mode.is_import() {
             let older = live(&subject);
@@ -139,7 +141,7 @@ impl Service {
                 if given_id.is_some() {
                     self.0.cache.clear();
                 }
-                Ok(Some(registered_body(name, &parsed, registered)))
+                Ok(Some(registered_body(name, &parsed, registered, is_as_sent)))
             }
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -160,14 +162,13 @@ impl Service {
         subject: &Subject,
         parsed: &Parsed,
         given_id: Option<i32>,
-    ) -> Answer<Option<SchemaBody>> {
+    ) -> Answer<Option<Version>> {
         let ids = self.store().schema_id(&name.context, &parsed.content.hash).await?;
         let Some(id) = ids else { return Ok(None) };
         let version = live(subject).into_iter().rev().find(|version| version.id == id);
         match (version, given_id) {
             (Some(version), Some(given)) if given != version.id => Err(Refusal::id_mismatch(version.id, given)),
-            (Some(version), _) => Ok(Some(registered_body(name, parsed, version))),
-            (None, _) => Ok(None),
+            (version, _) => Ok(version),
         }
     }
 
@@ -437,12 +438,26 @@ fn live(subject: &Subject) -> Vec<Version> {
     subject.versions.iter().copied().filter(|version| !version.deleted).collect()
 }
 
-fn registered_body(name: &SubjectName, parsed: &Parsed, version: Version) -> SchemaBody {
+/// What a registration answers: id, version and UUID, and the schema only if it is not the one that was sent, as clients
+/// take it for the one that they sent.
+fn registered_body(name: &SubjectName, parsed: &Parsed, version: Version, is_as_sent: bool) -> SchemaBody {
+    match is_as_sent {
+        true => SchemaBody {
+            id: Some(version.id),
+            version: Some(version.version),
+            guid: Some(parsed.content.guid.clone()),
+            ..SchemaBody::default()
+        },
+        false => content_body(name, parsed, version),
+    }
+}
+
+fn content_body(name: &SubjectName, parsed: &Parsed, version: Version) -> SchemaBody {
     let stored = StoredSchema { context: name.context.clone(), id: version.id, content: parsed.content.clone() };
     SchemaBody { id: Some(version.id), version: Some(version.version), ..body(&stored, None) }
 }
 
 fn found_body(name: &SubjectName, parsed: &Parsed, version: Version) -> SchemaBody {
     let deleted = version.deleted.then_some(true);
-    SchemaBody { subject: Some(names::render(name)), deleted, ..registered_body(name, parsed, version) }
+    SchemaBody { subject: Some(names::render(name)), deleted, ..content_body(name, parsed, version) }
 }
