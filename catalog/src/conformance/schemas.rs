@@ -81,7 +81,9 @@ pub async fn a_content_has_one_id(store: &dyn SchemaStore) {
     assert_eq!(store.schema_id(&there, &content("y").hash).await.expect("asked"), None);
     let versions = store.versions_of_schema(&here, 2, Deleted::Hide, ALL).await.expect("versions");
     assert_eq!(versions, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
-    let mut places = vec![(here, 3), (there, 1)];
+    assert!(store.has_schema(&b, 2).await.expect("asked"));
+    assert!(!store.has_schema(&a, 3).await.expect("asked"));
+    let mut places = [(here, 3), (there, 1)];
     places.sort();
     let guid = content("z").guid;
     let found = store.schemas_of_guid(&guid, 1_000).await.expect("places");

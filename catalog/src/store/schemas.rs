@@ -199,6 +199,8 @@ pub trait SchemaStore: Send + Sync + Debug + 'static {
         deleted: Deleted,
         page: Page,
     ) -> Result<Vec<(String, i32)>>;
+    /// Whether a version of a subject, deleted or not, has a schema.
+    async fn has_schema(&self, name: &SubjectName, id: i32) -> Result<bool>;
     /// Contexts with subjects, sorted.
     async fn schema_contexts(&self, page: Page) -> Result<Vec<String>>;
     /// Forgets a context; false if there are subjects in it, deleted ones too.

@@ -14,7 +14,7 @@ use std::fmt;
 /// How many problems one comparison names at most.
 pub const PROBLEMS_MAX: usize = 500;
 /// Steps that one comparison takes at most; a pair of types, a field or a found problem is one.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: usize = 500_000;
 /// How deep a comparison goes at most. Types that name one another may go as deep as there are types.
 const DEPTH_MAX: usize = 200;
 
@@ -157,7 +157,7 @@ pub struct Schema(Parsed);
 enum Parsed {
     Avro(avro::Schema),
     Json(json::Schema),
-    Protobuf(protobuf::Schema),
+    Protobuf(Box<protobuf::Schema>),
 }
 
 impl Schema {
@@ -170,7 +170,7 @@ impl Schema {
         Ok(Self(match format {
             Format::Avro => Parsed::Avro(avro::Schema::parse(text, references, is_new)?),
             Format::Json => Parsed::Json(json::Schema::parse(text, references)?),
-            Format::Protobuf => Parsed::Protobuf(protobuf::Schema::parse(text, references)?),
+            Format::Protobuf => Parsed::Protobuf(Box::new(protobuf::Schema::parse(text, references)?)),
         }))
     }
 

@@ -265,22 +265,19 @@ impl Service {
             return found.map(|found| (found, None)).ok_or_else(|| Refusal::id_not_found(id));
         };
         // Without a context the subject may be in any; the one that has the schema is meant.
-        let mut names = vec![name.clone()];
-        if found.is_none() || !self.has_schema(&name, id).await? {
-            names.extend(self.same_in_other_contexts(&name).await?);
+        if let Some(found) = &found
+            && self.store().has_schema(&name, id).await?
+        {
+            return Ok((std::sync::Arc::clone(found), Some(name)));
         }
-        for name in names {
-            if self.has_schema(&name, id).await?
+        for name in self.same_in_other_contexts(&name).await? {
+            if self.store().has_schema(&name, id).await?
                 && let Some(found) = self.schema(&name.context, id).await?
             {
                 return Ok((found, Some(name)));
             }
         }
         found.map(|found| (found, None)).ok_or_else(|| Refusal::id_not_found(id))
-    }
-
-    async fn has_schema(&self, name: &SubjectName, id: i32) -> Answer<bool> {
-        Ok(self.store().subject(name).await?.versions.iter().any(|version| version.id == id))
     }
 
     /// The versions that have a schema.

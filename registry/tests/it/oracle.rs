@@ -13,10 +13,18 @@ fn is_readable(writer: &Schema, reader: &Schema) -> bool {
 }
 
 /// Parts of the reasons of cases in which the crate answers something else than Java, and why.
-const DIFFERENCES: &[(&str, &str)] = &[];
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("a record is renamed with an alias", "the crate does not look at aliases of types"),
+    ("an enum is renamed with an alias", "the crate does not look at aliases of types"),
+    ("a fixed is renamed with an alias", "the crate does not look at aliases of types"),
+    ("a decimal has another scale", "the crate compares decimals, Java what they are made of"),
+    ("a decimal has another precision", "the crate compares decimals, Java what they are made of"),
+    ("a decimal of a fixed has another size", "the crate compares decimals, Java what they are made of"),
+];
 
 #[test]
 fn another_checker_of_avro_agrees() {
+    assert!(DIFFERENCES.iter().all(|(_, why)| !why.is_empty()));
     let mut wrong = Vec::new();
     let mut compared = 0;
     for Case { reason, old, new, backward, forward, .. } in cases(Format::Avro) {

@@ -312,16 +312,16 @@ async fn lists_have_pages_and_deleted_ones() {
 #[tokio::test]
 async fn normal_forms_are_one_schema() {
     let registry = Registry::start().await;
-    let one = json!({ "type": "record", "name": "R", "namespace": "n", "fields": [{ "name": "a", "type": { "type": "string" }, "x": 1, "b": 2 }] });
-    let two = json!({ "name": "n.R", "type": "record", "fields": [{ "b": 2, "x": 1, "name": "a", "order": "ascending", "type": "string" }] });
-    let post = async |subject: &str, schema: &Value, normalize: bool| {
+    let one = r#"{"type": "record", "name": "R", "namespace": "n", "fields": [{"name": "a", "type": {"type": "string"}, "x": 1, "b": 2}]}"#;
+    let two = r#"{"name": "n.R", "type": "record", "fields": [{"b": 2, "x": 1, "name": "a", "order": "ascending", "type": "string"}]}"#;
+    let post = async |subject: &str, schema: &str, normalize: bool| {
         let path = format!("/subjects/{subject}/versions?normalize={normalize}");
-        registry.post(&path, &json!({ "schema": schema.to_string() })).await["id"].as_i64().expect("an id")
+        registry.post(&path, &json!({ "schema": schema })).await["id"].as_i64().expect("an id")
     };
-    assert_ne!(post("a", &one, false).await, post("b", &two, false).await);
-    assert_eq!(post("c", &one, true).await, post("d", &two, true).await);
+    assert_ne!(post("a", one, false).await, post("b", two, false).await);
+    assert_eq!(post("c", one, true).await, post("d", two, true).await);
     registry.put("/config/e", &json!({ "normalize": true })).await;
-    assert_eq!(post("e", &two, false).await, post("c", &one, true).await);
+    assert_eq!(post("e", two, false).await, post("c", one, true).await);
     let json_one = json!({ "schemaType": "JSON", "schema": "{\"b\": 1, \"a\": 2}" });
     let json_two = json!({ "schemaType": "JSON", "schema": "{\"a\": 2, \"b\": 1}" });
     let first = registry.post("/subjects/f/versions?normalize=true", &json_one).await["id"].clone();

@@ -74,7 +74,7 @@ fn check(format: Format) {
             // A name that is changed is changed from either side.
             let names_both = text.contains("new") && text.contains("old") || problem.kind == "NAME_MISMATCH";
             let is_silent = problem.kind == "SCHEMA_ADDED" && text.is_empty();
-            if !(names_both && text.contains(&problem.path)) && !is_silent {
+            if !(is_silent || names_both && text.contains(&problem.path)) {
                 wrong.push(format!("{reason}: {} is described as '{text}'", problem.kind));
             }
         }

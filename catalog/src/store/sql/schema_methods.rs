@@ -42,6 +42,10 @@ impl SchemaStore for Catalog {
         read!(self, conn => schemas::versions_of(conn, context, id, deleted, page))
     }
 
+    async fn has_schema(&self, name: &SubjectName, id: i32) -> Result<bool> {
+        read!(self, conn => schemas::has_schema(conn, name, id))
+    }
+
     async fn schema_contexts(&self, page: Page) -> Result<Vec<String>> {
         read!(self, conn => schemas::contexts(conn, page))
     }

@@ -243,6 +243,18 @@ pub(crate) async fn versions_of(
     Ok(statement.build_query_as().fetch_all(conn).await?)
 }
 
+/// Whether a version of a subject has a schema.
+pub(crate) async fn has_schema(conn: &mut Connection, name: &SubjectName, id: i32) -> Result<bool> {
+    let found: Option<i64> =
+        query_scalar("SELECT 1 FROM TZ_SUBJECT_VERSIONS WHERE CTX = ? AND SCHEMA_ID = ? AND SUBJECT = ? LIMIT 1")
+            .bind(&name.context)
+            .bind(id)
+            .bind(&name.subject)
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
 /// Contexts with subjects.
 pub(crate) async fn contexts(conn: &mut Connection, page: Page) -> Result<Vec<String>> {
     let mut statement = QueryBuilder::<Db>::new("SELECT CTX FROM TZ_SCHEMA_CONTEXTS ORDER BY CTX");

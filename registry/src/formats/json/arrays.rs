@@ -21,7 +21,7 @@ pub(super) fn compare(
 ) -> Result<(), TooComplex> {
     match (old.all, new.all) {
         (Some(was), Some(is)) => check.below(side, "items", was, is, found)?,
-        (None, Some(is)) if !matches!(check.new(side).shape(is), Shape::Anything) => {
+        (None, Some(is)) if !matches!(check.reader(side).shape(is), Shape::Anything) => {
             note(found, "SCHEMA_ADDED", || "items".into());
         }
         _ => {}
@@ -31,7 +31,7 @@ pub(super) fn compare(
     }
     for (index, was) in old.items.iter().enumerate().skip(new.items.len()) {
         let path = || format!("items/{index}");
-        match content_of(check.new(side), new) {
+        match content_of(check.reader(side), new) {
             Rest::Anything => {}
             Rest::Of(schema) => {
                 if !check.is_compatible(side, *was, schema)? {
@@ -39,14 +39,14 @@ pub(super) fn compare(
                     note(found, "ITEM_REMOVED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path);
                 }
             }
-            Rest::Nothing if matches!(check.old(side).shape(*was), Shape::Nothing) => {}
+            Rest::Nothing if matches!(check.writer(side).shape(*was), Shape::Nothing) => {}
             Rest::Nothing => note(found, "ITEM_REMOVED_FROM_CLOSED_CONTENT_MODEL", path),
         }
     }
     for (index, is) in new.items.iter().enumerate().skip(old.items.len()) {
         let path = || format!("items/{index}");
-        match content_of(check.old(side), old) {
-            Rest::Anything if matches!(check.new(side).shape(*is), Shape::Anything) => {}
+        match content_of(check.writer(side), old) {
+            Rest::Anything if matches!(check.reader(side).shape(*is), Shape::Anything) => {}
             Rest::Anything => note(found, "ITEM_ADDED_TO_OPEN_CONTENT_MODEL", path),
             Rest::Of(schema) => {
                 if !check.is_compatible(side, schema, *is)? {
@@ -58,7 +58,7 @@ pub(super) fn compare(
         }
     }
     rest(check, side, "additionalItems", &ADDITIONAL, (old.additional, new.additional), found)?;
-    let unevaluated = (as_rest(check.old(side), old.unevaluated), as_rest(check.new(side), new.unevaluated));
+    let unevaluated = (as_rest(check.writer(side), old.unevaluated), as_rest(check.reader(side), new.unevaluated));
     rest(check, side, "unevaluatedItems", &UNEVALUATED, unevaluated, found)?;
     at_most(found, "maxItems", &MAX_ITEMS, old.max, new.max);
     at_least(found, "minItems", &MIN_ITEMS, old.min, new.min);

@@ -40,11 +40,11 @@ pub(super) struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn old(&self, side: Side) -> &'a Schema {
+    pub(super) fn writer(&self, side: Side) -> &'a Schema {
         if side == Side::Normal { self.old } else { self.new }
     }
 
-    pub(super) fn new(&self, side: Side) -> &'a Schema {
+    pub(super) fn reader(&self, side: Side) -> &'a Schema {
         if side == Side::Normal { self.new } else { self.old }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn pair(&mut self, side: Side, old: NodeId, new: NodeId) -> Result<Rc<Found>, TooComplex> {
-        let (old, new) = (self.old(side).target(old), self.new(side).target(new));
+        let (old, new) = (self.writer(side).target(old), self.reader(side).target(new));
         self.effort.spend(1)?;
         if let Some(known) = self.known.get(&(side, old, new)) {
             return Ok(known.clone().unwrap_or_default());
@@ -91,7 +91,7 @@ impl<'a> Check<'a> {
     }
 
     fn compare(&mut self, side: Side, old_id: NodeId, new_id: NodeId, found: &mut Found) -> Result<(), TooComplex> {
-        let (old, new) = (self.old(side).shape(old_id), self.new(side).shape(new_id));
+        let (old, new) = (self.writer(side).shape(old_id), self.reader(side).shape(new_id));
         if self.is_covered_by_a_part(side, (old_id, old), (new_id, new))? {
             return Ok(());
         }
@@ -131,30 +131,31 @@ impl<'a> Check<'a> {
     }
 
     /// Whether one of the two is combined, and one of its parts says it all: a sum in which the old schema is a part, a
-    /// product of which the new one is a part.
+    /// product of which the new one is a part. Of two that are combined only one of a single part says it all.
     fn is_covered_by_a_part(
         &mut self,
         side: Side,
         (old_id, old): (NodeId, &Shape),
         (new_id, new): (NodeId, &Shape),
     ) -> Result<bool, TooComplex> {
-        match (old, new) {
-            (Shape::Combined { .. }, Shape::Combined { .. }) => {}
-            (_, Shape::Combined { how, parts }) if parts.len() == 1 || *how != How::All => {
-                for part in parts {
-                    if self.is_compatible(side, old_id, *part)? {
-                        return Ok(true);
-                    }
+        let is_combined = |shape: &Shape| matches!(shape, Shape::Combined { .. });
+        if let Shape::Combined { how, parts } = new
+            && (parts.len() == 1 || *how != How::All && !is_combined(old))
+        {
+            for part in parts {
+                if self.is_compatible(side, old_id, *part)? {
+                    return Ok(true);
                 }
             }
-            (Shape::Combined { how, parts }, _) if parts.len() == 1 || *how == How::All => {
-                for part in parts {
-                    if self.is_compatible(side, *part, new_id)? {
-                        return Ok(true);
-                    }
+        }
+        if let Shape::Combined { how, parts } = old
+            && (parts.len() == 1 || *how == How::All && !is_combined(new))
+        {
+            for part in parts {
+                if self.is_compatible(side, *part, new_id)? {
+                    return Ok(true);
                 }
             }
-            _ => {}
         }
         Ok(false)
     }

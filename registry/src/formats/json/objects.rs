@@ -18,7 +18,7 @@ pub(super) fn compare(
     check.effort.spend(old.properties.len() + new.properties.len())?;
     for name in old.properties.keys().filter(|name| new.properties.contains_key(*name)) {
         let is_now_required = new.required.contains(name) && !old.required.contains(name);
-        if is_now_required && !check.new(side).nodes[new.properties[name]].has_default {
+        if is_now_required && !check.reader(side).nodes[new.properties[name]].has_default {
             note(found, "REQUIRED_ATTRIBUTE_ADDED", || format!("required/{name}"));
         }
     }
@@ -33,7 +33,7 @@ pub(super) fn compare(
     }
     compare_dependencies(check, side, old, new, found)?;
     rest(check, side, "additionalProperties", &ADDITIONAL, (old.additional, new.additional), found)?;
-    let unevaluated = (as_rest(check.old(side), old.unevaluated), as_rest(check.new(side), new.unevaluated));
+    let unevaluated = (as_rest(check.writer(side), old.unevaluated), as_rest(check.reader(side), new.unevaluated));
     rest(check, side, "unevaluatedProperties", &UNEVALUATED, unevaluated, found)?;
     at_most(found, "maxProperties", &MAX_PROPERTIES, old.max, new.max);
     at_least(found, "minProperties", &MIN_PROPERTIES, old.min, new.min);
@@ -50,7 +50,7 @@ fn removed(
     found: &mut Found,
 ) -> Result<(), TooComplex> {
     let path = || format!("properties/{name}");
-    match content_of(check.new(side), new, name) {
+    match content_of(check.reader(side), new, name) {
         Rest::Anything => {}
         Rest::Of(schema) => {
             if !check.is_compatible(side, was, schema)? {
@@ -58,7 +58,7 @@ fn removed(
                 note(found, "PROPERTY_REMOVED_NOT_COVERED_BY_PARTIALLY_OPEN_CONTENT_MODEL", path);
             }
         }
-        Rest::Nothing if matches!(check.old(side).shape(was), Shape::Nothing) => {}
+        Rest::Nothing if matches!(check.writer(side).shape(was), Shape::Nothing) => {}
         Rest::Nothing => note(found, "PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL", path),
     }
     Ok(())
@@ -75,10 +75,10 @@ fn added(
 ) -> Result<(), TooComplex> {
     let path = || format!("properties/{name}");
     let is_required = new.required.contains(name);
-    let has_default = check.new(side).nodes[is].has_default;
-    match content_of(check.old(side), old, name) {
+    let has_default = check.reader(side).nodes[is].has_default;
+    match content_of(check.writer(side), old, name) {
         Rest::Anything => match (is_required, has_default) {
-            _ if matches!(check.new(side).shape(is), Shape::Anything) => {}
+            _ if matches!(check.reader(side).shape(is), Shape::Anything) => {}
             (true, false) => note(found, "REQUIRED_PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL", path),
             _ if check.is_lenient() => {}
             (true, true) => note(found, "REQUIRED_PROPERTY_WITH_DEFAULT_ADDED_TO_OPEN_CONTENT_MODEL", path),

@@ -118,6 +118,8 @@ impl<'a> Check<'a> {
         for message in old {
             let path = join(above, message.name());
             match by_name.get(message.name()) {
+                // Maps are compared as the fields that they are of.
+                Some(update) if is_entry(message) && is_entry(update) => {}
                 Some(update) => self.message(&path, message, update, found)?,
                 None if is_entry(message) => {}
                 None => note(found, "MESSAGE_REMOVED", &path),
@@ -292,13 +294,10 @@ fn kind_of<'a>(types: &Types<'a>, field: &'a FieldDescriptorProto) -> Kind<'a> {
     })
 }
 
-/// The label that is written; none where proto3 writes none, and in oneofs and maps.
+/// The label that is written, if one is; fields of oneofs and maps have none.
 fn label_of(field: &FieldDescriptorProto, message: &DescriptorProto) -> Option<Label> {
-    let is_implicit = is_entry(message) || field.oneof_index.is_some() && !field.proto3_optional();
-    match field.label() {
-        _ if is_implicit => None,
-        label => Some(label),
-    }
+    let has_none = is_entry(message) || field.oneof_index.is_some() && !field.proto3_optional();
+    field.label.filter(|_| !has_none).map(|_| field.label())
 }
 
 fn is_entry(message: &DescriptorProto) -> bool {

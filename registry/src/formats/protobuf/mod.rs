@@ -4,6 +4,7 @@
 //! one), `check` (the differences).
 
 mod check;
+mod known;
 mod options;
 mod parse;
 mod write;

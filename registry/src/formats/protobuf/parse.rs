@@ -3,10 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
-use prost_types::FileDescriptorProto;
+use prost_types::field_descriptor_proto::Label;
+use prost_types::{DescriptorProto, FileDescriptorProto};
 use protox::file::{File, FileResolver, GoogleFileResolver};
 use protox::{Compiler, Error};
 
+use super::known::KNOWN;
 use super::{Import, Schema};
 use crate::formats::{Invalid, Referenced};
 
@@ -14,12 +16,6 @@ use crate::formats::{Invalid, Referenced};
 const UNNAMED: &str = "default.proto";
 /// How deep brackets may be nested. The parser recurses, so this is checked before it runs.
 const NESTING_MAX: usize = 64;
-
-/// Files that clients take for granted besides Google's.
-const BUILT_IN: [(&str, &str); 2] = [
-    ("confluent/meta.proto", include_str!("confluent_meta.proto")),
-    ("confluent/type/decimal.proto", include_str!("confluent_decimal.proto")),
-];
 
 pub(super) fn parse(text: &str, references: &[Referenced]) -> Result<Schema, Invalid> {
     let written = descriptor(UNNAMED, text)?;
@@ -36,18 +32,34 @@ pub(super) fn parse(text: &str, references: &[Referenced]) -> Result<Schema, Inv
     compiler.open_file(&main).map_err(|error| Invalid::new(explain(&error)))?;
     let pool = compiler.descriptor_pool();
     let compiled = pool.get_file_by_name(&main).ok_or_else(|| Invalid::new("the file was not compiled"))?;
-    let without_source = |file: &FileDescriptorProto| FileDescriptorProto { source_code_info: None, ..file.clone() };
-    let resolved = without_source(compiled.file_descriptor_proto());
+    let resolved = tidy(compiled.file_descriptor_proto());
     let bytes = compiled.encode_to_vec();
     let imports = pool.files().filter(|file| file.name() != main).map(|file| {
         let reference = others.iter().find(|(reference, _)| reference.name == file.name());
         Import {
-            file: without_source(file.file_descriptor_proto()),
+            file: tidy(file.file_descriptor_proto()),
             place: reference.map(|(reference, _)| reference.place.clone()),
         }
     });
     let imports = imports.collect();
-    Ok(Schema { written: without_source(&written), resolved, bytes, imports })
+    Ok(Schema { written: tidy(&written), resolved, bytes, imports })
+}
+
+/// A file without places in its source, and without labels that nobody wrote: in proto3 a field needs none, which is not the
+/// same as `optional`.
+fn tidy(file: &FileDescriptorProto) -> FileDescriptorProto {
+    let mut file = FileDescriptorProto { source_code_info: None, ..file.clone() };
+    if file.syntax() == "proto3" {
+        file.message_type.iter_mut().for_each(drop_labels);
+    }
+    file
+}
+
+fn drop_labels(message: &mut DescriptorProto) {
+    for field in message.field.iter_mut().filter(|field| field.label() == Label::Optional && !field.proto3_optional()) {
+        field.label = None;
+    }
+    message.nested_type.iter_mut().for_each(drop_labels);
 }
 
 /// A name for the main file that no import has.
@@ -142,7 +154,7 @@ impl FileResolver for Files {
         if let Some(file) = self.files.iter().find(|file| file.name() == name) {
             return Ok(File::from_file_descriptor_proto(file.clone()));
         }
-        match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+        match KNOWN.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => File::from_source(name, text),
             None => self.google.open_file(name),
         }
