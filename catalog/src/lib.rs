@@ -4,12 +4,11 @@
 //! It refuses to know how anything is queried: DataFusion is never a dependency here, and types are the text that the
 //! metastore stores (`decimal(10,2)`, `array<string>`).
 //!
-//! Files in reading order: [`model`] (the nouns), [`store`] (the trait and its rules; `store/schemas` has that
-//! of a registry of schemas), `store/sql` (what each method does
-//! inside its transaction, in SQL that both databases understand), `store/sqlite` (the embedded implementation: opening,
-//! transactions, tables), `store/mysql` (the same beside a metastore on MySQL or MariaDB), [`conformance`] (what every
-//! implementation must pass), [`hive`] (the catalog as a Hive Metastore over Thrift), [`import`] (the names of another
-//! catalog).
+//! Files in reading order: [`model`] (the nouns), [`store`] (the trait and its rules), [`store::schemas`] (the trait of what
+//! keeps a registry's schemas), `store/sql` (what each method does inside its transaction, in SQL that both databases
+//! understand), `store/sqlite` (the embedded implementation: opening, transactions, tables), `store/mysql` (the same beside a
+//! metastore on MySQL or MariaDB), [`conformance`] (what every implementation must pass), [`hive`] (the catalog as a Hive
+//! Metastore over Thrift), [`import`] (the names of another catalog).
 
 pub mod conformance;
 pub mod hive;

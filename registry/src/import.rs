@@ -4,10 +4,11 @@
 //! was broken off goes on where it was, and one that is repeated brings what is new. Schemas come in the order of their ids,
 //! as what they refer to was registered before them. Nothing is ever changed in the other registry.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, Url};
-use tereza_runtime::{Error, Result};
+use tereza_runtime::{Error, Result, Secret};
 
 use crate::json::Json;
 use crate::model::{SchemaBody, SchemaRequest};
@@ -34,10 +35,14 @@ pub struct Report {
 }
 
 /// Another registry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Source {
-    /// Its URL, with credentials if it asks for them.
+    /// Its URL, without credentials.
     pub url: String,
+    /// Who asks, if it wants to know.
+    pub user: Option<String>,
+    /// The password of the user.
+    pub password: Secret,
 }
 
 /// Copies all that `source` has into `service`.
@@ -132,30 +137,34 @@ async fn delete(service: &Service, version: &SchemaBody) -> Result<()> {
 struct Remote {
     client: Client,
     url: Url,
+    user: Option<(String, Secret)>,
 }
 
 impl Remote {
     fn new(source: &Source) -> Result<Self> {
         let mut url = Url::parse(&source.url)
             .map_err(|error| Error::invalid_input(format!("the URL of the other registry is none: {error}")))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            let message = "the URL of the other registry holds credentials";
+            return Err(Error::invalid_input(message).with_hint("give user and password by themselves"));
+        }
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
         let client = Client::builder().timeout(TIMEOUT).build();
         let client = client.map_err(|error| Error::internal(format!("no HTTP client: {error}")))?;
-        Ok(Self { client, url })
+        let user = source.user.as_ref().map(|user| (user.clone(), source.password.clone()));
+        Ok(Self { client, url, user })
     }
 
     /// All versions of all subjects, deleted ones too.
     async fn versions(&self) -> Result<Vec<SchemaBody>> {
-        let mut all: Vec<SchemaBody> = Vec::new();
         let live = self.list(false).await?;
-        for mut version in self.list(true).await? {
+        let live: HashSet<_> = live.into_iter().map(|version| (version.subject, version.version)).collect();
+        let mut all = self.list(true).await?;
+        for version in &mut all {
             // Not every registry says which ones are deleted, so those that it hides otherwise are.
-            let is_live =
-                live.iter().any(|other| (&other.subject, other.version) == (&version.subject, version.version));
-            version.deleted = Some(!is_live);
-            all.push(version);
+            version.deleted = Some(!live.contains(&(version.subject.clone(), version.version)));
         }
         Ok(all)
     }
@@ -179,12 +188,15 @@ impl Remote {
 
     /// What is there; none if nothing is.
     async fn get(&self, path: &str) -> Result<Option<Json>> {
-        // The URL may hold a password, so errors name the path only.
         let failed = |error: reqwest::Error| {
             Error::unavailable(format!("the other registry does not answer {path}: {}", error.without_url()))
         };
         let url = self.url.join(path).map_err(|error| Error::internal(format!("{path} is no path: {error}")))?;
-        let mut response = self.client.get(url).send().await.map_err(failed)?;
+        let mut request = self.client.get(url);
+        if let Some((user, password)) = &self.user {
+            request = request.basic_auth(user, Some(password.expose()));
+        }
+        let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             return Ok(None);

@@ -264,6 +264,14 @@ impl Config {
         Ok(updated)
     }
 
+    /// Whether schemas get metadata or rules that they do not bring.
+    pub(crate) const fn adds_to_schemas(&self) -> bool {
+        self.default_metadata.is_some()
+            || self.override_metadata.is_some()
+            || self.default_rule_set.is_some()
+            || self.override_rule_set.is_some()
+    }
+
     pub(crate) fn level(&self) -> Answer<Level> {
         Level::of(self.level_name())
     }

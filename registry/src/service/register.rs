@@ -104,6 +104,14 @@ impl Service {
         let subject = self.store().subject(name).await?;
         let config = self.config(name).await?;
         let next_version = subject.last_version + 1;
+        let version = request.version.unwrap_or_default();
+        if mode == Mode::ReadWrite && version == 0 && !config.adds_to_schemas() {
+            // What is there already is found whatever the latest version would add to it now.
+            if let Some(found) = self.lookup_in(name, request, normalize, false).await? {
+                let (id, version, guid) = (found.id, found.version, found.guid);
+                return Ok(Some(SchemaBody { id, version, guid, ..SchemaBody::default() }));
+            }
+        }
         let filled = match mode.is_import() {
             true => request.clone(),
             false => self.filled(name, &subject, &config, request, Some(next_version)).await?,
@@ -113,7 +121,6 @@ impl Service {
         let normalize = normalize.0 || config.normalize == Some(true);
         let reading = Reading { is_new: given_id.is_none(), normalize };
         let parsed = self.parse(name, &request, reading).await?;
-        let version = request.version.unwrap_or_default();
         if version == 0
             && let Some(known) = self.known(name, &subject, &parsed, given_id).await?
         {
@@ -272,14 +279,17 @@ impl Service {
         candidates: &[Version],
     ) -> Answer<Option<SchemaBody>> {
         let asked = &parsed.content;
+        let metadata = without_version(asked.metadata.as_deref());
         for version in candidates.iter().rev().take(LOOKUP_MAX) {
             let stored = self.schema_of(name, *version).await?;
             let content = &stored.content;
             if content.kind != asked.kind {
                 continue;
             }
-            let is_bare = asked.metadata.is_none() && asked.rule_set.is_none();
-            let is_same = content.text == asked.text && content.references == asked.references && is_bare;
+            let is_same = content.text == asked.text
+                && content.references == asked.references
+                && content.rule_set == asked.rule_set
+                && without_version(content.metadata.as_deref()) == metadata;
             let is_resolved = asked.references.is_empty() && !content.references.is_empty() && {
                 let resolved = self.parse_stored(&stored).await?;
                 resolved.formatted("resolved").ok().flatten().is_some_and(|text| text == asked.text)
@@ -389,6 +399,19 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Metadata but for the version that the registry writes into it; none if nothing else is there.
+fn without_version(metadata: Option<&str>) -> Option<Json> {
+    let metadata: Json = serde_json::from_str(metadata?).ok()?;
+    let Json::Object(mut members) = metadata else { return Some(metadata) };
+    if let Some(Json::Object(properties)) = members.get_mut("properties") {
+        properties.shift_remove(VERSION_PROPERTY);
+        if properties.is_empty() {
+            members.shift_remove("properties");
+        }
+    }
+    (!members.is_empty()).then_some(Json::Object(members))
 }
 
 fn reserved(metadata: Option<&str>) -> Vec<String> {

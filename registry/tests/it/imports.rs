@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tereza_registry::import::{self, Report, Source};
-use tereza_runtime::ErrorKind;
+use tereza_runtime::{ErrorKind, Secret};
 
 use crate::support::{Registry, record};
 
@@ -24,7 +24,7 @@ async fn a_copy_has_the_same_ids_and_versions() {
         .await;
     there.put("/config/b", &json!({ "compatibility": "NONE" })).await;
     there.delete("/subjects/b/versions/1").await;
-    let source = Source { url: there.url() };
+    let source = Source { url: there.url(), ..Source::default() };
     let report = import::run(&here.service, &source).await.expect("copied");
     assert_eq!(report, Report { copied: 8, present: 0, settings: 2 });
     for path in [
@@ -60,10 +60,15 @@ async fn a_copy_has_the_same_ids_and_versions() {
 async fn a_registry_that_is_not_there_is_an_error_without_the_password() {
     let here = Registry::start().await;
     let there = Registry::start().await;
-    let url = there.url().replace("http://", "http://user:hush@");
+    let url = there.url();
     there.end().await;
-    let error = import::run(&here.service, &Source { url }).await.expect_err("nobody answers");
+    let source = Source { url: url.clone(), user: Some("ada".into()), password: Secret::new("hush") };
+    let error = import::run(&here.service, &source).await.expect_err("nobody answers");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!format!("{source:?} {error:?} {error}").contains("hush"), "{error:?}");
+    let source = Source { url: url.replace("http://", "http://ada:hush@"), ..Source::default() };
+    let error = import::run(&here.service, &source).await.expect_err("a password is no part of a URL");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(!format!("{error:?} {error}").contains("hush"), "{error:?}");
     here.end().await;
 }

@@ -416,6 +416,27 @@ async fn metadata_goes_from_version_to_version() {
 }
 
 #[tokio::test]
+async fn a_version_in_the_metadata_makes_no_new_schema() {
+    let registry = Registry::start().await;
+    let path = "/subjects/s/versions";
+    let with_version = json!({ "schema": "\"int\"", "version": -1 });
+    let first = registry.post(path, &with_version).await;
+    assert_eq!(first["metadata"]["properties"]["confluent:version"], "1");
+    let plain = json!({ "schema": "\"int\"" });
+    for _ in 0..2 {
+        let again = registry.post(path, &plain).await;
+        assert_eq!((&again["id"], &again["version"]), (&first["id"], &json!(1)));
+    }
+    assert_eq!(registry.post("/subjects/s", &plain).await["version"], 1);
+    assert_eq!(registry.post(path, &json!({ "schema": "\"long\"", "version": 2 })).await["version"], 2);
+    let text =
+        registry.refused("POST", path, Some(&json!({ "schema": "\"double\"", "version": 2 })), (422, 42201)).await;
+    assert_eq!(text, "Version is not one more than previous version");
+    assert_eq!(registry.get(path).await, json!([1, 2]));
+    registry.end().await;
+}
+
+#[tokio::test]
 async fn an_alias_is_another_subject() {
     let registry = Registry::start().await;
     let id = registry.register("real", "\"int\"").await;
