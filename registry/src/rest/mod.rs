@@ -32,6 +32,9 @@ const V1_JSON: &str = "application/vnd.schemaregistry.v1+json";
 const REGISTRY_JSON: &str = "application/vnd.schemaregistry+json";
 const JSON: &str = "application/json";
 
+/// In which bodies are counted.
+const BODY_UNIT: usize = 1 << 10;
+
 /// The bounds of the server.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -45,6 +48,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Bytes that the body of a request has at most.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies that are held at once; requests with more wait.
+    pub bodies_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -54,7 +59,8 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(300),
             requests_max: 128,
             request_timeout: Duration::from_secs(60),
-            body_bytes_max: 8 << 20,
+            body_bytes_max: 4 << 20,
+            bodies_bytes_max: 256 << 20,
         }
     }
 }
@@ -73,7 +79,8 @@ pub async fn serve(
 ) -> Result<()> {
     let listener = BoundedListener::new(listener, settings.connections_max, settings.idle_timeout);
     let requests = Semaphore::new(settings.requests_max.max(1));
-    let server = Arc::new(Server { service, settings, requests });
+    let bodies = Semaphore::new(settings.bodies_bytes_max.max(settings.body_bytes_max).div_ceil(BODY_UNIT));
+    let server = Arc::new(Server { service, settings, requests, bodies });
     let router = Router::new().fallback(handle).with_state(server);
     axum::serve(listener, router)
         .with_graceful_shutdown(drain.cancelled_owned())
@@ -85,6 +92,8 @@ struct Server {
     service: Service,
     settings: Settings,
     requests: Semaphore,
+    /// In units of [`BODY_UNIT`] bytes.
+    bodies: Semaphore,
 }
 
 async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response {
@@ -132,15 +141,31 @@ async fn output(server: &Server, request: Request) -> Answer<Output> {
         Some(route) => route,
         None => return Err(Refusal::http(404, "HTTP 404 Not Found")),
     };
-    let body = match method == Method::POST || method == Method::PUT {
+    let (body, _held) = match method == Method::POST || method == Method::PUT {
         true => {
             check_type(&parts.headers)?;
-            read(body, server.settings.body_bytes_max).await?
+            let bytes_max = server.settings.body_bytes_max;
+            let bytes = announced(&parts.headers).unwrap_or(bytes_max);
+            if bytes > bytes_max {
+                return Err(Refusal::too_large());
+            }
+            let units = u32::try_from(bytes.div_ceil(BODY_UNIT)).unwrap_or(u32::MAX);
+            let held = server.bodies.acquire_many(units).await.map_err(|_| unavailable())?;
+            (read(body, bytes_max).await?, Some(held))
         }
-        false => Bytes::new(),
+        false => (Bytes::new(), None),
     };
-    let _permit = server.requests.acquire().await.map_err(|_| Refusal::http(503, "HTTP 503 Service Unavailable"))?;
+    let _permit = server.requests.acquire().await.map_err(|_| unavailable())?;
     routes::run(&server.service, route, &method, &query, &body).await
+}
+
+/// How many bytes the body has, if the client says so.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn unavailable() -> Refusal {
+    Refusal::http(503, "HTTP 503 Service Unavailable")
 }
 
 async fn read(body: Body, bytes_max: usize) -> Answer<Bytes> {

@@ -70,14 +70,14 @@ pub struct Service(Arc<Shared>);
 struct Shared {
     store: Arc<dyn SchemaStore>,
     settings: Settings,
-    work: Semaphore,
+    work: Arc<Semaphore>,
     cache: Cache,
 }
 
 impl Service {
     /// A registry over a store.
     pub fn new(store: Arc<dyn SchemaStore>, settings: Settings) -> Self {
-        let work = Semaphore::new(settings.parallelism.max(1));
+        let work = Arc::new(Semaphore::new(settings.parallelism.max(1)));
         let cache = Cache::new(settings.cached_schemas, settings.cached_bytes);
         Self(Arc::new(Shared { store, settings, work, cache }))
     }
@@ -92,8 +92,15 @@ impl Service {
 
     /// Runs what takes long on a thread of its own, when there is room.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
-        let _permit = self.0.work.acquire().await.map_err(|error| Error::internal(error.to_string()))?;
-        let done = tokio::task::spawn_blocking(work).await;
+        let permit = Arc::clone(&self.0.work).acquire_owned().await;
+        let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
+        // The permit goes along, as the work goes on when the request that asked for it is given up.
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        let done = done.await;
         done.map_err(|error| Error::internal(format!("a schema could not be looked at: {error}")).into())
     }
 

@@ -96,6 +96,11 @@ async fn bodies_and_connections_are_bounded() {
         rest::Settings { body_bytes_max: 100, idle_timeout: Duration::from_millis(50), ..rest::Settings::default() };
     let registry = Registry::with(service::Settings::default(), small).await;
     registry.refused("POST", "/subjects/s/versions", Some(&json!({ "schema": "x".repeat(200) })), (422, 42209)).await;
+    // Without a length it is counted as it comes.
+    let chunks = format!("64\r\n{}\r\n", "x".repeat(100)).repeat(3);
+    let chunked = request("POST", "/subjects/s/versions", "transfer-encoding: chunked\r\n");
+    let answer = raw(&registry, &format!("{chunked}{chunks}0\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("42209"), "{answer}");
     let mut silent = TcpStream::connect(registry.address).await.expect("connected");
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
     registry.end().await;
