@@ -12,8 +12,8 @@
 //! * cascading an alteration gives all partitions the one column list of their table;
 //! * numbers and sizes of files are not added to parameters, nor `COLUMN_STATS_ACCURATE`;
 //! * types of columns are not checked, and any change of a column's type is let through;
-//! * renaming moves no files: a managed table or partition that gets another name, or another database, keeps its location,
-//!   and a new one that would get their folder gets another;
+//! * renaming moves no files: a managed table that gets another name, or another database, keeps its location, and a new one
+//!   that would get its folder gets another; a managed table's partition in its usual folder is not renamed at all;
 //! * partitions that are dropped by an expression serialised in Java are refused, as it cannot be read without a JVM; asked
 //!   for by one, all are returned with the mark that the client has to look itself;
 //! * there are no transactions, events, constraints and grants; every user has the role `public`. A table with constraints

@@ -1,6 +1,6 @@
 //! Partitions: adding, altering, renaming and dropping them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tereza_runtime::{Error, ErrorKind, ids};
 use tereza_thrift::hive::{
@@ -13,6 +13,7 @@ use super::names::{self, qualified};
 use super::partitions::{Asked, is_missing};
 use super::{Answer, Session, below, convert};
 use crate::model::{Partition, Storage, partition_name};
+use crate::store::places;
 
 impl Session {
     /// Adds partitions of one table and returns those that are new.
@@ -144,13 +145,25 @@ impl Session {
         let mut partitions = Vec::with_capacity(new.len());
         for partition in new {
             check_parent(&asked, &partition)?;
-            let mut partition = convert::partition_from(partition);
-            // What a client leaves out stays as it is.
-            if partition.storage.location.is_none() || partition.storage.columns.is_empty() {
-                let old = self.old_partition(&asked, &partition.values).await?;
-                complete(&mut partition, &old.storage);
+            partitions.push(convert::partition_from(partition));
+        }
+        // What a client leaves out stays as it is.
+        let keys = &asked.table.partition_keys;
+        let lacks =
+            |partition: &Partition| partition.storage.location.is_none() || partition.storage.columns.is_empty();
+        let is_whole = |partition: &Partition| partition.values.len() == keys.len();
+        let lacking = partitions.iter().filter(|partition| lacks(partition) && is_whole(partition));
+        let names: Vec<String> = lacking.map(|partition| partition_name(keys, &partition.values)).collect();
+        let known = self.store().partitions_by_names(&asked.database, &asked.name, &names).await?;
+        let known: HashMap<String, Storage> =
+            known.into_iter().map(|old| (partition_name(keys, &old.values), old.storage)).collect();
+        for partition in partitions.iter_mut().filter(|partition| lacks(partition)) {
+            let name = if is_whole(partition) { partition_name(keys, &partition.values) } else { String::new() };
+            match known.get(&name) {
+                Some(old) => complete(partition, old),
+                // Says which one is missing.
+                None => complete(partition, &self.old_partition(&asked, &partition.values).await?.storage),
             }
-            partitions.push(partition);
         }
         let altered = self.store().alter_partitions(&asked.database, &asked.name, &partitions).await;
         if altered.as_ref().is_err_and(is_missing) {
@@ -167,7 +180,9 @@ impl Session {
         self.change_partitions(Some(request.db_name), Some(request.table_name), request.partitions).await
     }
 
-    /// Gives a partition other values. Its files stay where they are, as those of a table do.
+    /// Gives a partition other values. Its files stay where they are, as those of a table do. Engines that write to the folder of
+    /// the old values without asking would mix their rows with these, so a managed table's partition that is in that folder is
+    /// not renamed.
     pub(super) async fn rename_one_partition(
         &self,
         database: Option<String>,
@@ -202,6 +217,17 @@ impl Session {
                 asked.database,
                 asked.name,
                 new.values.join(", ")
+            ))
+            .into());
+        }
+        let old_name = partition_name(keys, &values);
+        let default = asked.table.storage.location.as_deref().map(|folder| below(folder, &old_name));
+        let is_default = default.zip(old.storage.location).is_some_and(|(default, is)| places::is_same(&default, &is));
+        if is_default && new_name != old_name && asked.table.owns_files() {
+            return Err(InvalidOperationException::new(format!(
+                "partition {old_name} of {} is not renamed: its files would stay where engines write rows of the old \
+                 values, which would be in both then; add a partition and drop this one",
+                qualified(&asked.database, &asked.name)
             ))
             .into());
         }

@@ -127,6 +127,9 @@ public class HiveCheck {
         client.alter_partitions("web", "t", List.of(changed));
         is("1", () -> client.getPartition("web", "t", "ds=a/k=1").getParameters().get("n"));
         Partition renamed = client.getPartition("web", "t", "ds=c/k=3");
+        // One in its usual folder is not renamed: its files would stay there.
+        renamed.getSd().setLocation(renamed.getSd().getLocation() + "_elsewhere");
+        client.alter_partition("web", "t", renamed, new EnvironmentContext());
         renamed.setValues(List.of("e", "3"));
         client.renamePartition("web", "t", List.of("c", "3"), renamed);
         is("[ds=e/k=3]", () -> client.listPartitionNames("web", "t", List.of("e"), all));
