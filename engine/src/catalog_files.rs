@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore as _;
-use tereza_catalog::Store;
 use tereza_catalog::hive::{DataFiles, LocalFiles};
-use tereza_catalog::store::sqlite::SqliteStore;
+use tereza_catalog::store::mysql;
+use tereza_catalog::{MySqlStore, SchemaStore, SqliteStore, Store};
 use tereza_runtime::clock::Clock;
-use tereza_runtime::settings::{Settings, without_passwords};
+use tereza_runtime::settings::Settings;
 use tereza_runtime::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
@@ -22,21 +22,40 @@ use crate::stores::ObjectStores;
 /// Objects that one call removes.
 const REMOVED_AT_ONCE: usize = 1_000;
 
-/// Opens the catalog of the settings. The database that always exists gets its place in the warehouse, on a new catalog.
-///
-/// The caller holds the data folder, in which an embedded catalog is.
-pub async fn open_catalog(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>> {
-    let path = settings.catalog.url.strip_prefix("sqlite:").ok_or_else(|| {
-        Error::unsupported(format!("catalog '{}'", without_passwords(&settings.catalog.url)))
-            .with_hint("sqlite:<path> is supported")
-    })?;
-    let store = SqliteStore::open(Path::new(path), clock).await?;
-    let mut default = store.database(DEFAULT_SCHEMA).await?;
-    if default.location.is_empty() {
-        default.location = warehouse_url(settings, &ObjectStores::new(settings.s3.clone()))?;
-        store.alter_database(DEFAULT_SCHEMA, &default).await?;
+/// A catalog that is open: its names, and the schemas of its registry. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    /// Databases, tables, partitions and all that belongs to them.
+    pub store: Arc<dyn Store>,
+    /// Schemas and the subjects that they have versions in.
+    pub schemas: Arc<dyn SchemaStore>,
+}
+
+impl Catalog {
+    /// Opens the catalog of the settings. The database that always exists gets its place in the warehouse, on a new catalog.
+    ///
+    /// The caller holds the data folder, in which an embedded catalog is.
+    pub async fn open(settings: &Settings, clock: Clock) -> Result<Self> {
+        let url = &settings.catalog.url;
+        let catalog = match url.strip_prefix("sqlite:") {
+            Some(path) => Self::of(SqliteStore::open(Path::new(path), clock).await?),
+            None => {
+                let settings = mysql::Settings { create: settings.catalog.create, ..mysql::Settings::default() };
+                Self::of(MySqlStore::open(url, settings, clock).await?)
+            }
+        };
+        let mut default = catalog.store.database(DEFAULT_SCHEMA).await?;
+        if default.location.is_empty() {
+            default.location = warehouse_url(settings, &ObjectStores::new(settings.s3.clone()))?;
+            catalog.store.alter_database(DEFAULT_SCHEMA, &default).await?;
+        }
+        Ok(catalog)
     }
-    Ok(Arc::new(store))
+
+    fn of(store: impl Store + SchemaStore) -> Self {
+        let store = Arc::new(store);
+        Self { store: Arc::clone(&store) as Arc<dyn Store>, schemas: store }
+    }
 }
 
 /// The files of tables, as a metastore uses them.

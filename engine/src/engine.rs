@@ -12,10 +12,10 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tereza_catalog::Store;
 use tereza_runtime::clock::Clock;
-use tereza_runtime::settings::{self, Settings};
-use tereza_runtime::{Result, ids, memory};
+use tereza_runtime::settings::{self, Settings, without_passwords};
+use tereza_runtime::{Error, Result, ids, memory};
 
-use crate::catalog_files::open_catalog;
+use crate::catalog_files::Catalog;
 use crate::cluster::Cluster;
 use crate::error::from_datafusion;
 use crate::jobs::Jobs;
@@ -66,12 +66,20 @@ impl Engine {
     /// The caller holds the data folder: nobody else writes as long as the engine lives.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>> {
         let clock = Clock::system();
-        let catalog = open_catalog(settings, clock.clone()).await?;
-        Self::over(settings, catalog, clock).await
+        let catalog = Catalog::open(settings, clock.clone()).await?;
+        Self::over(settings, catalog.store, clock).await
     }
 
     /// The same over a catalog that is open, with its default database in its place.
+    ///
+    /// # Errors
+    /// `Unsupported` for a catalog that several processes may have: this one would take the writes of another for those of
+    /// a dead one.
     pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
+        if !settings.catalog.url.starts_with("sqlite:") {
+            return Err(Error::unsupported(format!("SQL over catalog '{}'", without_passwords(&settings.catalog.url)))
+                .with_hint("tereza catalog serves it to clients of a metastore and of a schema registry"));
+        }
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
         let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
         let process_id = ids::new_id();

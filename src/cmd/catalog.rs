@@ -1,14 +1,23 @@
-//! `tereza catalog`: serves the catalog to clients of a Hive Metastore, or brings into it what another one has.
+//! `tereza catalog`: serves the catalog to clients of a Hive Metastore and of a Schema Registry, or brings into it what another
+//! one has; and the two as roles of any process.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tereza_catalog::hive::Remote;
+use tereza_catalog::hive::{self, Remote};
 use tereza_catalog::import::{Imported, import};
+use tereza_engine::{Catalog, CatalogFiles};
+use tereza_registry::{Service, rest, service};
 use tereza_runtime::clock::Clock;
-use tereza_runtime::{DataFolder, Error, Result, telemetry};
-use tereza_thrift::client;
+use tereza_runtime::shutdown::Shutdown;
+use tereza_runtime::{DataFolder, Error, Health, Result, Settings, telemetry};
+use tereza_thrift::codec::Limits;
+use tereza_thrift::tls::Tls;
+use tereza_thrift::{client, server};
+use tokio::net::TcpListener;
 
-use super::up::{self, Role};
+use super::up::{self, Role, is_set};
 use super::{ExitStatus, SettingsArgs};
 
 /// Flags of `tereza catalog`.
@@ -52,7 +61,7 @@ async fn run_import(args: ImportArgs) -> Result<ExitStatus> {
     let source = Remote::new(&args.from, client::Settings::default())?;
     telemetry::init_logs(&settings.log)?;
     let _folder = DataFolder::open(&settings.data.dir)?;
-    let store = tereza_engine::open_catalog(&settings, Clock::system()).await?;
+    let catalog = Catalog::open(&settings, Clock::system()).await?;
     let shows_progress = std::io::stderr().is_terminal();
     let mut progress = |done: &Imported, at: &str| {
         if shows_progress {
@@ -60,7 +69,7 @@ async fn run_import(args: ImportArgs) -> Result<ExitStatus> {
             eprint!("\r\x1b[K{tables} tables, {partitions} partitions: {at}");
         }
     };
-    let done = import(&source, store.as_ref(), &args.database, &mut progress).await;
+    let done = import(&source, catalog.store.as_ref(), &args.database, &mut progress).await;
     if shows_progress {
         eprint!("\r\x1b[K");
     }
@@ -93,4 +102,84 @@ fn tell(done: &Imported) -> std::io::Result<()> {
         writeln!(out, "  and {} more", done.more_problems)?;
     }
     out.flush()
+}
+
+/// Serves the catalog to clients of a Hive Metastore, as a task of `shutdown`.
+pub(super) fn start_metastore(
+    settings: &Settings,
+    listener: TcpListener,
+    catalog: &Catalog,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<()> {
+    let readiness = health.register("metastore");
+    let files = Arc::new(CatalogFiles::new(settings)?);
+    let settings = metastore_settings(settings, &files)?;
+    let (store, token) = (Arc::clone(&catalog.store), shutdown.token());
+    shutdown.spawn("catalog", "metastore", async move {
+        readiness.ready();
+        hive::serve(listener, store, files, settings, token).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// The settings of the metastore, in its own type.
+fn metastore_settings(settings: &Settings, files: &CatalogFiles) -> Result<hive::Settings> {
+    let from = &settings.metastore;
+    let tls = match is_set(&from.tls_cert) {
+        true => Some(Tls::of_files(&from.tls_cert, &from.tls_key)?),
+        false => None,
+    };
+    Ok(hive::Settings {
+        warehouse: files.warehouse().to_owned(),
+        lock_timeout: Duration::from_millis(from.lock_timeout_ms),
+        answers_limit_bytes: from.answers_limit_bytes,
+        server: server::Settings {
+            limits: Limits { message_bytes: from.request_limit_bytes, ..Limits::default() },
+            reply_limit_bytes: from.reply_limit_bytes,
+            connections_max: from.connections_max,
+            idle_timeout: Duration::from_millis(from.idle_timeout_ms),
+            message_timeout: Duration::from_millis(from.message_timeout_ms),
+            call_timeout: Duration::from_millis(from.call_timeout_ms),
+            // A tenth is left for what comes after, before the process stops waiting.
+            drain_timeout: Duration::from_millis(settings.shutdown.drain_timeout_ms / 10 * 9),
+            tls,
+            ..server::Settings::default()
+        },
+        ..hive::Settings::default()
+    })
+}
+
+/// Serves the catalog's schemas to clients of a Schema Registry, as a task of `shutdown`.
+pub(super) fn start_registry(
+    settings: &Settings,
+    listener: TcpListener,
+    catalog: &Catalog,
+    health: &Health,
+    shutdown: &Shutdown,
+) {
+    let readiness = health.register("registry");
+    let from = &settings.registry;
+    let service = service::Settings {
+        schema_bytes_max: from.schema_limit_bytes,
+        references_max: from.references_max,
+        cached_schemas: from.cached_schemas,
+        cached_bytes: from.cached_bytes,
+        ..service::Settings::default()
+    };
+    let rest = rest::Settings {
+        connections_max: from.connections_max,
+        idle_timeout: Duration::from_millis(from.idle_timeout_ms),
+        requests_max: from.requests_max,
+        request_timeout: Duration::from_millis(from.request_timeout_ms),
+        body_bytes_max: from.request_limit_bytes,
+        ..rest::Settings::default()
+    };
+    let service = Service::new(Arc::clone(&catalog.schemas), service);
+    let token = shutdown.token();
+    shutdown.spawn("catalog", "registry", async move {
+        readiness.ready();
+        rest::serve(listener, service, rest, token).await
+    });
 }

@@ -7,22 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tereza_catalog::{Store, hive};
-use tereza_engine::{CatalogFiles, Engine, LocalQueryService};
+use tereza_engine::{Catalog, Engine, LocalQueryService};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::shutdown::Shutdown;
 use tereza_runtime::telemetry::{self, Metrics};
 use tereza_runtime::{DataFolder, Endpoints, Health, Result, Settings, clock, health};
 use tereza_scheduler::JobRunner;
-use tereza_thrift::codec::Limits;
-use tereza_thrift::server;
-use tereza_thrift::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::executors::Executors;
-use super::{ExitStatus, SettingsArgs};
+use super::{ExitStatus, SettingsArgs, catalog};
 use crate::allocator::program;
 
 /// The console answers until everything else has ended; its last answers get so long.
@@ -120,19 +116,23 @@ impl Console {
 struct Sockets {
     flight_sql: Option<TcpListener>,
     metastore: Option<TcpListener>,
+    registry: Option<TcpListener>,
     scheduler: Option<TcpListener>,
 }
 
 impl Sockets {
     async fn bind(endpoints: &mut Endpoints, settings: &Settings, role: Role) -> Result<Self> {
-        let Settings { listen, gateway, metastore, cluster, .. } = settings;
-        let mut sockets = Self { flight_sql: None, metastore: None, scheduler: None };
+        let Settings { listen, gateway, metastore, registry, cluster, .. } = settings;
+        let mut sockets = Self { flight_sql: None, metastore: None, registry: None, scheduler: None };
         if role != Role::Catalog {
             let scheme = if is_set(&gateway.tls_cert) { "https" } else { "http" };
             sockets.flight_sql = Some(endpoints.bind("flight_sql", scheme, listen.flight_sql).await?);
         }
-        if role == Role::Catalog || metastore.enabled {
+        if metastore.enabled {
             sockets.metastore = Some(endpoints.bind("metastore", "thrift", listen.metastore).await?);
+        }
+        if registry.enabled {
+            sockets.registry = Some(endpoints.bind("registry", "http", listen.registry).await?);
         }
         if role == Role::Scheduler || role == Role::Up && cluster.executors > 0 {
             sockets.scheduler = Some(endpoints.bind("scheduler", "http", listen.scheduler).await?);
@@ -156,6 +156,13 @@ impl Sockets {
                  keep strangers from it, or set metastore.enabled=false"
             );
         }
+        if self.registry.is_some() {
+            tracing::warn!(
+                %ip,
+                "a schema registry has no passwords: everybody who reaches its port may change schemas; keep strangers \
+                 from it, or set registry.enabled=false"
+            );
+        }
     }
 }
 
@@ -168,16 +175,18 @@ async fn start_roles(
     shutdown: &Shutdown,
 ) -> Result<()> {
     let clock = Clock::system();
-    let catalog = tereza_engine::open_catalog(settings, clock.clone()).await?;
-    // The metastore answers until nobody writes tables any more; what is last closes the catalog.
+    let catalog = Catalog::open(settings, clock.clone()).await?;
     if let Some(listener) = sockets.metastore {
-        start_metastore(settings, listener, Arc::clone(&catalog), health, shutdown).await?;
+        catalog::start_metastore(settings, listener, &catalog, health, shutdown)?;
+    }
+    if let Some(listener) = sockets.registry {
+        catalog::start_registry(settings, listener, &catalog, health, shutdown);
     }
     let Some(flight_sql) = sockets.flight_sql else { return Ok(()) };
 
     let engine_readiness = health.register("engine");
     let flight_readiness = health.register("flight_sql");
-    let engine = Engine::over(settings, catalog, clock).await?;
+    let engine = Engine::over(settings, catalog.store, clock).await?;
     // Executors are needed until nobody is there whose statements they run.
     let unused = CancellationToken::new();
     let in_use = Arc::new(unused.clone().drop_guard());
@@ -207,53 +216,6 @@ async fn start_roles(
     Ok(())
 }
 
-/// Serves the catalog to clients of a Hive Metastore, as a task of `shutdown`.
-async fn start_metastore(
-    settings: &Settings,
-    listener: TcpListener,
-    catalog: Arc<dyn Store>,
-    health: &Health,
-    shutdown: &Shutdown,
-) -> Result<()> {
-    let readiness = health.register("metastore");
-    let files = Arc::new(CatalogFiles::new(settings)?);
-    let settings = metastore_settings(settings, &files)?;
-    let token = shutdown.token();
-    shutdown.spawn("catalog", "metastore", async move {
-        readiness.ready();
-        hive::serve(listener, catalog, files, settings, token).await;
-        Ok(())
-    });
-    Ok(())
-}
-
-/// The settings of the metastore, in its own type.
-fn metastore_settings(settings: &Settings, files: &CatalogFiles) -> Result<hive::Settings> {
-    let from = &settings.metastore;
-    let limits = Limits { message_bytes: from.request_limit_bytes, ..Limits::default() };
-    let tls = match is_set(&from.tls_cert) {
-        true => Some(Tls::of_files(&from.tls_cert, &from.tls_key)?),
-        false => None,
-    };
-    Ok(hive::Settings {
-        warehouse: files.warehouse().to_owned(),
-        lock_timeout: Duration::from_millis(from.lock_timeout_ms),
-        answers_limit_bytes: from.answers_limit_bytes,
-        server: server::Settings {
-            limits,
-            reply_limit_bytes: from.reply_limit_bytes,
-            connections_max: from.connections_max,
-            idle_timeout: Duration::from_millis(from.idle_timeout_ms),
-            message_timeout: Duration::from_millis(from.message_timeout_ms),
-            call_timeout: Duration::from_millis(from.call_timeout_ms),
-            drain_timeout: Duration::from_millis(settings.shutdown.drain_timeout_ms / 10 * 9),
-            tls,
-            ..server::Settings::default()
-        },
-        ..hive::Settings::default()
-    })
-}
-
 /// The settings of the gateway, in its own type.
 fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
     let from = &settings.gateway;
@@ -280,7 +242,7 @@ fn gateway_settings(settings: &Settings) -> tereza_gateway::Settings {
     }
 }
 
-fn is_set(path: &Path) -> bool {
+pub(super) fn is_set(path: &Path) -> bool {
     !path.as_os_str().is_empty()
 }
 

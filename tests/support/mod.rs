@@ -164,7 +164,7 @@ impl Server {
     fn start_as(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
         command.arg("--data").arg(data);
-        for port in ["flight_sql", "metastore", "console", "scheduler"] {
+        for port in ["flight_sql", "metastore", "registry", "console", "scheduler"] {
             command.args(["--set", &format!("listen.{port}=0")]);
         }
         command.args(arguments).stdout(Stdio::from(log.try_clone().expect("log file"))).stderr(Stdio::from(log));

@@ -18,6 +18,19 @@ const STEPS_MAX: usize = 500_000;
 /// How deep a comparison goes at most. Types that name one another may go as deep as there are types.
 const DEPTH_MAX: usize = 200;
 
+/// Bytes of a path, or of what else is said of a problem: names in schemas may be as long as schemas.
+const SHOWN_BYTES: usize = 1_000;
+
+/// A text that is not longer than what is shown.
+fn clipped(mut text: String) -> String {
+    if text.len() > SHOWN_BYTES {
+        let end = (0..=SHOWN_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// The format of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

@@ -1,4 +1,4 @@
-//! Schemas by their ids: what consumers ask for most.
+//! Schemas by their ids: what consumers ask for most. And the contexts that are looked through for them.
 //!
 //! A schema never changes while its id is used, but it may be removed for good, and by an import its id be given to another
 //! one. What this process removes it takes out of here; what another process on the same database removes is known here for
@@ -15,6 +15,43 @@ use tereza_runtime::clock;
 
 /// How long a schema is believed to be there.
 const AGE_MAX: Duration = Duration::from_secs(10);
+/// How long no other contexts are believed to be there than those that were read.
+const CONTEXTS_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// The contexts besides the default one, in which subjects without a context are looked for too.
+#[derive(Debug, Default)]
+pub(super) struct Contexts(Mutex<KnownContexts>);
+
+#[derive(Debug, Default)]
+struct KnownContexts {
+    /// How often they were forgotten: what was read before is not kept after.
+    forgotten: u64,
+    known: Option<(Instant, Arc<[String]>)>,
+}
+
+impl Contexts {
+    /// What is known, or else a number to put what was read with.
+    pub(super) fn get(&self) -> Result<Arc<[String]>, u64> {
+        let inner = self.0.lock();
+        match &inner.known {
+            Some((since, contexts)) if since.elapsed() < CONTEXTS_AGE_MAX => Ok(Arc::clone(contexts)),
+            _ => Err(inner.forgotten),
+        }
+    }
+
+    pub(super) fn put(&self, forgotten: u64, contexts: &Arc<[String]>) {
+        let mut inner = self.0.lock();
+        if inner.forgotten == forgotten {
+            inner.known = Some((clock::now(), Arc::clone(contexts)));
+        }
+    }
+
+    pub(super) fn forget(&self) {
+        let mut inner = self.0.lock();
+        inner.forgotten += 1;
+        inner.known = None;
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Cache {

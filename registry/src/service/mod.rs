@@ -20,7 +20,7 @@ use tereza_catalog::store::schemas::{DEFAULT_CONTEXT, Page, Schema, Scope, Setti
 use tereza_runtime::Error;
 use tokio::sync::Semaphore;
 
-use self::cache::Cache;
+use self::cache::{Cache, Contexts};
 use crate::model::{Config, Mode, ReferenceBody, SchemaBody};
 use crate::names;
 use crate::refusal::{Answer, Refusal};
@@ -72,6 +72,7 @@ struct Shared {
     settings: Settings,
     work: Arc<Semaphore>,
     cache: Cache,
+    contexts: Contexts,
 }
 
 impl Service {
@@ -79,7 +80,7 @@ impl Service {
     pub fn new(store: Arc<dyn SchemaStore>, settings: Settings) -> Self {
         let work = Arc::new(Semaphore::new(settings.parallelism.max(1)));
         let cache = Cache::new(settings.cached_schemas, settings.cached_bytes);
-        Self(Arc::new(Shared { store, settings, work, cache }))
+        Self(Arc::new(Shared { store, settings, work, cache, contexts: Contexts::default() }))
     }
 
     fn store(&self) -> &dyn SchemaStore {

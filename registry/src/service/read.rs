@@ -1,5 +1,7 @@
 //! Schemas and versions, one or many.
 
+use std::sync::Arc;
+
 use tereza_catalog::store::schemas::{DEFAULT_CONTEXT, Deleted, Page, Schema, SettingKind, SubjectName, Version};
 
 use super::{CONTEXTS_MAX, LIST_MAX, SCHEMAS_MAX, Service, body};
@@ -170,9 +172,21 @@ impl Service {
         if name.context != DEFAULT_CONTEXT {
             return Ok(Vec::new());
         }
+        let others = self.other_contexts().await?;
+        let names =
+            others.iter().map(|context| SubjectName { context: context.clone(), subject: name.subject.clone() });
+        Ok(names.collect())
+    }
+
+    async fn other_contexts(&self) -> Answer<Arc<[String]>> {
+        let forgotten = match self.0.contexts.get() {
+            Ok(known) => return Ok(known),
+            Err(forgotten) => forgotten,
+        };
         let contexts = self.store().schema_contexts(CONTEXTS_MAX).await?;
-        let others = contexts.into_iter().filter(|context| context != DEFAULT_CONTEXT);
-        Ok(others.map(|context| SubjectName { context, subject: name.subject.clone() }).collect())
+        let others: Arc<[String]> = contexts.into_iter().filter(|context| context != DEFAULT_CONTEXT).collect();
+        self.0.contexts.put(forgotten, &others);
+        Ok(others)
     }
 
     async fn formatted(&self, schema: &Schema, way: Option<&str>) -> Answer<Option<String>> {
@@ -257,18 +271,18 @@ impl Service {
         context: &str,
         id: i32,
         subject: Option<&str>,
-    ) -> Answer<(std::sync::Arc<Schema>, Option<SubjectName>)> {
+    ) -> Answer<(Arc<Schema>, Option<SubjectName>)> {
         let subject = subject.filter(|subject| !subject.is_empty()).map(|subject| names::parse(subject, context));
         let here = subject.as_ref().map_or(context, |name| name.context.as_str());
         let found = self.schema(here, id).await?;
         let Some(name) = subject.filter(|name| name.context == DEFAULT_CONTEXT && !name.subject.is_empty()) else {
             return found.map(|found| (found, None)).ok_or_else(|| Refusal::id_not_found(id));
         };
-        // Without a context the subject may be in any; the one that has the schema is meant.
+        // Without a context the subject may be in any; the one that has the schema is meant. Mostly there is but one context.
         if let Some(found) = &found
-            && self.store().has_schema(&name, id).await?
+            && (self.other_contexts().await?.is_empty() || self.store().has_schema(&name, id).await?)
         {
-            return Ok((std::sync::Arc::clone(found), Some(name)));
+            return Ok((Arc::clone(found), Some(name)));
         }
         for name in self.same_in_other_contexts(&name).await? {
             if self.store().has_schema(&name, id).await?

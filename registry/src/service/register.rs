@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tereza_catalog::store::schemas::{NewVersion, Schema as StoredSchema, Subject, SubjectName, Version};
+use tereza_catalog::store::schemas::{
+    DEFAULT_CONTEXT, NewVersion, Schema as StoredSchema, Subject, SubjectName, Version,
+};
 use tereza_runtime::{Error, ErrorKind};
 
 use super::contents::{Parsed, Reading};
@@ -145,6 +147,9 @@ impl Service {
         };
         match self.store().register_schema(&new).await {
             Ok(registered) => {
+                if name.context != DEFAULT_CONTEXT {
+                    self.0.contexts.forget();
+                }
                 if given_id.is_some() {
                     self.0.cache.clear();
                 }

@@ -189,7 +189,10 @@ impl Service {
     /// Forgets a context without subjects.
     pub async fn delete_context(&self, context: &str) -> Answer<()> {
         match self.store().drop_schema_context(context).await? {
-            true => Ok(()),
+            true => {
+                self.0.contexts.forget();
+                Ok(())
+            }
             false => Err(Refusal::context_not_empty(context)),
         }
     }

@@ -137,6 +137,35 @@ fn wide_schemas_end() {
     compare(Format::Protobuf, fields("int32"), fields("string"));
 }
 
+#[test]
+fn long_names_are_not_repeated_at_each_step() {
+    const NAME: usize = 20_000;
+    const DEPTH: usize = 40;
+    let name = "n".repeat(NAME);
+    let json = |kind: &str| {
+        let properties: String = (0..400).map(|n| format!("\"p{n}\": {{\"type\": \"{kind}\"}},")).collect();
+        let innermost = format!("{{\"properties\": {{{properties} \"z\": true}}}}");
+        (0..DEPTH).fold(innermost, |inner, _| format!("{{\"properties\": {{\"{name}\": {inner}}}}}"))
+    };
+    compare(Format::Json, json("string"), json("integer"));
+    let avro = |prefix: &str| {
+        let fields: Vec<Value> =
+            (0..30).map(|n| json!({ "name": format!("{prefix}{n}{name}"), "type": "int" })).collect();
+        let innermost = json!({ "type": "record", "name": "R", "fields": fields });
+        let wrap = |inner: Value, n| json!({ "type": "record", "name": format!("R{n}"), "fields": [{ "name": "f", "type": inner }] });
+        (0..20).fold(innermost, wrap).to_string()
+    };
+    compare(Format::Avro, avro("a"), avro("b"));
+    let protobuf = |kind: &str| {
+        let fields: String = (1..400).map(|n| format!("{kind} f{n} = {n};")).collect();
+        let nested = (0..20).fold(fields, |inner, _| format!("message {name} {{ {inner} }}"));
+        format!("syntax = \"proto3\"; {nested}")
+    };
+    compare(Format::Protobuf, protobuf("int32"), protobuf("string"));
+    let urls = (0..DEPTH).fold("{}".to_owned(), |inner, _| format!("{{\"$id\": \"a/{name}\", \"not\": {inner}}}"));
+    assert!(Schema::parse(Format::Json, &urls, &[], true).is_err(), "URLs are bounded");
+}
+
 /// JSON that looks like schemas, more or less.
 fn schema_like() -> impl Strategy<Value = Value> {
     let word = prop_oneof![

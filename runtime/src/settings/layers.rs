@@ -18,6 +18,7 @@ const ENV_SEPARATOR: &str = "__";
 const ZERO_ALLOWED: &[&str] = &[
     "listen.flight_sql",
     "listen.metastore",
+    "listen.registry",
     "listen.console",
     "listen.scheduler",
     "listen.executor_flight",
@@ -288,8 +289,10 @@ impl Layers {
         if !(fraction > 0.0 && fraction <= 1.0) {
             return bad("engine.memory_fraction", &fraction.to_string(), "more than 0 and at most 1");
         }
-        if !settings.catalog.url.is_empty() && !settings.catalog.url.starts_with("sqlite:") {
-            return bad("catalog.url", &quoted(&settings.catalog.url), "sqlite:<path>");
+        let url = &settings.catalog.url;
+        if !url.is_empty() && !["sqlite:", "mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let expected = "sqlite:<path>, or mysql://user:password@host:port/database";
+            return bad("catalog.url", &quoted(&without_passwords(url)), expected);
         }
         if let Err(error) = crate::telemetry::parse_filter(&settings.log.filter) {
             return bad(

@@ -55,6 +55,8 @@ pub struct Settings {
     pub catalog: Catalog,
     /// How clients of a Hive Metastore are served.
     pub metastore: Metastore,
+    /// How clients of a Schema Registry are served.
+    pub registry: Registry,
     /// Where the files of tables are kept.
     pub warehouse: Warehouse,
     /// How object stores are reached.
@@ -91,6 +93,8 @@ pub struct Listen {
     pub flight_sql: u16,
     /// Port on which clients of a Hive Metastore are served (Thrift).
     pub metastore: u16,
+    /// Port on which clients of a Schema Registry are served (REST).
+    pub registry: u16,
     /// Port of `/healthz`, `/readyz` and `/metrics` (HTTP).
     pub console: u16,
     /// Port on which executors reach the scheduler (gRPC).
@@ -105,8 +109,11 @@ pub struct Listen {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Catalog {
-    /// `sqlite:<path>`; empty means `catalog.db` in the data folder.
+    /// `sqlite:<path>`, or `mysql://user:password@host:port/database`, which may be the database of a Hive Metastore 3.1;
+    /// empty means `catalog.db` in the data folder.
     pub url: String,
+    /// Whether a catalog is made in an empty database of MySQL; else that is refused.
+    pub create: bool,
 }
 
 /// How clients of a Hive Metastore are served. Thrift has no users: whoever reaches the port is let in.
@@ -135,6 +142,32 @@ pub struct Metastore {
     pub tls_cert: PathBuf,
     /// PEM file with the key of the certificate.
     pub tls_key: PathBuf,
+}
+
+/// How clients of a Schema Registry are served. It has no users: whoever reaches the port is let in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Registry {
+    /// Whether they are served at all by `tereza up`, `tereza scheduler` and `tereza catalog`.
+    pub enabled: bool,
+    /// Connections served at once; more wait.
+    pub connections_max: usize,
+    /// A connection is closed on which nothing moved for so long.
+    pub idle_timeout_ms: u64,
+    /// Requests worked on at once; more wait.
+    pub requests_max: usize,
+    /// For one request to be answered, waiting included.
+    pub request_timeout_ms: u64,
+    /// Size of the body of one request.
+    pub request_limit_bytes: usize,
+    /// Size of the text of one schema.
+    pub schema_limit_bytes: usize,
+    /// Schemas that one may refer to, directly or through others.
+    pub references_max: usize,
+    /// Schemas that are kept in memory for look-ups by id.
+    pub cached_schemas: usize,
+    /// Memory of all of them.
+    pub cached_bytes: usize,
 }
 
 /// Where the files of tables are kept that name no location.
@@ -350,6 +383,7 @@ impl Default for Listen {
             ip: Ipv4Addr::LOCALHOST.into(),
             flight_sql: 32010,
             metastore: 9083,
+            registry: 8081,
             console: 7070,
             scheduler: 50050,
             executor_flight: 50051,
@@ -372,6 +406,23 @@ impl Default for Metastore {
             lock_timeout_ms: 5 * 60 * 1_000,
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            connections_max: 1_024,
+            idle_timeout_ms: 5 * 60 * 1_000,
+            requests_max: 128,
+            request_timeout_ms: 60_000,
+            request_limit_bytes: 4 << 20,
+            schema_limit_bytes: 1 << 20,
+            references_max: 200,
+            cached_schemas: 1_000,
+            cached_bytes: 16 << 20,
         }
     }
 }
@@ -537,6 +588,7 @@ impl Settings {
         let mut settings = Self { data: Data { dir: dir.into() }, ..Self::default() };
         settings.listen.flight_sql = 0;
         settings.listen.metastore = 0;
+        settings.listen.registry = 0;
         settings.listen.console = 0;
         settings.listen.scheduler = 0;
         settings.listen.executor_flight = 0;

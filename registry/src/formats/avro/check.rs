@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::{Field, Primitive, Schema, Shape, TypeId};
-use crate::formats::{Effort, PROBLEMS_MAX, Problem, TooComplex};
+use crate::formats::{Effort, PROBLEMS_MAX, Problem, TooComplex, clipped};
 
 /// What keeps `reader` from reading what `writer` wrote.
 pub(crate) fn problems(reader: &Schema, writer: &Schema) -> Result<Vec<Problem>, TooComplex> {
@@ -208,7 +208,7 @@ fn is_readable(read: Primitive, written: Primitive) -> bool {
 }
 
 fn problem(kind: &'static str, place: &Place<'_>, info: String) -> Problem {
-    Problem { kind, path: place.pointer(), info: Some(info), describe }
+    Problem { kind, path: clipped(place.pointer()), info: Some(clipped(info)), describe }
 }
 
 fn describe(problem: &Problem, reader: &str, writer: &str) -> String {

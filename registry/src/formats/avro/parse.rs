@@ -306,6 +306,9 @@ fn named(object: &Object, space: Option<&str>) -> Result<Named, Invalid> {
     let own = text(object, "namespace").or(space);
     let name = split(name, own);
     check_name(&name.name)?;
+    if Primitive::of(&name.full()).is_some() {
+        return Err(Invalid::new(format!("Schemas may not be named after primitives: {}", name.full())));
+    }
     let aliases = aliases(object)?.into_iter().map(|alias| split(alias, name.space.as_deref())).collect();
     Ok(Named { name, doc: text(object, "doc").map(str::to_owned), aliases })
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::{How, NodeId, Number, Schema, Shape, arrays, objects};
-use crate::formats::{Effort, PROBLEMS_MAX, Policy, Problem, TooComplex};
+use crate::formats::{Effort, PROBLEMS_MAX, Policy, Problem, TooComplex, clipped};
 use crate::json::Json;
 
 /// What keeps `reader` from reading what `writer` wrote.
@@ -254,7 +254,7 @@ impl<'a> Check<'a> {
 /// Adds a difference if there are not too many yet.
 pub(super) fn note(found: &mut Found, kind: &'static str, path: impl FnOnce() -> String) {
     if found.len() < PROBLEMS_MAX {
-        found.push((kind, path()));
+        found.push((kind, clipped(path())));
     }
 }
 

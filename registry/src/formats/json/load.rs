@@ -4,6 +4,7 @@
 //! many references lead to it: so recursive schemas end, and chains of references of any length do no harm.
 
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use regex::RegexBuilder;
 
@@ -13,6 +14,8 @@ use crate::json::{Json, Object as Members};
 
 /// Bytes that a compiled pattern takes at most.
 const PATTERN_BYTES: usize = 1 << 20;
+/// Bytes of a URL that a schema gives itself: each schema in it may hold as many.
+const URL_BYTES_MAX: usize = 512;
 /// Schemas of schemas, which are not looked into.
 const METASCHEMAS: [&str; 2] = ["http://json-schema.org/", "https://json-schema.org/"];
 
@@ -44,12 +47,13 @@ pub(super) fn load(source: &Json, references: &[Referenced]) -> Result<(Vec<Node
     loader.push(Shape::Anything);
     for (name, json) in &others {
         loader.places.insert((*name).to_owned(), Place { json, modern: is_modern(json) });
-        loader.register(json, name, is_modern(json));
+        loader.register(json, &Rc::from(*name), is_modern(json))?;
     }
     let modern = is_modern(source);
     loader.places.insert(String::new(), Place { json: source, modern });
-    loader.register(source, "", modern);
-    let root = loader.node(source, "", modern);
+    let base = Rc::from("");
+    loader.register(source, &base, modern)?;
+    let root = loader.node(source, &base, modern);
     while let Some(task) = loader.waiting.pop() {
         loader.read(&task)?;
     }
@@ -73,7 +77,7 @@ struct Place<'a> {
 struct Task<'a> {
     id: NodeId,
     json: &'a Json,
-    base: String,
+    base: Rc<str>,
     modern: bool,
 }
 
@@ -93,41 +97,40 @@ impl<'a> Loader<'a> {
     }
 
     /// The node of a JSON value, to be read later if it is new.
-    fn node(&mut self, json: &'a Json, base: &str, modern: bool) -> NodeId {
+    fn node(&mut self, json: &'a Json, base: &Rc<str>, modern: bool) -> NodeId {
         if let Some(id) = self.known.get(&std::ptr::from_ref(json)) {
             return *id;
         }
         let id = self.push(Shape::Anything);
         self.known.insert(std::ptr::from_ref(json), id);
-        self.waiting.push(Task { id, json, base: base.to_owned(), modern });
+        self.waiting.push(Task { id, json, base: Rc::clone(base), modern });
         id
     }
 
     /// Notes the URLs and anchors of a schema and of all in it. It goes as deep as the JSON, which is bounded.
-    fn register(&mut self, json: &'a Json, base: &str, modern: bool) {
+    fn register(&mut self, json: &'a Json, base: &Rc<str>, modern: bool) -> Result<(), Invalid> {
         match json {
-            Json::Array(elements) => elements.iter().for_each(|element| self.register(element, base, modern)),
+            Json::Array(elements) => elements.iter().try_for_each(|element| self.register(element, base, modern)),
             Json::Object(members) => {
-                let base = own_base(members, base);
-                if base.as_str() != "" && id_of(members).is_some() {
-                    let (url, anchor) = split(&base);
-                    let key = if anchor.is_empty() { url.to_owned() } else { base.clone() };
-                    self.places.entry(key).or_insert(Place { json, modern });
+                let (base, own) = own_base(members, base)?;
+                if let Some(own) = own {
+                    self.places.entry(own).or_insert(Place { json, modern });
                 }
-                let (url, _) = split(&base);
                 for word in ["$anchor", "$dynamicAnchor"] {
                     if let Some(anchor) = members.get(word).and_then(Json::as_str) {
-                        self.places.entry(format!("{url}#{anchor}")).or_insert(Place { json, modern });
+                        let place = checked(format!("{base}#{anchor}"))?;
+                        self.places.entry(place).or_insert(Place { json, modern });
                     }
                 }
                 for (name, member) in members {
                     // What is in these is data.
                     if !matches!(name.as_str(), "enum" | "const" | "default" | "examples") {
-                        self.register(member, url, modern);
+                        self.register(member, &base, modern)?;
                     }
                 }
+                Ok(())
             }
-            _ => {}
+            _ => Ok(()),
         }
     }
 
@@ -144,8 +147,8 @@ impl<'a> Loader<'a> {
                 return Err(Invalid::new(message));
             }
         };
-        let base = own_base(members, &task.base);
-        let (base, _) = split(&base);
+        let (base, _) = own_base(members, &task.base)?;
+        let base = &base;
         let mut parts = Vec::new();
         if let Some(reference) = members.get("$ref") {
             let reference = reference.as_str().ok_or_else(|| Invalid::new("$ref is a text"))?;
@@ -171,7 +174,7 @@ impl<'a> Loader<'a> {
     fn read_words(
         &mut self,
         members: &'a Members,
-        base: &str,
+        base: &Rc<str>,
         modern: bool,
         parts: &mut Vec<Shape>,
     ) -> Result<(), Invalid> {
@@ -230,7 +233,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Parts that are the same count once.
-    fn combined(&mut self, how: How, schemas: &'a [Json], base: &str, modern: bool) -> Shape {
+    fn combined(&mut self, how: How, schemas: &'a [Json], base: &Rc<str>, modern: bool) -> Shape {
         let mut seen = BTreeSet::new();
         let mut parts = Vec::with_capacity(schemas.len());
         for schema in schemas {
@@ -241,7 +244,7 @@ impl<'a> Loader<'a> {
         Shape::Combined { how, parts }
     }
 
-    fn of_type(&mut self, name: &str, members: &'a Members, base: &str, modern: bool) -> Result<Shape, Invalid> {
+    fn of_type(&mut self, name: &str, members: &'a Members, base: &Rc<str>, modern: bool) -> Result<Shape, Invalid> {
         Ok(match name {
             "string" => Shape::Text {
                 min: number(members, "minLength")?,
@@ -271,7 +274,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn object(&mut self, members: &'a Members, base: &str, modern: bool) -> Result<Object, Invalid> {
+    fn object(&mut self, members: &'a Members, base: &Rc<str>, modern: bool) -> Result<Object, Invalid> {
         let mut object = Object {
             additional: self.rest(members.get("additionalProperties"), base, modern),
             unevaluated: members.get("unevaluatedProperties").map(|json| self.node(json, base, modern)),
@@ -302,7 +305,7 @@ impl<'a> Loader<'a> {
         Ok(object)
     }
 
-    fn array(&mut self, members: &'a Members, base: &str, modern: bool) -> Result<Array, Invalid> {
+    fn array(&mut self, members: &'a Members, base: &Rc<str>, modern: bool) -> Result<Array, Invalid> {
         let mut array = Array {
             additional: self.rest(members.get("additionalItems"), base, modern),
             unevaluated: members.get("unevaluatedItems").map(|json| self.node(json, base, modern)),
@@ -328,7 +331,7 @@ impl<'a> Loader<'a> {
         Ok(array)
     }
 
-    fn rest(&mut self, json: Option<&'a Json>, base: &str, modern: bool) -> Rest {
+    fn rest(&mut self, json: Option<&'a Json>, base: &Rc<str>, modern: bool) -> Rest {
         match json {
             None | Some(Json::Bool(true)) => Rest::Anything,
             Some(Json::Bool(false)) => Rest::Nothing,
@@ -351,34 +354,35 @@ impl<'a> Loader<'a> {
         let is_pointer = fragment.is_empty() || fragment.starts_with('/');
         if !is_pointer {
             let place = self.places.get(&format!("{url}#{fragment}")).copied().ok_or_else(unknown)?;
-            return Ok(self.node(place.json, url, place.modern));
+            return Ok(self.node(place.json, &Rc::from(url), place.modern));
         }
         // The name of a reference is whatever the client chose, so it is tried as it is written too.
         let (written, _) = split(reference);
         let place = self.places.get(url).or_else(|| self.places.get(written).filter(|_| !written.is_empty()));
         let place = place.copied().ok_or_else(unknown)?;
-        let (json, base) = pointed_at(place.json, fragment, url).ok_or_else(unknown)?;
+        let (json, base) = pointed_at(place.json, fragment, url)?.ok_or_else(unknown)?;
         Ok(self.node(json, &base, place.modern))
     }
 }
 
-/// Follows a JSON pointer, and the URLs that schemas on its way give themselves.
-fn pointed_at<'a>(json: &'a Json, pointer: &str, base: &str) -> Option<(&'a Json, String)> {
+/// Follows a JSON pointer, and the URLs that schemas on its way give themselves; none if nothing is there.
+fn pointed_at<'a>(json: &'a Json, pointer: &str, base: &str) -> Result<Option<(&'a Json, Rc<str>)>, Invalid> {
     let mut here = json;
-    let mut base = base.to_owned();
+    let mut base = Rc::from(base);
     for part in pointer.split('/').skip(1) {
         let part = unescape(part).replace("~1", "/").replace("~0", "~");
-        here = match here {
+        let next = match here {
             Json::Object(members) => {
-                base = own_base(members, &base);
-                members.get(&part)?
+                (base, _) = own_base(members, &base)?;
+                members.get(&part)
             }
-            Json::Array(elements) => elements.get(part.parse::<usize>().ok()?)?,
-            _ => return None,
+            Json::Array(elements) => part.parse::<usize>().ok().and_then(|index| elements.get(index)),
+            _ => None,
         };
+        let Some(next) = next else { return Ok(None) };
+        here = next;
     }
-    let (url, _) = split(&base);
-    Some((here, url.to_owned()))
+    Ok(Some((here, base)))
 }
 
 /// Undoes `%xx`.
@@ -390,12 +394,20 @@ fn id_of(members: &Members) -> Option<&str> {
     members.get("$id").or_else(|| members.get("id")).and_then(Json::as_str)
 }
 
-/// The URL that a schema is at, where the one around is at `base`.
-fn own_base(members: &Members, base: &str) -> String {
-    // A `$ref` of old drafts makes nothing of what stands beside it, and an `id` may be the name of a property.
-    match id_of(members) {
-        Some(id) => join(base, id),
-        None => base.to_owned(),
+/// The URL that a schema is at, where the one around is at `base`, and what it is called itself: its URL, or `URL#anchor`.
+fn own_base(members: &Members, base: &Rc<str>) -> Result<(Rc<str>, Option<String>), Invalid> {
+    // An `id` may be the name of a property, and then it is no text.
+    let Some(id) = id_of(members) else { return Ok((Rc::clone(base), None)) };
+    let whole = checked(join(base, id))?;
+    let (url, anchor) = split(&whole);
+    let own = if anchor.is_empty() { url.to_owned() } else { whole.clone() };
+    Ok((Rc::from(url), Some(own).filter(|own| !own.is_empty())))
+}
+
+fn checked(url: String) -> Result<String, Invalid> {
+    match url.len() <= URL_BYTES_MAX {
+        true => Ok(url),
+        false => Err(Invalid::new(format!("the URL of a schema has more than {URL_BYTES_MAX} bytes"))),
     }
 }
 

@@ -10,7 +10,7 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 
 use super::Schema;
-use crate::formats::{Effort, PROBLEMS_MAX, Problem, TooComplex};
+use crate::formats::{Effort, PROBLEMS_MAX, Problem, TooComplex, clipped};
 
 /// What keeps `reader` from reading what `writer` wrote.
 pub(crate) fn problems(reader: &Schema, writer: &Schema) -> Result<Vec<Problem>, TooComplex> {
@@ -31,7 +31,7 @@ type Found = Vec<(&'static str, String)>;
 
 fn note(found: &mut Found, kind: &'static str, path: &str) {
     if found.len() < PROBLEMS_MAX {
-        found.push((kind, path.to_owned()));
+        found.push((kind, clipped(path.to_owned())));
     }
 }
 
