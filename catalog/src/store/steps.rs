@@ -1,8 +1,9 @@
 //! The steps by which Tereza's own tables (`TZ_…`) got their present form, in the words of each database.
 //!
-//! The first makes version 1, each next one the next version. Steps are never changed once released, only added, in both
-//! folders and at the end of the list here. In MySQL each statement of a step must bear to be run again, since none is undone when
-//! a later one fails: `IF NOT EXISTS`, `INSERT IGNORE`, and one `ALTER TABLE` for all that a step changes about a table.
+//! The first makes version 1, each next one the next version. Steps are never changed once released, only added, in
+//! both folders and at the end of the list here. In MySQL each statement of a step must bear to be run again, since
+//! none is undone when a later one fails: `IF NOT EXISTS`, `INSERT IGNORE`, and one `ALTER TABLE` for all that a step
+//! changes about a table.
 
 /// One step.
 #[derive(Debug)]

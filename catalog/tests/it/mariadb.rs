@@ -1,7 +1,7 @@
 //! A MariaDB of our own, where one is installed: one server for all tests of this binary, and a new database for each.
 //!
-//! `TEREZA_TEST_MARIADBD` may name the server; `scripts/test-setup.sh` installs one. A test that finds none says so and is
-//! skipped, which fails it when `CI=true`.
+//! `TEREZA_TEST_MARIADBD` may name the server; `scripts/test-setup.sh` installs one. A test that finds none says so and
+//! is skipped, which fails it when `CI=true`.
 
 use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
@@ -67,8 +67,12 @@ impl TestDatabase {
     }
 
     pub(crate) async fn store(&self) -> MySqlStore {
+        self.store_at(Clock::system()).await
+    }
+
+    pub(crate) async fn store_at(&self, clock: Clock) -> MySqlStore {
         let settings = Settings { create: true, ..Settings::default() };
-        MySqlStore::open(&self.url(), settings, Clock::system()).await.expect("the catalog opens")
+        MySqlStore::open(&self.url(), settings, clock).await.expect("the catalog opens")
     }
 }
 
@@ -101,8 +105,8 @@ impl Server {
         let port = free.local_addr().expect("an address").port();
         drop(free);
 
-        // A shell that waits for the end of its input, which comes with the end of this process, however it ends; then it
-        // ends the server that it began, by its id, and removes the folder.
+        // A shell that waits for the end of its input, which comes with the end of this process, however it ends; then
+        // it ends the server that it began, by its id, and removes the folder.
         let script = r#""$@" & server=$!; cat > /dev/null; kill -9 $server; wait $server; rm -rf "$0""#;
         let mut shell = std::process::Command::new("sh");
         shell

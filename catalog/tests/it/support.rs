@@ -1,4 +1,4 @@
-//! A metastore over a catalog in a folder, and what it is asked.
+//! A metastore over a catalog in a folder, and what it is asked. `TEREZA_TEST_CATALOG=mysql` keeps the catalog in MariaDB.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -21,6 +21,8 @@ use tereza_thrift::server::Observer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::mariadb;
 
 pub(crate) struct Metastore {
     pub(crate) folder: TempDir,
@@ -98,7 +100,10 @@ impl Metastore {
         calls: Calls,
         change: impl FnOnce(&mut hive::Settings),
     ) -> Self {
-        let store = SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap();
+        let store: Arc<dyn Store> = match std::env::var("TEREZA_TEST_CATALOG").as_deref() {
+            Ok("mysql") => Arc::new(mariadb::new_database().await.unwrap().store_at(clock.clone()).await),
+            _ => Arc::new(SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap()),
+        };
         let warehouse = format!("file:{}/warehouse", folder.path().display());
         let default = store.database("default").await.unwrap();
         store.alter_database("default", &Database { location: warehouse.clone(), ..default }).await.unwrap();
@@ -109,7 +114,7 @@ impl Metastore {
         let removal_patience = Duration::from_secs(1);
         let mut settings = hive::Settings { warehouse, removal_patience, ..hive::Settings::default() };
         change(&mut settings);
-        let serving = hive::serve_observed(listener, Arc::new(store), files, settings, calls.clone(), drain.clone());
+        let serving = hive::serve_observed(listener, store, files, settings, calls.clone(), drain.clone());
         Self { task: tokio::spawn(serving), folder, clock, address, calls, drain }
     }
 

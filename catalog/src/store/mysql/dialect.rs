@@ -1,5 +1,5 @@
-//! What `store/sql` takes from MySQL: the types of its driver, what a transaction is and when it is tried again, row locks,
-//! and ids.
+//! What `store/sql` takes from MySQL: the types of its driver, what a transaction is and when it is tried again, row
+//! locks, and ids.
 
 use std::sync::Arc;
 

@@ -35,10 +35,10 @@ mod code {
 /// Whether trying again may help after an error that left nothing behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// Others were in the way, or the connection broke.
+    /// Others were in the way, or dropped what a row belongs to, or the connection broke.
     Passing,
-    /// A row that is there twice, or whose parent is not there: what another transaction did meanwhile. The next attempt
-    /// sees it and says what it means, unless what the catalog takes for two keys is one for the database.
+    /// A row that is there already: what another transaction made meanwhile. The next attempt sees it and says what it
+    /// means, unless what the catalog takes for two keys is one for the database.
     Key,
     /// Anything else.
     Lasting,
@@ -53,8 +53,10 @@ pub(super) fn trouble(error: &sqlx::Error) -> Trouble {
             | code::SERVER_SHUTDOWN
             | code::SHUTTING_DOWN_NORMALLY
             | code::CONNECTION_KILLED
-            | code::TOO_MANY_CONNECTIONS => Trouble::Passing,
-            code::DUPLICATE_ENTRY | code::PARENT_IN_USE | code::PARENT_MISSING => Trouble::Key,
+            | code::TOO_MANY_CONNECTIONS
+            | code::PARENT_IN_USE
+            | code::PARENT_MISSING => Trouble::Passing,
+            code::DUPLICATE_ENTRY => Trouble::Key,
             _ => Trouble::Lasting,
         };
     }

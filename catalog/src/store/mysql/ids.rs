@@ -1,29 +1,31 @@
-//! Ids of rows, by the protocol that every metastore on the database follows: `SEQUENCE_TABLE.NEXT_VAL` is the next free id,
-//! and a block is taken by moving it on under the lock of its row.
+//! Ids of rows, by the protocol that every metastore on the database follows: `SEQUENCE_TABLE.NEXT_VAL` is the next
+//! free id, and a block is taken by moving it on under the lock of its row.
 //!
-//! The block is taken on a connection of its own and committed before any row with one of its ids is written, as a metastore
-//! does: held to the end of a long transaction, the lock would make all other servers wait, and two that wait for each other
-//! on two connections each are no deadlock that the database can see. One statement does what a metastore does in two, so the
-//! lock lasts no longer than a commit. Ids that are not used, because the transaction did not happen or the process ended,
-//! are never given back: that leaves gaps, as a metastore does.
+//! The block is taken on a connection of its own and committed before any row with one of its ids is written, as a
+//! metastore does: held to the end of a long transaction, the lock would make all other servers wait, and two that wait
+//! for each other on two connections each are no deadlock that the database can see. One statement does what a
+//! metastore does in two, so the lock lasts no longer than a commit. Ids that are not used, because the transaction did
+//! not happen or the process ended, are never given back: that leaves gaps, as a metastore does.
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, MySqlPool, query, query_scalar};
-use tokio::sync::Mutex;
 
 use super::sql::ids::Sequence;
 
-/// Ids that are taken at once and then handed out from memory. A metastore takes 5; whoever takes more waits less for disks.
+/// Ids that are taken at once and then handed out from memory. A metastore takes 5; whoever takes more waits less for
+/// disks.
 const BLOCK: i64 = 100;
 
 /// The ids that one process has taken and not used yet.
 #[derive(Debug)]
 pub(super) struct Ids {
     pool: MySqlPool,
-    /// By the name of the sequence. The lock is held while a block is taken: who comes meanwhile takes from it too.
-    blocks: Mutex<HashMap<String, Range<i64>>>,
+    /// By the name of the sequence. Its lock is held while a block is taken: who comes meanwhile takes from it too.
+    blocks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Range<i64>>>>>,
 }
 
 impl Ids {
@@ -34,8 +36,8 @@ impl Ids {
 
     /// Takes `count` ids in a row and returns the first.
     pub(super) async fn take(&self, sequence: Sequence, count: i64) -> sqlx::Result<i64> {
-        let mut blocks = self.blocks.lock().await;
-        let block = blocks.entry(sequence.name()).or_insert(0..0);
+        let block = Arc::clone(self.blocks.lock().entry(sequence.name()).or_default());
+        let mut block = block.lock().await;
         if block.end - block.start < count {
             let size = count.max(BLOCK);
             let first = self.take_block(sequence, size).await?;

@@ -1,21 +1,23 @@
-//! The catalog in MySQL or MariaDB: the tables of Hive Metastore 3.1 in a database that a metastore and other processes of
-//! Tereza may use at the same time.
+//! The catalog in MySQL or MariaDB: the tables of Hive Metastore 3.1 in a database that a metastore and other processes
+//! of Tereza may use at the same time.
 //!
-//! **Reads** are transactions at REPEATABLE READ: all that a call returns is of one moment. Nothing is kept between calls,
-//! since neither MySQL nor a metastore says cheaply that something changed: so no reader ever gets what is not true any more.
+//! **Reads** are transactions at REPEATABLE READ: all that a call returns is of one moment. Nothing is kept between
+//! calls, since neither MySQL nor a metastore says cheaply that something changed: so no reader ever gets what is not
+//! true any more.
 //!
-//! **Changes** are transactions at READ COMMITTED, the level at which a metastore writes: a statement sees what is committed
-//! when it runs, so what is read after waiting for a lock is what the one before wrote (a transaction at REPEATABLE READ would
-//! go on with what it saw before it waited), and no gaps between rows are locked. Lost updates are kept out by row locks: a
-//! change of a table begins by locking its row (`dialect::lock_table`), records of Tereza's own are read `FOR UPDATE`, and the
-//! locks of clients are compared under the metastore's mutex. Two that make the same name are told apart by unique keys.
+//! **Changes** are transactions at READ COMMITTED, the level at which a metastore writes: a statement sees what is
+//! committed when it runs, so what is read after waiting for a lock is what the one before wrote (a transaction at
+//! REPEATABLE READ would go on with what it saw before it waited), and no gaps between rows are locked. Lost updates
+//! are kept out by row locks: a change of a table begins by locking its row (`dialect::lock_table`), records of
+//! Tereza's own are read `FOR UPDATE`, and the locks of clients are compared under the metastore's mutex. Two that make
+//! the same name are told apart by unique keys.
 //!
-//! A transaction that surely did not happen is tried again, a bounded number of times, after a deadlock, a lock that was not
-//! given up in time, a key that another took first, or a lost connection (`retry`). If the connection is lost while a commit
-//! is under way nobody knows, and the caller hears so.
+//! A transaction that surely did not happen is tried again, a bounded number of times, after a deadlock, a lock that
+//! was not given up in time, a key that another took first, or a lost connection (`retry`). If the connection is lost
+//! while a commit is under way nobody knows, and the caller hears so.
 //!
-//! Files in reading order: `open` (settings, connections), `schema` (what is in the database), `dialect` (transactions and
-//! locks), `ids`, `retry`, `error`.
+//! Files in reading order: `open` (settings, connections), `schema` (what is in the database), `dialect` (transactions
+//! and locks), `ids`, `retry`, `error`.
 
 mod dialect;
 mod error;
@@ -120,7 +122,7 @@ impl MySqlStore {
             Failure::NotDone(error) => self.driver_error(error),
             Failure::Unknown(error) => {
                 let message = format!(
-                    "the connection to catalog '{}' broke when a change was about to be committed: whether it was is not known",
+                    "the connection to catalog '{}' broke while a change was being committed: whether it was is not known",
                     self.name
                 );
                 Error::unavailable(message).with_source(error)

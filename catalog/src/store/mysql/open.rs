@@ -40,7 +40,7 @@ impl Default for Settings {
 }
 
 /// Connections that take ids.
-const ID_TAKERS: u32 = 2;
+const ID_TAKERS: u32 = 4;
 /// Seconds that a statement waits for a row that another transaction has locked.
 const LOCK_WAIT_S: u32 = 10;
 /// Prepared statements that a connection keeps, here and in the server.
@@ -53,13 +53,12 @@ const IDLE: Duration = Duration::from_secs(300);
 const LIFETIME: Duration = Duration::from_secs(3_600);
 
 impl MySqlStore {
-    /// Opens the catalog at `url`, `mysql://user:password@host:port/database`, which may be the database of a Hive Metastore
-    /// 3.1. It gets Tereza's own tables if it has none.
+    /// Opens the catalog at `url`, `mysql://user:password@host:port/database`, which may be the database of a Hive
+    /// Metastore 3.1. It gets Tereza's own tables if it has none.
     ///
-    /// # Errors
-    /// `InvalidInput` if the URL is none, or the database holds something else or a metastore of another schema version.
-    /// `NotFound` if there is no such database, or it is empty and [`Settings::create`] is not set. `Denied` if user or password
-    /// are refused. `Unavailable` if the server does not answer in time.
+    /// # Errors `InvalidInput` if the URL is none, or the database holds something else or a metastore of another
+    /// schema version. `NotFound` if there is no such database, or it is empty and [`Settings::create`] is not set.
+    /// `Denied` if user or password are refused. `Unavailable` if the server does not answer in time.
     pub async fn open(url: &str, settings: Settings, clock: Clock) -> Result<Self> {
         // The driver's own error may show the URL, and with it the password.
         let options = MySqlConnectOptions::from_str(url)

@@ -8,7 +8,7 @@ use super::error::{self, Trouble};
 
 /// Attempts at one transaction.
 const ATTEMPTS: u32 = 12;
-/// Attempts at one that broke a key, which passes at once where another was only faster.
+/// Attempts at one that met a key that is there already, which passes at once where another was only faster.
 const KEY_ATTEMPTS: u32 = 4;
 /// No attempt begins after this.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,11 +1,12 @@
 //! Finding out what a database holds, filling an empty one, and bringing Tereza's own tables up to date.
 //!
-//! The metastore's tables are made once and never migrated: their version is the metastore's business. Tereza's own tables
-//! (`TZ_…`) have the version in `TZ_VERSION`, brought up step by step.
+//! The metastore's tables are made once and never migrated: their version is the metastore's business. Tereza's own
+//! tables (`TZ_…`) have the version in `TZ_VERSION`, brought up step by step.
 //!
-//! MySQL commits with each statement that makes a table, so nothing here is one transaction. Instead it is done under a lock
-//! of the server's that goes with the connection, `TZ_VERSION` says before each part that it is begun and after it that it is
-//! done, and every statement may be run again: whoever opens a database after a process died in the middle goes on there.
+//! MySQL commits with each statement that makes a table, so nothing here is one transaction. Instead it is done under a
+//! lock of the server's that goes with the connection, `TZ_VERSION` says before each part that it is begun and after it
+//! that it is done, and every statement may be run again: whoever opens a database after a process died in the middle
+//! goes on there.
 
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, MySqlConnection, query, query_scalar, raw_sql};

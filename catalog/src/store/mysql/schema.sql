@@ -1,13 +1,13 @@
 -- The relational schema of Hive Metastore 3.1 (schema version 3.1.0), for MySQL and MariaDB.
 --
--- Tables, columns, keys and foreign keys are those that a metastore expects. It differs from what a metastore's own schema
--- file makes in the character set: that one is latin1, which has no letters for most languages, while here whatever Tereza
--- writes is UTF-8. As a key of InnoDB holds 3,072 bytes, two names of 767 characters have 766 here, and plain keys over many
--- names hold only their beginnings; tables that only a metastore writes are latin1 as there. Names compare byte by byte; the
--- few columns that ignore case in a metastore's database do so here too.
+-- Tables, columns, keys and foreign keys are those that a metastore expects. It differs from what a metastore's own
+-- schema file makes in the character set: that one is latin1, which has no letters for most languages, while here
+-- whatever Tereza writes is UTF-8. As a key of InnoDB holds 3,072 bytes, two names of 767 characters have 766 here, and
+-- plain keys over many names hold only their beginnings; tables that only a metastore writes are latin1 as there. Names
+-- compare byte by byte; the few columns that ignore case in a metastore's database do so here too.
 --
--- Each statement may be run again, because a table that is made is not unmade when the next statement fails, and ends with
--- a semicolon at the end of its line. Foreign keys are not checked while this runs.
+-- Each statement may be run again, because a table that is made is not unmade when the next statement fails, and ends
+-- with a semicolon at the end of its line. Foreign keys are not checked while this runs.
 
 -- ids, version
 
@@ -173,7 +173,8 @@ CREATE TABLE IF NOT EXISTS SKEWED_COL_VALUE_LOC_MAP (
   PRIMARY KEY (SD_ID, STRING_LIST_ID_KID),
   KEY SKEWED_COL_VALUE_LOC_MAP_N49 (STRING_LIST_ID_KID),
   CONSTRAINT SKEWED_COL_VALUE_LOC_MAP_FK1 FOREIGN KEY (SD_ID) REFERENCES SDS (SD_ID),
-  CONSTRAINT SKEWED_COL_VALUE_LOC_MAP_FK2 FOREIGN KEY (STRING_LIST_ID_KID) REFERENCES SKEWED_STRING_LIST (STRING_LIST_ID)
+  CONSTRAINT SKEWED_COL_VALUE_LOC_MAP_FK2 FOREIGN KEY (STRING_LIST_ID_KID)
+    REFERENCES SKEWED_STRING_LIST (STRING_LIST_ID)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- table
@@ -230,14 +231,15 @@ CREATE TABLE IF NOT EXISTS MV_TABLES_USED (
   TBL_ID BIGINT NOT NULL,
   KEY MV_TABLES_USED_N49 (MV_CREATION_METADATA_ID),
   KEY MV_TABLES_USED_N50 (TBL_ID),
-  CONSTRAINT MV_TABLES_USED_FK1 FOREIGN KEY (MV_CREATION_METADATA_ID) REFERENCES MV_CREATION_METADATA (MV_CREATION_METADATA_ID),
+  CONSTRAINT MV_TABLES_USED_FK1 FOREIGN KEY (MV_CREATION_METADATA_ID)
+    REFERENCES MV_CREATION_METADATA (MV_CREATION_METADATA_ID),
   CONSTRAINT MV_TABLES_USED_FK2 FOREIGN KEY (TBL_ID) REFERENCES TBLS (TBL_ID)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- partition
 
--- The metastore's own unique key has the name first and a plain key on TBL_ID. One table's names in a row serve both, and
--- a bound prefix of the partition keys is a range of it.
+-- The metastore's own unique key has the name first and a plain key on TBL_ID. One table's names in a row serve both,
+-- and a bound prefix of the partition keys is a range of it.
 CREATE TABLE IF NOT EXISTS PARTITIONS (
   PART_ID BIGINT NOT NULL,
   CREATE_TIME INT NOT NULL,
@@ -448,7 +450,8 @@ CREATE TABLE IF NOT EXISTS TBL_COL_PRIVS (
   AUTHORIZER VARCHAR(128),
   PRIMARY KEY (TBL_COLUMN_GRANT_ID),
   KEY TBL_COL_PRIVS_N49 (TBL_ID),
-  KEY TABLECOLUMNPRIVILEGEINDEX (AUTHORIZER, TBL_ID, COLUMN_NAME, PRINCIPAL_NAME, PRINCIPAL_TYPE, TBL_COL_PRIV, GRANTOR, GRANTOR_TYPE),
+  KEY TABLECOLUMNPRIVILEGEINDEX (AUTHORIZER, TBL_ID, COLUMN_NAME, PRINCIPAL_NAME, PRINCIPAL_TYPE, TBL_COL_PRIV,
+    GRANTOR, GRANTOR_TYPE),
   CONSTRAINT TBL_COL_PRIVS_FK1 FOREIGN KEY (TBL_ID) REFERENCES TBLS (TBL_ID)
 ) ENGINE=InnoDB DEFAULT CHARSET=latin1 COLLATE=latin1_bin;
 CREATE TABLE IF NOT EXISTS PART_PRIVS (
@@ -481,7 +484,8 @@ CREATE TABLE IF NOT EXISTS PART_COL_PRIVS (
   AUTHORIZER VARCHAR(128),
   PRIMARY KEY (PART_COLUMN_GRANT_ID),
   KEY PART_COL_PRIVS_N49 (PART_ID),
-  KEY PARTITIONCOLUMNPRIVILEGEINDEX (AUTHORIZER, PART_ID, COLUMN_NAME, PRINCIPAL_NAME, PRINCIPAL_TYPE, PART_COL_PRIV, GRANTOR, GRANTOR_TYPE),
+  KEY PARTITIONCOLUMNPRIVILEGEINDEX (AUTHORIZER, PART_ID, COLUMN_NAME, PRINCIPAL_NAME, PRINCIPAL_TYPE,
+    PART_COL_PRIV, GRANTOR, GRANTOR_TYPE),
   CONSTRAINT PART_COL_PRIVS_FK1 FOREIGN KEY (PART_ID) REFERENCES PARTITIONS (PART_ID)
 ) ENGINE=InnoDB DEFAULT CHARSET=latin1 COLLATE=latin1_bin;
 CREATE TABLE IF NOT EXISTS ROLES (
@@ -820,12 +824,14 @@ CREATE TABLE IF NOT EXISTS WM_MAPPING (
   CONSTRAINT WM_MAPPING_FK2 FOREIGN KEY (POOL_ID) REFERENCES WM_POOL (POOL_ID)
 ) ENGINE=InnoDB DEFAULT CHARSET=latin1 COLLATE=latin1_bin;
 
--- What the schema file and a metastore's first start put in. The default database has no place until its owner sets one.
+-- What the schema file and a metastore's first start put in. The default database has no place until its owner sets
+-- one.
 
 INSERT IGNORE INTO CTLGS (CTLG_ID, NAME, `DESC`, LOCATION_URI) VALUES (1, 'hive', 'Default catalog for Hive', 'TBD');
 INSERT IGNORE INTO DBS (DB_ID, `DESC`, DB_LOCATION_URI, NAME, OWNER_NAME, OWNER_TYPE, CTLG_NAME)
   VALUES (1, 'Default Hive database', '', 'default', 'public', 'ROLE', 'hive');
-INSERT IGNORE INTO ROLES (ROLE_ID, CREATE_TIME, OWNER_NAME, ROLE_NAME) VALUES (1, 0, 'admin', 'admin'), (2, 0, 'admin', 'public');
+INSERT IGNORE INTO ROLES (ROLE_ID, CREATE_TIME, OWNER_NAME, ROLE_NAME)
+  VALUES (1, 0, 'admin', 'admin'), (2, 0, 'admin', 'public');
 INSERT IGNORE INTO GLOBAL_PRIVS
   (USER_GRANT_ID, CREATE_TIME, GRANT_OPTION, GRANTOR, GRANTOR_TYPE, PRINCIPAL_NAME, PRINCIPAL_TYPE, USER_PRIV, AUTHORIZER)
   VALUES (1, 0, 1, 'admin', 'ROLE', 'admin', 'ROLE', 'All', 'SQL');
@@ -837,5 +843,6 @@ INSERT IGNORE INTO SEQUENCE_TABLE (SEQUENCE_NAME, NEXT_VAL) VALUES
 INSERT IGNORE INTO NOTIFICATION_SEQUENCE (NNI_ID, NEXT_EVENT_ID) VALUES (1, 1);
 INSERT INTO NEXT_LOCK_ID (NL_NEXT) SELECT 1 FROM DUAL WHERE NOT EXISTS (SELECT * FROM NEXT_LOCK_ID);
 INSERT INTO NEXT_TXN_ID (NTXN_NEXT) SELECT 1 FROM DUAL WHERE NOT EXISTS (SELECT * FROM NEXT_TXN_ID);
-INSERT INTO NEXT_COMPACTION_QUEUE_ID (NCQ_NEXT) SELECT 1 FROM DUAL WHERE NOT EXISTS (SELECT * FROM NEXT_COMPACTION_QUEUE_ID);
+INSERT INTO NEXT_COMPACTION_QUEUE_ID (NCQ_NEXT)
+  SELECT 1 FROM DUAL WHERE NOT EXISTS (SELECT * FROM NEXT_COMPACTION_QUEUE_ID);
 INSERT IGNORE INTO VERSION (VER_ID, SCHEMA_VERSION, VERSION_COMMENT) VALUES (1, '3.1.0', 'Hive release version 3.1.0');

@@ -1,8 +1,8 @@
--- Tereza's own records, version 1. They name tables of the metastore by id without a foreign key, because a metastore that
--- shares the database may drop its tables at any time. Each statement may be run again.
+-- Tereza's own records, version 1. They name tables of the metastore by id without a foreign key, because a metastore
+-- that shares the database may drop its tables at any time. Each statement may be run again.
 
--- Versions for compare-and-set. Row 0 holds the highest version that a dropped or renamed table left behind: whatever is
--- made next begins above it, so a name never gets the same version twice.
+-- Versions for compare-and-set. Row 0 holds the highest version that a dropped or renamed table left behind: whatever
+-- is made next begins above it, so a name never gets the same version twice.
 CREATE TABLE IF NOT EXISTS TZ_TABLE_VERSIONS (
   TBL_ID BIGINT NOT NULL,
   VERSION BIGINT NOT NULL,
@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS TZ_COMMITS (
   KEY TZ_COMMITS_FINISHED (FINISHED_MS)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Writes that have begun and not committed, and the files they stage. PLACE is the URL of the staged file. No key of InnoDB
--- holds two URLs: that a file is noted once is seen to under the lock of the write's row.
+-- Writes that have begun and not committed, and the files they stage. PLACE is the URL of the staged file. No key of
+-- InnoDB holds two URLs: that a file is noted once is seen to under the lock of the write's row.
 CREATE TABLE IF NOT EXISTS TZ_WRITES (
   WRITE_ID VARCHAR(128) NOT NULL,
   DB_NAME VARCHAR(128) NOT NULL,

@@ -3,6 +3,7 @@
 use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
+use super::super::dialect::for_update;
 use super::ids::{self, Sequence};
 use super::removals::{self, Places};
 use super::{CATALOG, Connection, Result, parameters, partitions, tables};
@@ -22,7 +23,7 @@ pub(crate) async fn list(conn: &mut Connection) -> Result<Vec<String>> {
 pub(crate) async fn find(conn: &mut Connection, name: &str) -> Result<i64> {
     match find_optional(conn, name).await? {
         Some(id) => Ok(id),
-        None => Err(Error::not_found(format!("database '{name}' does not exist")).into()),
+        None => Err(missing(name).into()),
     }
 }
 
@@ -82,7 +83,11 @@ pub(crate) async fn alter(conn: &mut Connection, name: &str, database: &Database
 
 /// Drops a database, with `cascade` also its tables and functions.
 pub(crate) async fn drop(conn: &mut Connection, name: &str, cascade: bool) -> Result<()> {
-    let id = find(conn, name).await?;
+    let found = find(conn, name).await?;
+    // Whoever makes something in it waits from now on.
+    let lock = query_scalar(for_update!("SELECT DB_ID FROM DBS WHERE DB_ID = ?"));
+    let locked: Option<i64> = lock.bind(found).fetch_optional(&mut *conn).await?;
+    let Some(id) = locked else { return Err(missing(name).into()) };
     if names::fold(name) == DEFAULT {
         return Err(Error::invalid_input("database 'default' always exists and cannot be dropped").into());
     }
@@ -137,6 +142,10 @@ pub(crate) async fn drop_with_files(
 async fn find_optional(conn: &mut Connection, name: &str) -> Result<Option<i64>> {
     let id = query_scalar("SELECT DB_ID FROM DBS WHERE NAME = ? AND CTLG_NAME = ?");
     Ok(id.bind(names::fold(name)).bind(CATALOG).fetch_optional(conn).await?)
+}
+
+fn missing(name: &str) -> Error {
+    Error::not_found(format!("database '{name}' does not exist"))
 }
 
 fn check(database: &Database) -> PublicResult<()> {

@@ -1,5 +1,5 @@
-//! Ids of rows, from `SEQUENCE_TABLE` as every metastore on the database takes them: `NEXT_VAL` is the next free id, a block
-//! is taken by moving it on, and nobody gives one back. In which transaction that is done is the dialect's.
+//! Ids of rows, from `SEQUENCE_TABLE` as every metastore on the database takes them: `NEXT_VAL` is the next free id, a
+//! block is taken by moving it on, and nobody gives one back. In which transaction that is done is the dialect's.
 
 use super::super::dialect::take_ids;
 use super::{Connection, Result};

@@ -1,7 +1,7 @@
 //! The methods of [`Store`], each one transaction of the database that this folder is compiled for.
 //!
-//! What a transaction is, and when one is tried again, is the dialect's (`read!`, `change!`); so is how a single table is read,
-//! which SQLite keeps in memory while nobody commits anything.
+//! What a transaction is, and when one is tried again, is the dialect's (`read!`, `change!`); so is how a single table
+//! is read, which SQLite keeps in memory while nobody commits anything.
 
 use async_trait::async_trait;
 use tereza_runtime::Result;

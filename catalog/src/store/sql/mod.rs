@@ -1,10 +1,10 @@
 //! What the methods of the store do to the tables of Hive Metastore 3.1, as functions over one open transaction.
 //!
-//! The statements are plain SQL that SQLite and MySQL both understand (reserved words stand in backticks). The folder is
-//! **compiled once for each database**, as `store::sqlite::sql` and as `store::mysql::sql`, and takes its types and the few
-//! differences from the `dialect` beside it: rows and connections of the driver have a type for each database, and code
-//! generic over both would name a dozen bounds at every function, where this names none. So whatever is changed here is
-//! changed for both, and what a database does in its own way (opening, ids, DDL, errors) is not here.
+//! The statements are plain SQL that SQLite and MySQL both understand (reserved words stand in backticks). The folder
+//! is **compiled once for each database**, as `store::sqlite::sql` and as `store::mysql::sql`, and takes its types and
+//! the few differences from the `dialect` beside it: rows and connections of the driver have a type for each database,
+//! and code generic over both would name a dozen bounds at every function, where this names none. So whatever is
+//! changed here is changed for both, and what a database does in its own way (opening, ids, DDL, errors) is not here.
 //!
 //! Nothing here but `methods` and `schema_methods` begins, commits or rolls back: whoever began the transaction does.
 

@@ -1,5 +1,5 @@
-//! What `store/sql` takes from SQLite: the types of its driver, what a transaction is, and ids. Row locks are nothing here, as
-//! one transaction at a time writes.
+//! What `store/sql` takes from SQLite: the types of its driver, what a transaction is, and ids. Row locks are nothing
+//! here, as one transaction at a time writes.
 
 use sqlx::{AssertSqlSafe, query, query_scalar};
 
@@ -23,7 +23,8 @@ macro_rules! read {
     }};
 }
 
-/// Runs a future over `$conn` in the transaction that writes, of which there is one at a time. So none has to be tried again.
+/// Runs a future over `$conn` in the transaction that writes, of which there is one at a time. So none has to be tried
+/// again.
 macro_rules! change {
     ($store:expr, $conn:ident => $work:expr) => {{
         let mut transaction = $store.begin_change().await?;

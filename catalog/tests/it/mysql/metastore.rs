@@ -1,5 +1,6 @@
-//! A real Hive Metastore 3.1 on the same database, where one is installed: `TEREZA_TEST_HIVE_HOME` may name the folder of its
-//! standalone distribution, with MySQL's driver (`com.mysql.cj`) and Hadoop's client among the jars in its `lib`.
+//! A real Hive Metastore 3.1 on the same database, where one is installed: `TEREZA_TEST_HIVE_HOME` may name the folder
+//! of its standalone distribution, with MySQL's driver (`com.mysql.cj`) and Hadoop's client among the jars in its
+//! `lib`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -119,8 +120,8 @@ async fn the_tables_are_those_of_a_metastore() {
     let (mut mine, mut theirs) = (mine.connect().await, theirs.connect().await);
     make_by_its_own_file(&home, &mut theirs).await;
     // Everything about columns but lengths and character sets, and about keys but their names.
-    let columns = "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, DATA_TYPE, IS_NULLABLE, EXTRA) FROM information_schema.COLUMNS \
-                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%'";
+    let columns = "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, DATA_TYPE, IS_NULLABLE, EXTRA) \
+                   FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%'";
     let foreign = "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME) \
                    FROM information_schema.KEY_COLUMN_USAGE \
                    WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%' AND REFERENCED_TABLE_NAME IS NOT NULL";

@@ -9,7 +9,9 @@ use futures::future::join_all;
 use sqlx::{AssertSqlSafe, MySqlConnection, query_scalar, raw_sql};
 use tereza_catalog::conformance;
 use tereza_catalog::model::{Column, Database, Parameters, Partition, Storage, Table, TableKind};
+use tereza_catalog::store::{Commit, Write};
 use tereza_catalog::{MySqlStore, Store};
+use tereza_runtime::ids;
 
 use crate::mariadb::new_database;
 
@@ -126,8 +128,8 @@ async fn rows_are_those_that_a_metastore_writes() {
     assert_eq!(text("SELECT CAST(CD_ID AS CHAR) FROM CDS ORDER BY CD_ID").await, "1");
 }
 
-/// Gives all tables of the metastore the character set that its schema file gives them, but for two that a foreign key of
-/// text holds together.
+/// Gives all tables of the metastore the character set that its schema file gives them, but for two that a foreign key
+/// of text holds together.
 async fn to_latin1(conn: &mut MySqlConnection) {
     let select = "SELECT CAST(TABLE_NAME AS CHAR) FROM information_schema.TABLES \
                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%' AND TABLE_NAME NOT IN ('CTLGS', 'DBS')";
@@ -151,6 +153,42 @@ async fn rows_by_table(conn: &mut MySqlConnection) -> Vec<(String, i64)> {
         counts.push((table, count));
     }
     counts
+}
+
+/// A commit that adds one row to the count of a table.
+fn one_row(name: &str) -> Commit {
+    Commit {
+        id: ids::new_id(),
+        database: "default".into(),
+        table: name.into(),
+        version: 0,
+        expected_version: None,
+        expected_table: None,
+        create_table: None,
+        add_files: Vec::new(),
+        remove_files: Vec::new(),
+        remove_folders: Vec::new(),
+        add_partitions: Vec::new(),
+        drop_partitions: Vec::new(),
+        table_parameters: Parameters::new(),
+        partition_parameters: Vec::new(),
+        table_increments: vec![("numRows".into(), 1)],
+        partition_increments: Vec::new(),
+        step: None,
+    }
+}
+
+/// Begins the write of a commit.
+async fn begin(store: &dyn Store, commit: &Commit) -> tereza_runtime::Result<()> {
+    let write = Write {
+        id: commit.id.clone(),
+        database: commit.database.clone(),
+        table: commit.table.clone(),
+        owner: "a test".into(),
+        began_ms: 1,
+        staged: Vec::new(),
+    };
+    store.begin_write(&write).await
 }
 
 /// Several stores that share nothing but the database, as processes do.

@@ -172,8 +172,10 @@ async fn nothing_is_left_of_what_was_dropped() {
     let added: Vec<_> = (0..3).map(|n| partition(&[&n.to_string(), "1"])).collect();
     store.add_partitions("d", "t", &added, false).await.unwrap();
     // Rows that only a metastore on the same database writes.
-    let foreign = "INSERT INTO TBL_PRIVS (TBL_GRANT_ID, CREATE_TIME, GRANT_OPTION, TBL_ID) SELECT TBL_ID, 1, 1, TBL_ID FROM TBLS;
-        INSERT INTO PART_PRIVS (PART_GRANT_ID, CREATE_TIME, GRANT_OPTION, PART_ID) SELECT PART_ID, 1, 1, PART_ID FROM PARTITIONS;
+    let foreign = "INSERT INTO TBL_PRIVS (TBL_GRANT_ID, CREATE_TIME, GRANT_OPTION, TBL_ID)
+          SELECT TBL_ID, 1, 1, TBL_ID FROM TBLS;
+        INSERT INTO PART_PRIVS (PART_GRANT_ID, CREATE_TIME, GRANT_OPTION, PART_ID)
+          SELECT PART_ID, 1, 1, PART_ID FROM PARTITIONS;
         INSERT INTO KEY_CONSTRAINTS (PARENT_TBL_ID, PARENT_INTEGER_IDX, POSITION, CONSTRAINT_NAME, CONSTRAINT_TYPE,
           ENABLE_VALIDATE_RELY) SELECT TBL_ID, 0, 1, TBL_NAME, 0, 0 FROM TBLS;
         INSERT INTO SKEWED_COL_NAMES (SD_ID, SKEWED_COL_NAME, INTEGER_IDX) SELECT SD_ID, 'id', 0 FROM SDS";

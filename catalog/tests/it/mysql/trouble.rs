@@ -1,7 +1,7 @@
 //! Rows that others lock, and a server that is not there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::raw_sql;
@@ -14,7 +14,7 @@ use tereza_runtime::clock::{self, Clock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{database, table};
+use super::{begin, database, one_row, table};
 use crate::mariadb::new_database;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,8 +42,8 @@ async fn a_deadlock_is_tried_again() {
     let store = at.store().await;
     store.create_table(&table("default", "t")).await.unwrap();
     let mut conn = at.connect().await;
-    // The other takes what the store takes second, then wants what it took first, and has changed more rows, so the server
-    // ends the store's transaction.
+    // The other takes what the store takes second, then wants what it took first, and has changed more rows, so the
+    // server ends the store's transaction.
     raw_sql(
         "CREATE TABLE HEAVY (N INT); BEGIN; INSERT INTO HEAVY SELECT 1 FROM information_schema.COLUMNS LIMIT 500; \
              UPDATE TZ_TABLE_VERSIONS SET VERSION = VERSION",
@@ -127,6 +127,33 @@ async fn a_server_that_is_gone_is_waited_for_and_then_given_up() {
     assert_eq!(store.databases().await.expect("it answers again").len(), 8);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_without_an_answer_is_said_to_be_unknown() {
+    let Some(at) = new_database().await else { return };
+    let there = at.store().await;
+    let way = Way::to(at.port).await;
+    let store = MySqlStore::open(&at.url_by(way.port), Settings::default(), Clock::system()).await.unwrap();
+    for (lose, name, is_there) in [(Lose::Answer, "done", true), (Lose::Question, "not_done", false)] {
+        *way.state.lose.lock().unwrap() = Some(lose);
+        let error = store.create_database(&database(name)).await.expect_err("no answer came");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("not known"), "{error}");
+        assert_eq!(there.databases().await.unwrap().contains(&name.to_owned()), is_there);
+    }
+
+    // A commit of rows may be asked for again, whatever became of the first.
+    there.create_table(&table("default", "t")).await.unwrap();
+    for lose in [Lose::Answer, Lose::Question] {
+        let commit = one_row("t");
+        begin(&store, &commit).await.unwrap();
+        *way.state.lose.lock().unwrap() = Some(lose);
+        assert_eq!(store.commit(&commit).await.expect_err("no answer came").kind(), ErrorKind::Unavailable);
+        let version = store.commit(&commit).await.expect("asked again");
+        assert_eq!(store.commit(&commit).await.expect("and again"), version);
+    }
+    assert_eq!(there.table("default", "t").await.unwrap().table.parameters["numRows"], "2");
+}
+
 /// A way to the server that can be closed, cut and held up.
 struct Way {
     port: u16,
@@ -135,10 +162,20 @@ struct Way {
 
 #[derive(Default)]
 struct State {
+    /// What of the next commit gets lost, with the connection.
+    lose: Mutex<Option<Lose>>,
     closed: AtomicBool,
     held: AtomicBool,
+    /// Whether what comes is thrown away.
+    deaf: AtomicBool,
     cut: Notify,
     freed: Notify,
+}
+
+#[derive(Clone, Copy)]
+enum Lose {
+    Question,
+    Answer,
 }
 
 impl Way {
@@ -195,11 +232,23 @@ async fn copy(
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut bytes = [0; 4_096];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let is_commit = bytes[..read].ends_with(b"COMMIT");
+        let lose = if is_commit { state.lose.lock().unwrap().take() } else { None };
+        if let Some(lose) = lose {
+            if matches!(lose, Lose::Answer) {
+                to.write_all(&bytes[..read]).await.unwrap();
+                // Time to do it; the answer has no way back, because this end of the connection is not read any more.
+                state.deaf.store(true, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                state.deaf.store(false, Ordering::SeqCst);
+            }
+            break;
+        }
         let freed = state.freed.notified();
         if state.held.load(Ordering::SeqCst) {
             freed.await;
         }
-        if to.write_all(&bytes[..read]).await.is_err() {
+        if !state.deaf.load(Ordering::SeqCst) && to.write_all(&bytes[..read]).await.is_err() {
             break;
         }
     }
