@@ -43,8 +43,8 @@ impl Default for Settings {
 const ID_TAKERS: u32 = 4;
 /// Seconds that a statement waits for a row that another transaction has locked.
 const LOCK_WAIT_S: u32 = 10;
-/// Prepared statements that a connection keeps, here and in the server.
-const PREPARED_STATEMENTS: usize = 200;
+/// Prepared statements that a connection keeps, here and in the server, which by itself allows some 16,000 in all.
+const PREPARED_STATEMENTS: usize = 250;
 /// A connection that was not used for so long is asked whether it still stands before it is used.
 const UNTESTED: Duration = Duration::from_secs(1);
 /// A connection that was not used for so long is closed.
