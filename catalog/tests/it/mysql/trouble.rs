@@ -1,6 +1,6 @@
 //! Rows that others lock, and a server that is not there.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tereza_runtime::clock::{self, Clock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{begin, database, one_row, table};
+use super::{begin, database, one_row, partition, partitioned, table};
 use crate::mariadb::new_database;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,6 +154,26 @@ async fn a_commit_without_an_answer_is_said_to_be_unknown() {
     assert_eq!(there.table("default", "t").await.unwrap().table.parameters["numRows"], "2");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_is_closed() {
+    // What is sent after the packet that closes one waits until the kernel has acknowledged that: 40 ms.
+    let Some(at) = new_database().await else { return };
+    at.store().await.close().await;
+    let way = Way::to(at.port).await;
+    let store = MySqlStore::open(&at.url_by(way.port), Settings::default(), Clock::system()).await.unwrap();
+    store.create_table(&partitioned("t")).await.unwrap();
+    for count in 1..20 {
+        let values: Vec<Vec<String>> = (0..count).map(|n| vec![n.to_string(), "x".into()]).collect();
+        let some: Vec<_> = values.iter().map(|values| partition(&[&values[0], &values[1]])).collect();
+        assert_eq!(store.add_partitions("default", "t", &some, false).await.unwrap(), count);
+        let commit = one_row("t");
+        begin(&store, &commit).await.unwrap();
+        store.commit(&commit).await.unwrap();
+        assert_eq!(store.drop_partitions("default", "t", &values, false).await.unwrap().len(), count);
+    }
+    assert_eq!(way.state.closed_statements.load(Ordering::SeqCst), 0);
+}
+
 /// A way to the server that can be closed, cut and held up.
 struct Way {
     port: u16,
@@ -162,6 +182,7 @@ struct Way {
 
 #[derive(Default)]
 struct State {
+    closed_statements: AtomicUsize,
     /// What of the next commit gets lost, with the connection.
     lose: Mutex<Option<Lose>>,
     closed: AtomicBool,
@@ -232,6 +253,10 @@ async fn copy(
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut bytes = [0; 4_096];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        // A packet of five bytes, the first of all: COM_STMT_CLOSE and the statement.
+        if bytes[..read].windows(5).any(|header| header == [5, 0, 0, 0, 0x19]) {
+            state.closed_statements.fetch_add(1, Ordering::SeqCst);
+        }
         let is_commit = bytes[..read].ends_with(b"COMMIT");
         let lose = if is_commit { state.lose.lock().unwrap().take() } else { None };
         if let Some(lose) = lose {
