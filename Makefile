@@ -21,6 +21,7 @@ test:
 	@rm -f $(TARGET)/missing-components
 	TEREZA_TEST_PYTHON=$(TEST_HOME)/venv/bin/python TEREZA_TEST_SPARK=$(TEST_HOME)/spark/bin/python \
 		cargo test --release --locked --workspace
+	cargo test --locked --manifest-path registry/oracle/Cargo.toml
 	@if [ -s $(TARGET)/missing-components ]; then echo; echo "NOT TESTED, because something is missing:"; sort -u $(TARGET)/missing-components; fi
 
 lint:

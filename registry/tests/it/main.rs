@@ -5,7 +5,6 @@ mod codes;
 mod crash;
 mod hostile;
 mod imports;
-mod oracle;
 mod rest;
 mod support;
 mod vectors;
