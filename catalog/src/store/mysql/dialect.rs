@@ -87,7 +87,7 @@ macro_rules! change {
 /// Runs a future over `$conn` in a transaction, again and again while it surely did not happen and might the next time.
 macro_rules! run {
     ($store:expr, $begin:ident, $conn:ident => $work:expr) => {{
-        let mut attempts = $crate::store::mysql::retry::Attempts::begin();
+        let mut attempts = $crate::store::mysql::retry::Attempts::begin($store.connect_timeout);
         loop {
             let attempt = $store.bounded(async {
                 let mut transaction = $store.$begin().await?;

@@ -35,8 +35,10 @@ mod code {
 /// Whether trying again may help after an error that left nothing behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// Others were in the way, or dropped what a row belongs to, or the connection broke.
+    /// Others were in the way, or dropped what a row belongs to.
     Passing,
+    /// The connection broke, or there is none.
+    Lost,
     /// A row that is there already: what another transaction made meanwhile. The next attempt sees it and says what it
     /// means, unless what the catalog takes for two keys is one for the database.
     Key,
@@ -48,21 +50,18 @@ pub(super) enum Trouble {
 pub(super) fn trouble(error: &sqlx::Error) -> Trouble {
     if let Some(number) = number(error) {
         return match number {
-            code::DEADLOCK
-            | code::LOCK_WAIT
-            | code::SERVER_SHUTDOWN
+            code::DEADLOCK | code::LOCK_WAIT | code::PARENT_IN_USE | code::PARENT_MISSING => Trouble::Passing,
+            code::SERVER_SHUTDOWN
             | code::SHUTTING_DOWN_NORMALLY
             | code::CONNECTION_KILLED
-            | code::TOO_MANY_CONNECTIONS
-            | code::PARENT_IN_USE
-            | code::PARENT_MISSING => Trouble::Passing,
+            | code::TOO_MANY_CONNECTIONS => Trouble::Lost,
             code::DUPLICATE_ENTRY => Trouble::Key,
             _ => Trouble::Lasting,
         };
     }
     // A broken connection: the driver says so by what it failed to read.
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => Trouble::Passing,
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => Trouble::Lost,
         _ => Trouble::Lasting,
     }
 }

@@ -56,6 +56,7 @@ pub struct MySqlStore {
     writers: MySqlPool,
     ids: Arc<Ids>,
     clock: Clock,
+    connect_timeout: Duration,
     transaction_timeout: Duration,
     /// The URL without user and password, for errors.
     name: Arc<str>,

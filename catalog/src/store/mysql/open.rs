@@ -76,8 +76,15 @@ impl MySqlStore {
         let readers = pool(settings.readers, &settings, "REPEATABLE READ", &options);
         let writers = pool(settings.writers, &settings, "READ COMMITTED", &options);
         let ids = Arc::new(Ids::new(pool(ID_TAKERS, &settings, "READ COMMITTED", &options)));
-        let store =
-            Self { readers, writers, ids, clock, transaction_timeout: settings.transaction_timeout, name: name.into() };
+        let store = Self {
+            readers,
+            writers,
+            ids,
+            clock,
+            connect_timeout: settings.connect_timeout,
+            transaction_timeout: settings.transaction_timeout,
+            name: name.into(),
+        };
         match schema::prepare(&store, settings.create).await {
             Ok(()) => Ok(store),
             Err(error) => {

@@ -10,7 +10,7 @@ use super::error::{self, Trouble};
 const ATTEMPTS: u32 = 12;
 /// Attempts at one that met a key that is there already, which passes at once where another was only faster.
 const KEY_ATTEMPTS: u32 = 4;
-/// No attempt begins after this.
+/// No attempt begins after this; after a lost connection, none after the time that a call waits for one.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause before the second attempt; it doubles with each one up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(10);
@@ -35,23 +35,26 @@ pub(crate) enum Failure {
 pub(crate) struct Attempts {
     began: Instant,
     count: u32,
+    /// How long to wait for a server that is gone.
+    connect_timeout: Duration,
 }
 
 impl Attempts {
-    pub(crate) fn begin() -> Self {
-        Self { began: clock::now(), count: 0 }
+    pub(crate) fn begin(connect_timeout: Duration) -> Self {
+        Self { began: clock::now(), count: 0, connect_timeout }
     }
 
     /// After a failed attempt: waits until it is time for the next one, or returns the failure if there is none.
     pub(crate) async fn next(&mut self, failure: Failure) -> Option<Failure> {
         self.count += 1;
         let Failure::NotDone(error) = &failure else { return Some(failure) };
-        let attempts = match error::trouble(error) {
-            Trouble::Passing => ATTEMPTS,
-            Trouble::Key => KEY_ATTEMPTS,
-            Trouble::Lasting => 1,
+        let (attempts, patience) = match error::trouble(error) {
+            Trouble::Passing => (ATTEMPTS, PATIENCE),
+            Trouble::Lost => (ATTEMPTS, self.connect_timeout),
+            Trouble::Key => (KEY_ATTEMPTS, PATIENCE),
+            Trouble::Lasting => (1, PATIENCE),
         };
-        if self.count >= attempts || self.began.elapsed() >= PATIENCE {
+        if self.count >= attempts || self.began.elapsed() >= patience {
             return Some(failure);
         }
         tracing::debug!(%error, attempt = self.count, "a transaction is tried again");
