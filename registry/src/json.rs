@@ -131,7 +131,7 @@ impl Serialize for Json {
             Self::Number(number) => number.serialize(serializer),
             Self::String(text) => serializer.serialize_str(text),
             Self::Array(array) => array.serialize(serializer),
-            Self::Object(object) => object.serialize(serializer),
+            Self::Object(object) => serializer.collect_map(object),
         }
     }
 }

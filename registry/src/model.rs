@@ -249,7 +249,8 @@ impl Config {
     pub(crate) fn update(self, request: &Json) -> Answer<Self> {
         let wrong = |error: serde_json::Error| Refusal::http(422, format!("invalid config: {error}"));
         let given = request.as_object().ok_or_else(|| Refusal::http(422, "a config is an object"))?;
-        let mut members: Object = serde_json::to_value(self).and_then(serde_json::from_value).map_err(wrong)?;
+        let own: Json = serde_json::to_value(self).and_then(serde_json::from_value).map_err(wrong)?;
+        let mut members = own.as_object().cloned().unwrap_or_default();
         for (name, value) in given {
             let name = if name == "compatibility" { "compatibilityLevel" } else { name };
             match value {
@@ -257,7 +258,8 @@ impl Config {
                 value => _ = members.insert(name.to_owned(), value.clone()),
             }
         }
-        let updated: Self = serde_json::to_value(members).and_then(serde_json::from_value).map_err(wrong)?;
+        let members = serde_json::to_value(Json::Object(members));
+        let updated: Self = members.and_then(serde_json::from_value).map_err(wrong)?;
         let level = updated.compatibility_level.as_deref().map(|level| Level::of(level).map(|_| level.to_uppercase()));
         let updated = Self { compatibility_level: level.transpose()?, ..updated };
         updated.policy()?;

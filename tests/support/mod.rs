@@ -121,7 +121,7 @@ impl Drop for Process {
 pub(crate) struct Server {
     process: Process,
     data: PathBuf,
-    /// Flight SQL's URL, `http://127.0.0.1:port`.
+    /// Flight SQL's URL, `http://127.0.0.1:port`; no use where it serves none.
     pub(crate) flight_sql: String,
     /// The console's address, `127.0.0.1:port`, for `/healthz`, `/readyz` and `/metrics`.
     pub(crate) console: String,
@@ -161,6 +161,13 @@ impl Server {
         Self::start_as(command, data, &["--set", &format!("listen.scheduler={port}")])
     }
 
+    /// The catalog alone, without SQL.
+    pub(crate) fn start_catalog(data: &Path, arguments: &[&str]) -> Self {
+        let mut command = tereza();
+        command.arg("catalog");
+        Self::start_as(command, data, arguments)
+    }
+
     fn start_as(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         let log = File::create(data.with_extension("log")).expect("log file");
         command.arg("--data").arg(data);
@@ -180,7 +187,7 @@ impl Server {
             let endpoints = endpoints.get("endpoints")?;
             let console = strip(endpoints.get("console")?.as_str()?);
             (http_get(&console, "/readyz").is_some_and(|reply| reply.starts_with("HTTP/1.1 200")))
-                .then(|| (format!("http://{}", strip(endpoints["flight_sql"].as_str().expect("flight_sql"))), console))
+                .then(|| (format!("http://{}", strip(endpoints["flight_sql"].as_str().unwrap_or_default())), console))
         });
         Self { process, data: data.to_path_buf(), flight_sql: found.0, console: found.1 }
     }

@@ -2,7 +2,8 @@
 //!
 //! * A number with an exponent is a DOUBLE, while one with a point is a DECIMAL
 //!   (`datafusion.sql_parser.parse_float_as_decimal`, which sessions have on: a price compared with a float is wrong).
-//! * Two equal expressions in a SELECT list get different names, which DataFusion demands and SQL does not.
+//! * Two equal expressions in a SELECT list get different names, which DataFusion demands and SQL does not. So does a cast of
+//!   what is in the list without it, or is ordered by: DataFusion takes both for the same.
 //! * INTERSECT ALL and EXCEPT ALL are refused: DataFusion answers them as semi and anti joins, which keep too many or too
 //!   few duplicates.
 
@@ -10,8 +11,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, Ident, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier,
-    Value, VisitMut, VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Value, VisitMut, VisitorMut,
 };
 use tereza_runtime::{Error, Result};
 
@@ -20,6 +21,35 @@ pub(super) fn rewrite(tree: &mut impl VisitMut, floats_are_decimals: bool) -> Re
     match tree.visit(&mut Rewriter { floats_are_decimals }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Gives casts in a SELECT list that have no name their text as one, if what they cast is among `others`.
+fn name_casts(select: &mut Select, others: &[Expr]) {
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expression @ Expr::Cast { .. }) = item else { continue };
+        let mut cast = &*expression;
+        while let Expr::Cast { expr, .. } = cast {
+            cast = expr;
+        }
+        if others.iter().any(|other| is_same(other, cast)) {
+            let alias = Ident::with_quote('"', expression.to_string());
+            *item = SelectItem::ExprWithAlias { expr: expression.clone(), alias };
+        }
+    }
+}
+
+/// Whether two expressions look alike; a column may be named with its table or without.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    let column = |expression: &Expr| match expression {
+        Expr::Identifier(name) => Some(name.value.to_lowercase()),
+        Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.to_lowercase()),
+        _ => None,
+    };
+    match (column(one), column(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => one.to_string().eq_ignore_ascii_case(&other.to_string()),
+        _ => false,
     }
 }
 
@@ -42,6 +72,16 @@ impl VisitorMut for Rewriter {
             }
             body = left;
         }
+        let ordered: Vec<Expr> = match query.order_by.as_ref().map(|order| &order.kind) {
+            Some(OrderByKind::Expressions(ordered)) => ordered.iter().map(|ordered| ordered.expr.clone()).collect(),
+            _ => Vec::new(),
+        };
+        // DISTINCT orders by what is in the list alone.
+        if let SetExpr::Select(select) = query.body.as_mut()
+            && select.distinct.is_none()
+        {
+            name_casts(select, &ordered);
+        }
         ControlFlow::Continue(())
     }
 
@@ -57,6 +97,12 @@ impl VisitorMut for Rewriter {
             }
             *count += 1;
         }
+        let unnamed = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expression) => Some(expression.clone()),
+            _ => None,
+        };
+        let listed: Vec<Expr> = select.projection.iter().filter_map(unnamed).collect();
+        name_casts(select, &listed);
         ControlFlow::Continue(())
     }
 
