@@ -81,7 +81,8 @@ fn sql_over_a_shared_catalog_is_refused() {
     assert!(!String::from_utf8_lossy(&output.stdout).contains("hunter2"));
     let output = support::sql_output(&folder.path().join("data"), &["--set", url], "SELECT 1");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && !errors.contains("hunter2"), "{errors}");
+    assert!(errors.contains("not supported: SQL over catalog") && !errors.contains("hunter2"), "{errors}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 /// Copies from `url` into the catalog of a data folder.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tereza_runtime::{Error, ErrorKind, Result};
 
 use crate::Store;
-use crate::model::{ColumnStatistics, Database, Function, Partition, Table, partition_name};
+use crate::model::{ColumnStatistics, Database, Function, Partition, Table, unescape_path_name};
 
 /// Tables asked for at once.
 const TABLES_AT_ONCE: usize = 100;
@@ -186,21 +186,32 @@ impl Import<'_> {
         let names = self.source.partition_names(&table.database, &table.name).await?;
         let known: BTreeSet<String> =
             self.store.partition_names(&table.database, &table.name).await?.into_iter().collect();
-        let new: Vec<String> = names.into_iter().filter(|name| !known.contains(name)).collect();
-        for names in new.chunks(PARTITIONS_AT_ONCE) {
-            let partitions = self.source.partitions(&table.database, &table.name, names).await?;
-            let added = self.store.add_partitions(&table.database, &table.name, &partitions, true).await?;
-            self.done.partitions += added;
-            let statistics = self.source.partition_statistics(table, names, &columns).await?;
-            for partition in &partitions {
-                let name = partition_name(&table.partition_keys, &partition.values);
-                let Some(statistics) = statistics.get(&name).filter(|statistics| !statistics.is_empty()) else {
-                    continue;
-                };
-                let values = Some(&partition.values[..]);
-                self.store.set_column_statistics(&table.database, &table.name, values, statistics).await?;
+        for names in names.chunks(PARTITIONS_AT_ONCE) {
+            let new: Vec<String> = names.iter().filter(|name| !known.contains(*name)).cloned().collect();
+            if !new.is_empty() {
+                let partitions = self.source.partitions(&table.database, &table.name, &new).await?;
+                let added = self.store.add_partitions(&table.database, &table.name, &partitions, true).await?;
+                self.done.partitions += added;
             }
+            self.partition_statistics(table, names, &columns).await?;
             (self.progress)(&self.done, &what);
+        }
+        Ok(())
+    }
+
+    /// Brings the statistics of those partitions that have none here: an import may have been cut off before it came to them.
+    async fn partition_statistics(&self, table: &Table, names: &[String], columns: &[String]) -> Result<()> {
+        let known = self.store.partition_statistics(&table.database, &table.name, names).await?;
+        let known: BTreeSet<String> = known.into_iter().map(|(name, _)| name).collect();
+        let missing: Vec<String> = names.iter().filter(|name| !known.contains(*name)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let found = self.source.partition_statistics(table, &missing, columns).await?;
+        for (name, statistics) in found.iter().filter(|(_, statistics)| !statistics.is_empty()) {
+            let value = |part: &str| part.split_once('=').map(|(_, value)| unescape_path_name(value));
+            let Some(values) = name.split('/').map(value).collect::<Option<Vec<String>>>() else { continue };
+            self.store.set_column_statistics(&table.database, &table.name, Some(&values), statistics).await?;
         }
         Ok(())
     }

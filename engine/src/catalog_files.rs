@@ -11,7 +11,7 @@ use tereza_catalog::hive::{DataFiles, LocalFiles};
 use tereza_catalog::store::mysql;
 use tereza_catalog::{MySqlStore, SchemaStore, SqliteStore, Store};
 use tereza_runtime::clock::Clock;
-use tereza_runtime::settings::Settings;
+use tereza_runtime::settings::{Settings, without_passwords};
 use tereza_runtime::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
@@ -92,11 +92,14 @@ impl CatalogFiles {
         if place.path.as_ref().is_empty() {
             return Err(Error::denied(format!("removing all of '{location}'")));
         }
-        let failed = |error| from_object_store(&error).context(format!("removing '{location}'"));
+        let failed = |error| from_object_store(&error).context(format!("removing '{}'", place.url()));
         let listed = place.store.list(Some(&place.path)).take(REMOVED_AT_ONCE);
-        let some: Vec<_> = listed.map_ok(|object| object.location).try_collect().await.map_err(failed)?;
-        let is_all = some.len() < REMOVED_AT_ONCE;
-        let removed = place.store.delete_stream(stream::iter(some).map(Ok).boxed());
+        let some: Vec<_> = listed.try_collect().await.map_err(failed)?;
+        // Objects of no size may be the folders of other systems, which are listed by another name than theirs: they stay, and
+        // would be listed for ever.
+        let is_all = some.len() < REMOVED_AT_ONCE || some.iter().all(|object| object.size == 0);
+        let some = some.into_iter().map(|object| object.location);
+        let removed = place.store.delete_stream(stream::iter(some.map(Ok)).boxed());
         // What somebody else removed first is gone as well.
         let removed =
             removed.filter(|removed| std::future::ready(!matches!(removed, Err(object_store::Error::NotFound { .. }))));
@@ -118,7 +121,7 @@ impl DataFiles for CatalogFiles {
         match self.runtime.block_on(self.remove_objects(location)) {
             // It would be refused again.
             Err(error) if error.kind() == ErrorKind::Denied || error.kind() == ErrorKind::InvalidInput => {
-                tracing::warn!(location, %error, "the files of what was dropped stay");
+                tracing::warn!(location = without_passwords(location), %error, "the files of what was dropped stay");
                 Ok(true)
             }
             removed => removed.map_err(io::Error::other),

@@ -61,10 +61,24 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Refuses settings that no engine can work with, before anything is done.
+    ///
+    /// # Errors
+    /// `Unsupported` for a catalog that several processes may have.
+    pub fn check(settings: &Settings) -> Result<()> {
+        let url = &settings.catalog.url;
+        match url.starts_with("sqlite:") {
+            true => Ok(()),
+            false => Err(Error::unsupported(format!("SQL over catalog '{}'", without_passwords(url)))
+                .with_hint("tereza catalog serves it to clients of a metastore and of a schema registry")),
+        }
+    }
+
     /// Opens the engine and its catalog, and finishes the writes that a dead process left in it.
     ///
     /// The caller holds the data folder: nobody else writes as long as the engine lives.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>> {
+        Self::check(settings)?;
         let clock = Clock::system();
         let catalog = Catalog::open(settings, clock.clone()).await?;
         Self::over(settings, catalog.store, clock).await
@@ -76,10 +90,7 @@ impl Engine {
     /// `Unsupported` for a catalog that several processes may have: this one would take the writes of another for those of
     /// a dead one.
     pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
-        if !settings.catalog.url.starts_with("sqlite:") {
-            return Err(Error::unsupported(format!("SQL over catalog '{}'", without_passwords(&settings.catalog.url)))
-                .with_hint("tereza catalog serves it to clients of a metastore and of a schema registry"));
-        }
+        Self::check(settings)?;
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
         let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
         let process_id = ids::new_id();

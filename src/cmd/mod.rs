@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Up(up::Args),
     /// Serve SQL and schedule what is large on executors, until SIGTERM or Ctrl-C
     Scheduler(up::Args),
-    /// Serve the catalog to clients of a Hive Metastore, and nothing else, until SIGTERM or Ctrl-C; or import another one
+    /// Serve a Hive Metastore and a Schema Registry, without SQL, until SIGTERM or Ctrl-C; or import another metastore
     Catalog(Box<catalog::Args>),
     /// Run stages for a scheduler until SIGTERM or Ctrl-C
     Executor(executor::Args),

@@ -11,7 +11,7 @@ use tereza_engine::{Catalog, Engine, LocalQueryService};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::shutdown::Shutdown;
 use tereza_runtime::telemetry::{self, Metrics};
-use tereza_runtime::{DataFolder, Endpoints, Health, Result, Settings, clock, health};
+use tereza_runtime::{DataFolder, Endpoints, Error, Health, Result, Settings, clock, health};
 use tereza_scheduler::JobRunner;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -44,7 +44,7 @@ pub(crate) enum Role {
     Up,
     /// The same, and it schedules in any case: executors come by themselves.
     Scheduler,
-    /// The catalog alone, for clients of a metastore.
+    /// The catalog alone, for clients of a metastore and of a schema registry.
     Catalog,
 }
 
@@ -53,6 +53,11 @@ pub(crate) async fn run(args: Args, role: Role) -> Result<ExitStatus> {
     let started = clock::now();
     let sources = args.settings.sources().flag("--listen", "listen.ip", args.listen);
     let mut settings = Settings::load(&sources.flag("--executors", "cluster.executors", args.executors))?;
+    if role != Role::Catalog {
+        Engine::check(&settings)?;
+    } else if !settings.metastore.enabled && !settings.registry.enabled {
+        return Err(Error::invalid_input("metastore.enabled and registry.enabled are both false: nothing is served"));
+    }
     let shutdown = Shutdown::new(&settings.shutdown);
     let _signals = shutdown.watch_signals()?;
     let folder = DataFolder::open(&settings.data.dir)?;

@@ -57,7 +57,10 @@ impl Remote {
             *client = None;
             for address in &self.addresses {
                 match Client::connect(address, self.settings.clone()).await {
-                    Ok(connected) => *client = Some(connected),
+                    Ok(connected) => {
+                        *client = Some(connected);
+                        break;
+                    }
                     Err(error) => failed = error,
                 }
             }

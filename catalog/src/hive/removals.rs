@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tereza_runtime::clock;
+use tereza_runtime::settings::without_passwords;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::DataFiles;
 use crate::Store;
-use crate::store::Removal;
+use crate::store::{Removal, places};
 
 /// How long one process may be busy with a part of a removal before another takes it for dead, and how long one that failed
 /// is left alone.
 const LEASE: Duration = Duration::from_secs(30);
 /// Removals that are taken in one transaction.
 const TAKEN_AT_ONCE: usize = 100;
+/// How often the catalog is told what is removed, while more is.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 /// How often to look for removals that others noted or that failed.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -51,6 +54,7 @@ impl Removals {
             }
         };
         if timeout(self.patience, gone).await.is_err() {
+            let locations: Vec<String> = locations.iter().map(|location| without_passwords(location)).collect();
             tracing::info!(?locations, "what was dropped there takes long to remove: it goes on in the background");
         }
     }
@@ -77,15 +81,29 @@ impl Removals {
     /// Removes a part of each folder, perhaps the last one, as long as they are its alone.
     async fn go_on(&self, next: Vec<Removal>, drain: &CancellationToken) {
         let began = clock::now();
+        let mut told = began;
         let (mut gone, mut left) = (Vec::new(), Vec::new());
         for removal in next {
             if drain.is_cancelled() || began.elapsed() > LEASE / 2 {
                 left.push(removal.id);
                 continue;
             }
-            let (files, location) = (Arc::clone(&self.files), removal.location.clone());
-            let removed = tokio::task::spawn_blocking(move || files.remove(&location)).await;
-            let location = &removal.location;
+            let location = without_passwords(&removal.location);
+            if !places::is_tidy(&removal.location) {
+                // A metastore that shares the database may have kept it so.
+                tracing::warn!(
+                    location,
+                    "the files of what was dropped stay: its location leads elsewhere than it says"
+                );
+                gone.push(removal.id);
+                continue;
+            }
+            let (files, place) = (Arc::clone(&self.files), removal.location.clone());
+            let removed = tokio::select! {
+                removed = tokio::task::spawn_blocking(move || files.remove(&place)) => removed,
+                // It goes on for as long as it is this one's; the next process does the rest.
+                () = drain.cancelled() => break,
+            };
             match removed {
                 Ok(Ok(true)) => gone.push(removal.id),
                 Ok(Ok(false)) => left.push(removal.id),
@@ -93,12 +111,24 @@ impl Removals {
                 Ok(Err(error)) => tracing::warn!(location, %error, "the files of what was dropped are not removed yet"),
                 Err(error) => tracing::error!(location, %error, "removing what was dropped broke off"),
             }
+            // Whoever waits for one of many hears of it soon.
+            if told.elapsed() > TELL_EVERY {
+                self.tell(&mut gone, &mut left).await;
+                told = clock::now();
+            }
         }
-        for said in [self.store.finish_removals(&gone).await, self.store.go_on_with_removals(&left).await] {
+        self.tell(&mut gone, &mut left).await;
+    }
+
+    /// Tells the catalog, and those who wait, what is removed and what is not yet.
+    async fn tell(&self, gone: &mut Vec<i64>, left: &mut Vec<i64>) {
+        for said in [self.store.finish_removals(gone).await, self.store.go_on_with_removals(left).await] {
             if let Err(error) = said {
                 tracing::warn!(%error, "the catalog was not told what is removed");
             }
         }
+        gone.clear();
+        left.clear();
         self.done.send_replace(());
     }
 }

@@ -10,7 +10,9 @@ use serde_json::Value;
 use tereza_catalog::model::{Column, Parameters, Table};
 use tereza_runtime::{Error, Result};
 
-/// The parameter, in one piece or in so many parts.
+/// The parameter that names the format of Spark's own tables.
+const PROVIDER: &str = "spark.sql.sources.provider";
+/// The parameter of the columns, in one piece or in so many parts.
 const SCHEMA: &str = "spark.sql.sources.schema";
 /// Parts that are put together; Spark's are 4,000 characters long.
 const PARTS_MAX: usize = 10_000;
@@ -19,13 +21,12 @@ const DEPTH_MAX: usize = 64;
 
 /// Whether Spark looks for the table's columns in its parameters only.
 pub(crate) fn keeps_columns(table: &Table) -> bool {
-    table.parameters.contains_key("spark.sql.sources.provider")
-        && table.parameters.keys().any(|name| name.starts_with(SCHEMA))
+    table.parameters.contains_key(PROVIDER) && table.parameters.keys().any(|name| name.starts_with(SCHEMA))
 }
 
 /// Whether the columns in the table's storage stand for others.
 pub(crate) fn hides_columns(table: &Table) -> bool {
-    table.parameters.contains_key("spark.sql.sources.provider")
+    table.parameters.contains_key(PROVIDER)
         && matches!(&table.storage.columns[..], [column] if column.name == "col" && column.type_name == "array<string>")
 }
 
@@ -37,6 +38,11 @@ pub(crate) fn columns(table: &Table) -> Result<Cow<'_, [Column]>> {
     let in_context = |error: Error| error.context(format!("table {}.{}", table.database, table.name));
     let schema = schema(&table.parameters).map_err(in_context)?;
     let fields = fields(&schema, 0).map_err(in_context)?;
+    // Members of JSON are found by their exact names, and those of a metastore are in lower case.
+    let provider = table.parameters.get(PROVIDER).map(String::as_str).unwrap_or_default();
+    if provider.eq_ignore_ascii_case("json") && has_capitals(&schema) {
+        return Err(in_context(Error::unsupported("a JSON table of Spark with capital letters in names of columns")));
+    }
     let is_key = |name: &str| table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name));
     Ok(fields.into_iter().filter(|column| !is_key(&column.name)).collect())
 }
@@ -56,6 +62,19 @@ fn schema(parameters: &Parameters) -> Result<Value> {
     };
     serde_json::from_str(&text)
         .map_err(|error| Error::invalid_input(format!("{SCHEMA} is not JSON: {error}")).with_source(error))
+}
+
+/// Whether a name of a field has capital letters, at any depth that [`fields`] has read.
+fn has_capitals(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(member, value)| match (member.as_str(), value) {
+            ("name", Value::String(name)) => name.chars().any(char::is_uppercase),
+            ("metadata", _) => false,
+            (_, value) => has_capitals(value),
+        }),
+        Value::Array(values) => values.iter().any(has_capitals),
+        _ => false,
+    }
 }
 
 /// The fields of a struct. Names are in lower case, as everywhere in a metastore.
@@ -137,7 +156,7 @@ mod tests {
     #[test]
     fn columns_are_read_from_one_piece_and_from_parts() {
         let text = r#"{"type":"struct","fields":[
-            {"name":"Id","type":"long","nullable":true,"metadata":{"comment":"its number"}},
+            {"name":"id","type":"long","nullable":true,"metadata":{"comment":"its number"}},
             {"name":"ds","type":"string","nullable":true,"metadata":{}},
             {"name":"price","type":"decimal(10,2)","nullable":true,"metadata":{}},
             {"name":"all","type":{"type":"array","containsNull":true,"elementType":{"type":"struct","fields":[
@@ -175,6 +194,7 @@ mod tests {
             (&[(SCHEMA, "{")], "is not JSON"),
             (&[(SCHEMA, "{\"fields\":[{\"name\":\"a\",\"type\":{\"type\":\"udt\"}}]}")], "type {\"type\":\"udt\"}"),
             (&[(SCHEMA, &deep)], "64 deep"),
+            (&[(SCHEMA, "{\"fields\":[{\"name\":\"Id\",\"type\":\"long\"}]}")], "capital letters"),
         ] {
             let error = columns(&table(parameters)).unwrap_err().to_string();
             assert!(error.contains("table web.t") && error.contains(part), "{error}");

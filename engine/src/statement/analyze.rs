@@ -84,18 +84,22 @@ impl Columns {
     fn of(&self, table: &Table) -> Result<Vec<Column>> {
         match self {
             Self::NoScan | Self::None => Ok(Vec::new()),
-            Self::All => Ok(spark::columns(table)?.into_owned()),
+            _ if spark::hides_columns(table) => Err(Error::unsupported(format!(
+                "statistics of the columns of {}.{}, which are Spark's own",
+                table.database, table.name
+            ))),
+            Self::All => Ok(table.storage.columns.clone()),
             Self::Some(names) => names
                 .iter()
-                .map(|name| match spark::columns(table)?.iter().find(|column| column.name == *name) {
+                .map(|name| match table.storage.columns.iter().find(|column| column.name == *name) {
                     Some(column) => Ok(column.clone()),
                     None => {
                         let error = Error::invalid_input(format!(
                             "column '{name}' not found in {}.{}",
                             table.database, table.name
                         ));
-                        let known = spark::columns(table)?;
-                        Err(errors::did_you_mean(error, name, known.iter().map(|column| column.name.as_str())))
+                        let known = table.storage.columns.iter().map(|column| column.name.as_str());
+                        Err(errors::did_you_mean(error, name, known))
                     }
                 })
                 .collect(),

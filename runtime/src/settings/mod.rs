@@ -120,7 +120,7 @@ pub struct Catalog {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metastore {
-    /// Whether they are served at all by `tereza up` and `tereza scheduler`.
+    /// Whether they are served at all by `tereza up`, `tereza scheduler` and `tereza catalog`.
     pub enabled: bool,
     /// Connections open at once; one more is closed.
     pub connections_max: usize,

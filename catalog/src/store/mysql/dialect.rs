@@ -18,6 +18,9 @@ pub(crate) type Db = sqlx::MySql;
 /// What the methods of the store are for.
 pub(crate) type Catalog = super::MySqlStore;
 
+/// Whether what is at a location is found without reading all: a metastore's tables are left as they are.
+pub(crate) const LOCATIONS_HAVE_AN_INDEX: bool = false;
+
 /// One open transaction, and where the ids of its rows come from, which is not the transaction itself.
 #[derive(Debug)]
 pub(crate) struct Connection {

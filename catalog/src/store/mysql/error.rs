@@ -20,6 +20,9 @@ mod code {
     pub(super) const LOCK_WAIT: u16 = 1205;
     pub(super) const DEADLOCK: u16 = 1213;
     pub(super) const OUT_OF_RANGE: u16 = 1264;
+    pub(super) const MIXED_COLLATIONS_OF_2: u16 = 1267;
+    pub(super) const MIXED_COLLATIONS_OF_3: u16 = 1270;
+    pub(super) const MIXED_COLLATIONS: u16 = 1271;
     pub(super) const READ_ONLY: u16 = 1290;
     pub(super) const QUERY_INTERRUPTED: u16 = 1317;
     pub(super) const WRONG_VALUE: u16 = 1366;
@@ -118,9 +121,15 @@ fn from_number(database: &str, number: u16, detail: &str) -> (ErrorKind, String)
             (ErrorKind::Denied, format!("catalog '{database}' cannot be written: {detail}"))
         }
         code::DATABASE_MISSING => (ErrorKind::NotFound, format!("catalog '{database}' does not exist: {detail}")),
-        code::WRONG_VALUE | code::CANNOT_CONVERT => (
+        code::WRONG_VALUE
+        | code::CANNOT_CONVERT
+        | code::MIXED_COLLATIONS_OF_2
+        | code::MIXED_COLLATIONS_OF_3
+        | code::MIXED_COLLATIONS => (
             ErrorKind::InvalidInput,
-            format!("catalog '{database}' cannot keep a text in the character set of its column: {detail}"),
+            format!(
+                "catalog '{database}' cannot keep, or compare, a text in the character set of its column: {detail}"
+            ),
         ),
         code::TOO_LONG | code::OUT_OF_RANGE | code::ROW_TOO_LARGE => {
             (ErrorKind::InvalidInput, format!("a value does not fit catalog '{database}': {detail}"))

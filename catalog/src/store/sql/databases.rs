@@ -8,7 +8,7 @@ use super::ids::{self, Sequence};
 use super::removals::{self, Places};
 use super::{CATALOG, Connection, Result, parameters, partitions, tables};
 use crate::model::Database;
-use crate::store::names;
+use crate::store::{names, places};
 
 /// The database that always exists.
 const DEFAULT: &str = "default";
@@ -83,11 +83,7 @@ pub(crate) async fn alter(conn: &mut Connection, name: &str, database: &Database
 
 /// Drops a database, with `cascade` also its tables and functions.
 pub(crate) async fn drop(conn: &mut Connection, name: &str, cascade: bool) -> Result<()> {
-    let found = find(conn, name).await?;
-    // Whoever makes something in it waits from now on.
-    let lock = query_scalar(for_update!("SELECT DB_ID FROM DBS WHERE DB_ID = ?"));
-    let locked: Option<i64> = lock.bind(found).fetch_optional(&mut *conn).await?;
-    let Some(id) = locked else { return Err(missing(name).into()) };
+    let id = lock(conn, name).await?;
     if names::fold(name) == DEFAULT {
         return Err(Error::invalid_input("database 'default' always exists and cannot be dropped").into());
     }
@@ -114,6 +110,14 @@ pub(crate) async fn drop(conn: &mut Connection, name: &str, cascade: bool) -> Re
     Ok(())
 }
 
+/// Lets whoever makes something in a database wait from now on, and returns its id.
+async fn lock(conn: &mut Connection, name: &str) -> Result<i64> {
+    let found = find(conn, name).await?;
+    let lock = query_scalar(for_update!("SELECT DB_ID FROM DBS WHERE DB_ID = ?"));
+    let locked: Option<i64> = lock.bind(found).fetch_optional(conn).await?;
+    locked.ok_or_else(|| missing(name).into())
+}
+
 /// [`drop`] that also notes what is to be removed: the folders of its tables that own their files, and its own.
 pub(crate) async fn drop_with_files(
     conn: &mut Connection,
@@ -121,10 +125,13 @@ pub(crate) async fn drop_with_files(
     cascade: bool,
     now_ms: i64,
 ) -> Result<Vec<String>> {
+    // What is read here is what is dropped: nobody changes it meanwhile.
+    lock(conn, name).await?;
     let database = load(conn, name).await?;
     let mut folders = vec![database.location];
     let mut kept = Places::default();
     for (table, _) in tables::list(conn, name).await? {
+        tables::find_to_change(conn, name, &table).await?;
         let (head, found) = tables::load(conn, name, &table).await?;
         let table = found.table;
         let Some(home) = table.storage.location.clone() else { continue };
@@ -149,6 +156,7 @@ fn missing(name: &str) -> Error {
 }
 
 fn check(database: &Database) -> PublicResult<()> {
+    places::check(Some(&database.location))?;
     names::check_chars("the location", &database.location, names::TEXT_CHARS)?;
     names::check_optional_chars("the description", database.description.as_ref(), names::TEXT_CHARS)?;
     names::check_optional_chars("the owner", database.owner.as_ref(), names::SHORT_TEXT_CHARS)

@@ -287,12 +287,8 @@ pub(crate) async fn locations_outside(conn: &mut Connection, table_id: i64, fold
 
 /// The rows of those partitions in `names` that exist, by name.
 pub(crate) async fn find(conn: &mut Connection, parent: &Parent, names: &[String]) -> Result<HashMap<String, Row>> {
-    // The id is a number of ours: it stands in the text because the list's values are the only bound ones.
-    let select = format!(
-        "SELECT PART_ID, PART_NAME, SD_ID, CREATE_TIME, LAST_ACCESS_TIME FROM PARTITIONS WHERE TBL_ID = {} AND PART_NAME IN ",
-        parent.table_id
-    );
-    let found: Vec<RowColumns> = rows::select_in(conn, &select, names, "").await?;
+    let select = "SELECT PART_ID, PART_NAME, SD_ID, CREATE_TIME, LAST_ACCESS_TIME FROM PARTITIONS WHERE TBL_ID = ";
+    let found: Vec<RowColumns> = rows::select_in_of(conn, select, parent.table_id, " AND PART_NAME IN ", names).await?;
     Ok(found.into_iter().map(Row::from).map(|row| (row.name.clone(), row)).collect())
 }
 

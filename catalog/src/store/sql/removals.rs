@@ -7,11 +7,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;
 
-use sqlx::{query_as, query_scalar};
+use sqlx::{QueryBuilder, query_as, query_scalar};
 use tereza_runtime::Error;
+use tereza_runtime::settings::without_passwords;
 
 use super::super::dialect::for_update;
-use super::{Connection, Result, rows, storage};
+use super::{Connection, Db, Result, rows, storage};
 use crate::store::{Removal, places};
 
 /// Places, to be asked what is at, above or below them.
@@ -63,7 +64,10 @@ pub(crate) async fn note(
     free.iter().for_each(|folder| going.add(folder));
     free.retain(|folder| !going.are_above(folder));
     for folder in seen.iter().filter(|folder| !going.hold(folder)) {
-        tracing::warn!(folder, "the files of what was dropped stay: others have theirs there");
+        tracing::warn!(
+            folder = without_passwords(folder),
+            "the files of what was dropped stay: others have theirs there"
+        );
     }
     rows::insert(conn, "INSERT INTO TZ_REMOVALS (LOCATION, NOTED_MS, NEXT_MS) ", 3, &free, |values, folder| {
         values.push_bind(folder.trim_end_matches('/')).push_bind(now_ms).push_bind(now_ms);
@@ -87,6 +91,7 @@ pub(crate) async fn next(conn: &mut Connection, now_ms: i64, lease_ms: i64, limi
     let empty: HashSet<String> = empty.into_iter().collect();
     let (next, used): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, location)| empty.contains(location));
     for (_, location) in &used {
+        let location = without_passwords(location);
         tracing::warn!(location, "the files of what was dropped stay: something new is there");
     }
     finish(conn, &used.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
@@ -96,9 +101,13 @@ pub(crate) async fn next(conn: &mut Connection, now_ms: i64, lease_ms: i64, limi
 
 /// Says when removals are to go on.
 pub(crate) async fn put_off(conn: &mut Connection, ids: &[i64], until_ms: i64) -> Result<()> {
-    // The time is a number of ours: it stands in the text because the list's values are the only bound ones.
-    let update = format!("UPDATE TZ_REMOVALS SET NEXT_MS = {until_ms} WHERE REMOVAL_ID IN ");
-    rows::execute_in(conn, &update, ids, "").await
+    for ids in ids.chunks(rows::LIST_LEN) {
+        let mut statement = QueryBuilder::<Db>::new("UPDATE TZ_REMOVALS SET NEXT_MS = ");
+        statement.push_bind(until_ms).push(" WHERE REMOVAL_ID IN ");
+        rows::push_list(&mut statement, ids);
+        statement.build().execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// Forgets removals.
@@ -131,6 +140,7 @@ pub(crate) async fn refuse(conn: &mut Connection, locations: &[String]) -> Resul
     match removed(conn, locations).await?.first() {
         None => Ok(()),
         Some(location) => {
+            let location = without_passwords(location);
             let message = format!("the files of what was dropped at '{location}' are not all removed yet");
             Err(Error::unavailable(message).with_hint("try again soon, or choose another location").into())
         }
@@ -153,17 +163,18 @@ async fn retain_unused(conn: &mut Connection, folders: &mut Vec<String>, parent:
     Ok(())
 }
 
-/// Keeps the folders in which no database, table or partition is.
+/// Keeps the folders in which no database, table or partition is, in one look over all.
 async fn retain_empty(conn: &mut Connection, folders: &mut Vec<String>) -> Result<()> {
-    let mut databases = Places::default();
+    let mut others = Places::default();
     let locations: Vec<String> = query_scalar("SELECT DB_LOCATION_URI FROM DBS").fetch_all(&mut *conn).await?;
-    locations.iter().for_each(|location| databases.add(location));
-    let mut empty = Vec::with_capacity(folders.len());
-    for folder in folders.drain(..) {
-        if !databases.are_in(&folder) && !storage::is_folder_in_use(conn, &folder).await? {
-            empty.push(folder);
-        }
-    }
-    *folders = empty;
+    locations.iter().for_each(|location| others.add(location));
+    // Where Spark keeps the files of tables that Hive cannot read; their location says something else.
+    let paths = "SELECT p.PARAM_VALUE FROM TBLS t JOIN SDS s ON s.SD_ID = t.SD_ID JOIN SERDE_PARAMS p ON p.SERDE_ID = s.SERDE_ID \
+                 WHERE p.PARAM_KEY = 'path' AND p.PARAM_VALUE IS NOT NULL";
+    let locations: Vec<String> = query_scalar(paths).fetch_all(&mut *conn).await?;
+    locations.iter().for_each(|location| others.add(location));
+    folders.retain(|folder| !others.are_in(folder));
+    let used = storage::folders_in_use(conn, folders).await?;
+    folders.retain(|folder| !used.contains(folder));
     Ok(())
 }

@@ -11,7 +11,7 @@ use sqlx::{Encode, FromRow, QueryBuilder, Type};
 use super::{Connection, Db, Result};
 
 /// Ids or names in one `IN (…)` list.
-const LIST_LEN: usize = 512;
+pub(crate) const LIST_LEN: usize = 512;
 /// Bound values in one `INSERT`.
 const VALUES_PER_INSERT: usize = 4_000;
 
@@ -66,8 +66,51 @@ where
     Ok(())
 }
 
+/// [`select_in`] of what belongs to `owner`, whose id comes between `select` and `and`: a text with the id in it would be
+/// another one each time.
+pub(crate) async fn select_in_of<'q, T, V>(
+    conn: &mut Connection,
+    select: &str,
+    owner: i64,
+    and: &str,
+    list: &[V],
+) -> Result<Vec<T>>
+where
+    T: for<'r> FromRow<'r, <Db as sqlx::Database>::Row> + Send + Unpin,
+    V: Clone + Encode<'q, Db> + Type<Db>,
+{
+    let mut rows = Vec::new();
+    for chunk in list.chunks(LIST_LEN) {
+        let mut statement = QueryBuilder::<Db>::new(select);
+        statement.push_bind(owner).push(and);
+        push_list(&mut statement, chunk);
+        rows.extend(statement.build_query_as::<T>().fetch_all(&mut *conn).await?);
+    }
+    Ok(rows)
+}
+
+/// [`execute_in`] on what belongs to `owner`.
+pub(crate) async fn execute_in_of<'q, V>(
+    conn: &mut Connection,
+    statement: &str,
+    owner: i64,
+    and: &str,
+    list: &[V],
+) -> Result<()>
+where
+    V: Clone + Encode<'q, Db> + Type<Db>,
+{
+    for chunk in list.chunks(LIST_LEN) {
+        let mut builder = QueryBuilder::<Db>::new(statement);
+        builder.push_bind(owner).push(and);
+        push_list(&mut builder, chunk);
+        builder.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
 /// Pushes `(?, ?, …)`, with the last value as often as it takes to make a power of two.
-fn push_list<'q, V>(statement: &mut QueryBuilder<Db>, list: &[V])
+pub(crate) fn push_list<'q, V>(statement: &mut QueryBuilder<Db>, list: &[V])
 where
     V: Clone + Encode<'q, Db> + Type<Db>,
 {

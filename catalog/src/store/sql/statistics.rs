@@ -98,7 +98,9 @@ pub(crate) async fn load_of_partitions(
         Option<i64>,
         i64,
     );
-    let select = "SELECT PART_ID, COLUMN_NAME, COLUMN_TYPE, LONG_LOW_VALUE, LONG_HIGH_VALUE, DOUBLE_LOW_VALUE,                   DOUBLE_HIGH_VALUE, BIG_DECIMAL_LOW_VALUE, BIG_DECIMAL_HIGH_VALUE, NUM_NULLS, NUM_DISTINCTS, AVG_COL_LEN,                   MAX_COL_LEN, NUM_TRUES, NUM_FALSES, LAST_ANALYZED FROM PART_COL_STATS WHERE PART_ID IN ";
+    let select = "SELECT PART_ID, COLUMN_NAME, COLUMN_TYPE, LONG_LOW_VALUE, LONG_HIGH_VALUE, DOUBLE_LOW_VALUE, \
+                  DOUBLE_HIGH_VALUE, BIG_DECIMAL_LOW_VALUE, BIG_DECIMAL_HIGH_VALUE, NUM_NULLS, NUM_DISTINCTS, AVG_COL_LEN, \
+                  MAX_COL_LEN, NUM_TRUES, NUM_FALSES, LAST_ANALYZED FROM PART_COL_STATS WHERE PART_ID IN ";
     let found: Vec<Row> = rows::select_in(conn, select, ids, " ORDER BY PART_ID, COLUMN_NAME, CS_ID").await?;
     let mut statistics: HashMap<i64, Vec<ColumnStatistics>> = HashMap::new();
     for row in found {
@@ -146,8 +148,8 @@ pub(crate) async fn set(
     }
     let (table, owner_column, owner_id) = owner.place(head);
     let column_names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
-    let delete = format!("DELETE FROM {table} WHERE {owner_column} = {owner_id} AND COLUMN_NAME IN ");
-    rows::execute_in(conn, &delete, &column_names, "").await?;
+    let delete = format!("DELETE FROM {table} WHERE {owner_column} = ");
+    rows::execute_in_of(conn, &delete, owner_id, " AND COLUMN_NAME IN ", &column_names).await?;
 
     let sequence = match owner {
         Owner::Table => Sequence::TableStatistics,
@@ -200,8 +202,8 @@ pub(crate) async fn set(
 /// Forgets the statistics of one column, or of all, and returns how many there were.
 pub(crate) async fn delete(conn: &mut Connection, head: &Head, owner: Owner<'_>, column: Option<&str>) -> Result<u64> {
     let (table, owner_column, owner_id) = owner.place(head);
-    // Safe: table and column are constants of this module, and the id is a number.
-    let mut delete = sqlx::QueryBuilder::new(format!("DELETE FROM {table} WHERE {owner_column} = {owner_id}"));
+    let mut delete = sqlx::QueryBuilder::new(format!("DELETE FROM {table} WHERE {owner_column} = "));
+    delete.push_bind(owner_id);
     if let Some(column) = column {
         delete.push(" AND COLUMN_NAME = ").push_bind(names::fold(column));
     }

@@ -6,9 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::TryStreamExt;
 use sqlx::{query, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
+use super::super::dialect::LOCATIONS_HAVE_AN_INDEX;
 use super::ids::{self, Sequence};
 use super::{Connection, Result, parameters, removals, rows};
 use crate::model::{Column, Parameters, Serde, Storage};
@@ -48,8 +50,28 @@ pub(crate) async fn locations_in_use(conn: &mut Connection, locations: &[String]
     Ok(locations.iter().filter(|location| taken.contains(&places::plain(location))).cloned().collect())
 }
 
-/// Whether anything is kept at `location` or below it, however it is spelled.
-pub(crate) async fn is_folder_in_use(conn: &mut Connection, location: &str) -> Result<bool> {
+/// Those of the folders in which anything is kept, however it is spelled.
+pub(crate) async fn folders_in_use(conn: &mut Connection, folders: &[String]) -> Result<HashSet<String>> {
+    let mut used = HashSet::new();
+    if LOCATIONS_HAVE_AN_INDEX {
+        for folder in folders {
+            if is_folder_in_use(conn, folder).await? {
+                used.insert(folder.clone());
+            }
+        }
+        return Ok(used);
+    }
+    // All locations once, and not once for each folder.
+    let by_place: HashMap<String, &String> = folders.iter().map(|folder| (places::plain(folder), folder)).collect();
+    let mut locations = query_scalar::<_, String>("SELECT LOCATION FROM SDS WHERE LOCATION IS NOT NULL").fetch(conn);
+    while let Some(location) = locations.try_next().await? {
+        let at_or_above = std::iter::once(places::plain(&location)).chain(places::above(&location));
+        used.extend(at_or_above.filter_map(|place| by_place.get(&place)).map(|folder| (*folder).clone()));
+    }
+    Ok(used)
+}
+
+async fn is_folder_in_use(conn: &mut Connection, location: &str) -> Result<bool> {
     for location in places::spellings(location) {
         // '0' is the character after '/': everything below lies between the two.
         let found: Option<i64> =
@@ -388,6 +410,7 @@ async fn load_sort_columns(conn: &mut Connection, ids: &[i64]) -> Result<HashMap
 
 fn check(storage: &Storage) -> PublicResult<()> {
     names::check_optional_chars("the location", storage.location.as_ref(), names::TEXT_CHARS)?;
+    places::check(storage.location.as_deref())?;
     names::check_optional_chars("the input format", storage.input_format.as_ref(), names::TEXT_CHARS)?;
     names::check_optional_chars("the output format", storage.output_format.as_ref(), names::TEXT_CHARS)?;
     names::check_optional_chars("the serde's class", storage.serde.library.as_ref(), names::TEXT_CHARS)?;

@@ -247,7 +247,7 @@ pub(crate) async fn drop(conn: &mut Connection, database: &str, name: &str) -> R
 
 /// [`drop`] that also notes the folder of a table that owns its files for removal.
 pub(crate) async fn drop_with_files(conn: &mut Connection, database: &str, name: &str, now_ms: i64) -> Result<Table> {
-    let head = find(conn, database, name).await?;
+    let head = find_to_change(conn, database, name).await?;
     let mut kept = Places::default();
     if let Some(home) = &load_storage(conn, &head).await?.storage.location {
         // What a table has elsewhere is not removed, so nothing is that it lies in.
@@ -333,10 +333,10 @@ impl From<HeadRow> for Head {
 
 /// The tables with these names that exist, in the order of the names.
 pub(crate) async fn by_names(conn: &mut Connection, database: &str, names: &[String]) -> Result<Vec<Table>> {
-    // The id is a number of ours: it stands in the text because the list's values are the only bound ones.
-    let select = format!("{SELECT_HEADS} d.DB_ID = {} AND t.TBL_NAME IN ", databases::find(conn, database).await?);
+    let id = databases::find(conn, database).await?;
     let folded: Vec<String> = names.iter().map(|name| names::fold(name)).collect();
-    let found: Vec<HeadRow> = rows::select_in(conn, &select, &folded, "").await?;
+    let select = format!("{SELECT_HEADS} d.DB_ID = ");
+    let found: Vec<HeadRow> = rows::select_in_of(conn, &select, id, " AND t.TBL_NAME IN ", &folded).await?;
     let mut heads: HashMap<String, Head> =
         found.into_iter().map(Head::from).map(|head| (head.bare.name.clone(), head)).collect();
     let ids: Vec<i64> = heads.values().map(|head| head.id).collect();

@@ -129,6 +129,7 @@ pub(crate) async fn drop_partitions_with_files(
     if_exists: bool,
     now_ms: i64,
 ) -> Result<Vec<Partition>> {
+    tables::find_to_change(conn, database, table).await?;
     let (head, found) = tables::load(conn, database, table).await?;
     let dropped = drop_partitions(conn, database, table, values, if_exists).await?;
     let home = found.table.storage.location.as_deref().filter(|_| found.table.owns_files());

@@ -13,6 +13,9 @@ pub(crate) type Connection = sqlx::SqliteConnection;
 /// What the methods of the store are for.
 pub(crate) type Catalog = super::SqliteStore;
 
+/// Whether what is at a location is found without reading all (`TZ_SDS_LOCATION`).
+pub(crate) const LOCATIONS_HAVE_AN_INDEX: bool = true;
+
 /// Runs a future over `$conn` in a transaction that reads.
 macro_rules! read {
     ($store:expr, $conn:ident => $work:expr) => {{
