@@ -286,10 +286,9 @@ impl Config {
         match self.compatibility_policy.as_deref().map(str::to_ascii_uppercase).as_deref() {
             None | Some("STRICT") => Ok(Policy::Strict),
             Some("LENIENT") => Ok(Policy::Lenient),
-            Some(other) => Err(Refusal::http(
-                422,
-                format!("Invalid compatibility policy '{other}'. Valid values are strict and lenient"),
-            )),
+            Some(other) => {
+                Err(Refusal::http(422, format!("'{other}' is no compatibility policy; there are strict and lenient")))
+            }
         }
     }
 }
@@ -371,20 +370,20 @@ pub(crate) fn check_rules(rules: Option<&Json>) -> Answer<()> {
             let rule = rule.as_object().ok_or_else(|| Refusal::invalid_rules("A rule is an object"))?;
             let text = |name: &str| rule.get(name).and_then(Json::as_str);
             let name = text("name").filter(|name| !name.trim().is_empty());
-            let name = name.ok_or_else(|| Refusal::invalid_rules("Found rule with null or empty name"))?;
+            let name = name.ok_or_else(|| Refusal::invalid_rules("A rule needs a name"))?;
             if !names.insert(name) {
-                return Err(Refusal::invalid_rules(format!("Found rule with duplicate name '{name}'")));
+                return Err(Refusal::invalid_rules(format!("Two rules are named '{name}'")));
             }
             if text("type").is_none_or(str::is_empty) {
-                return Err(Refusal::invalid_rules(format!("Found rule '{name}' with null or empty type")));
+                return Err(Refusal::invalid_rules(format!("Rule '{name}' has no type")));
             }
             if text("kind").is_some_and(|kind| kind != "TRANSFORM" && kind != "CONDITION") {
-                return Err(Refusal::invalid_rules(format!("Found rule '{name}' with an unknown kind")));
+                return Err(Refusal::invalid_rules(format!("Rule '{name}' is of an unknown kind")));
             }
             if text("mode").is_some_and(|mode| !modes.contains(&mode)) {
                 let mode = text("mode").unwrap_or_default();
                 return Err(Refusal::invalid_rules(format!(
-                    "Found rule '{name}' with mode {mode}, which {list} do not have"
+                    "Rule '{name}' has the mode {mode}, which {list} do not have"
                 )));
             }
         }

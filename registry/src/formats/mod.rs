@@ -248,7 +248,7 @@ impl Schema {
                 kind: FORMAT_CHANGED,
                 path: String::new(),
                 info: None,
-                describe: |_, _, _| "Incompatible because of different schema type".to_owned(),
+                describe: |_, _, _| "A schema of one type cannot read data of another type".to_owned(),
             }]),
         }
     }

@@ -392,15 +392,13 @@ impl Service {
             let latest = self.schema_of(name, *latest).await?;
             for field in self::reserved(latest.content.metadata.as_deref()) {
                 if !reserved.contains(&field) {
-                    messages.push(format!(
-                        "The new schema has reserved field {field} removed from its metadata which is present in the old \
-                         schema's metadata."
-                    ));
+                    messages
+                        .push(format!("The field {field} is reserved by the old schema and no longer by the new one"));
                 }
             }
         }
         for field in reserved.iter().filter(|field| parsed.schema.has_top_level_field(field)) {
-            messages.push(format!("The new schema has field that conflicts with the reserved field {field}."));
+            messages.push(format!("The new schema has the field {field}, which its metadata reserve"));
         }
         Ok(())
     }

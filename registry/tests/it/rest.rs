@@ -200,7 +200,7 @@ async fn levels_say_what_is_checked() {
         assert_eq!(config["compatibilityLevel"], level.to_uppercase());
     }
     let narrower = json!({ "schema": record(&[("a", "string", None)]) });
-    for (level, reader) in [("backward", "new schema has no default"), ("forward", "old schema has no default")] {
+    for (level, reader) in [("backward", "the new field"), ("forward", "the old field")] {
         let subject = json!({ "schema": record(&[("z", "int", None)]) });
         let path = format!("/compatibility/subjects/{level}/versions/latest?verbose=true");
         let answer = registry.post(&path, &subject).await;

@@ -215,24 +215,15 @@ fn describe(problem: &Problem, reader: &str, writer: &str) -> String {
     let Problem { kind, path, info, .. } = problem;
     let info = info.as_deref().unwrap_or_default();
     match *kind {
-        "FIXED_SIZE_MISMATCH" => format!(
-            "The size of FIXED type field at path '{path}' in the {reader} schema does not match with the {writer} schema"
-        ),
-        "TYPE_MISMATCH" => {
-            format!(
-                "The type (path '{path}') of a field in the {reader} schema does not match with the {writer} schema"
-            )
+        "FIXED_SIZE_MISMATCH" => format!("{path}: the {reader} fixed has another size than the {writer} one"),
+        "TYPE_MISMATCH" => format!("{path}: the {reader} type cannot be read from data of the {writer} type"),
+        "NAME_MISMATCH" => {
+            format!("{path}: the {reader} type bears neither the name of the {writer} one nor an alias for it")
         }
-        "NAME_MISMATCH" => format!("The name of the schema has changed (path '{path}')"),
         "MISSING_ENUM_SYMBOLS" => {
-            format!("The {reader} schema is missing enum symbols '{info}' at path '{path}' in the {writer} schema")
+            format!("{path}: the {reader} enum has no default and lacks these symbols of the {writer} one: {info}")
         }
-        "MISSING_UNION_BRANCH" => format!(
-            "The {reader} schema is missing a type inside a union field at path '{path}' in the {writer} schema"
-        ),
-        _ => format!(
-            "The field '{info}' at path '{path}' in the {reader} schema has no default value and is missing in the \
-             {writer} schema"
-        ),
+        "MISSING_UNION_BRANCH" => format!("{path}: no branch of the {reader} union reads this {writer} type"),
+        _ => format!("{path}: the {reader} field '{info}' needs a default, as the {writer} record does not write it"),
     }
 }

@@ -54,7 +54,7 @@ impl Parser {
             Json::String(name) => self.by_name(name, space),
             Json::Array(branches) => self.union(branches, space),
             Json::Object(object) => self.object(object, space),
-            other => Err(Invalid::new(format!("Schema not yet supported: {}", shown(other)))),
+            other => Err(Invalid::new(format!("this is no type: {}", shown(other)))),
         }
     }
 
@@ -64,7 +64,7 @@ impl Parser {
         }
         let full = split(text, space).full();
         let known = self.names.get(&full).or_else(|| self.names.get(text));
-        known.copied().ok_or_else(|| Invalid::new(format!("Undefined name: \"{full}\"")))
+        known.copied().ok_or_else(|| Invalid::new(format!("nothing is named \"{full}\"")))
     }
 
     fn union(&mut self, branches: &[Json], space: Option<&str>) -> Result<TypeId, Invalid> {
@@ -73,7 +73,7 @@ impl Parser {
         for branch in branches {
             let id = self.kind(branch, space)?;
             let name = match &self.types[id].shape {
-                Shape::Union(_) => return Err(Invalid::new(format!("Nested union: {}", shown(branch)))),
+                Shape::Union(_) => return Err(Invalid::new(format!("a union within a union: {}", shown(branch)))),
                 Shape::Primitive(primitive) => primitive.name().to_owned(),
                 Shape::Array(_) => "array".to_owned(),
                 Shape::Map(_) => "map".to_owned(),
@@ -82,7 +82,7 @@ impl Parser {
                 }
             };
             if !seen.insert(name.clone()) {
-                return Err(Invalid::new(format!("Duplicate in union:{name}")));
+                return Err(Invalid::new(format!("a union has {name} twice")));
             }
             ids.push(id);
         }
@@ -90,7 +90,8 @@ impl Parser {
     }
 
     fn object(&mut self, object: &Object, space: Option<&str>) -> Result<TypeId, Invalid> {
-        let kind = object.get("type").ok_or_else(|| Invalid::new(format!("No type: {}", shown_object(object))))?;
+        let kind =
+            object.get("type").ok_or_else(|| Invalid::new(format!("a type is missing: {}", shown_object(object))))?;
         let Some(kind) = kind.as_str() else {
             // Java looks through `{"type": {"type": …}}`, and drops what stands beside.
             return self.kind(kind, space);
@@ -100,12 +101,12 @@ impl Parser {
             "enum" => self.enumeration(object, space),
             "fixed" => self.fixed(object, space),
             "array" => {
-                let items = member(object, "items", "Array has no items type")?;
+                let items = member(object, "items", "an array needs items")?;
                 let items = self.kind(items, space)?;
                 Ok(self.push(Shape::Array(items), properties(object, &TYPE_MEMBERS)))
             }
             "map" => {
-                let values = member(object, "values", "Map has no values type")?;
+                let values = member(object, "values", "a map needs values")?;
                 let values = self.kind(values, space)?;
                 Ok(self.push(Shape::Map(values), properties(object, &TYPE_MEMBERS)))
             }
@@ -121,16 +122,16 @@ impl Parser {
         let space = named.name.space.clone();
         let record = Shape::Record { named: named.clone(), is_error, fields: Vec::new() };
         let id = self.define(&named, record, properties(object, &TYPE_MEMBERS))?;
-        let fields = member(object, "fields", "Record has no fields")?
+        let fields = member(object, "fields", "a record needs fields")?
             .as_array()
-            .ok_or_else(|| Invalid::new(format!("Record has no fields: {}", shown_object(object))))?;
+            .ok_or_else(|| Invalid::new(format!("the fields of a record are an array: {}", shown_object(object))))?;
         let mut parsed: Vec<Field> = Vec::with_capacity(fields.len());
         let mut seen = HashSet::new();
         for json in fields {
             let field = self.field(json, space.as_deref())?;
             if !seen.insert(field.name.clone()) {
                 let record = named.name.full();
-                return Err(Invalid::new(format!("Duplicate field {} in record {record}", field.name)));
+                return Err(Invalid::new(format!("record {record} has two fields {}", field.name)));
             }
             parsed.push(field);
         }
@@ -144,16 +145,17 @@ impl Parser {
     }
 
     fn field(&mut self, json: &Json, space: Option<&str>) -> Result<Field, Invalid> {
-        let object = json.as_object().ok_or_else(|| Invalid::new(format!("No field name: {}", shown(json))))?;
-        let name = text(object, "name").ok_or_else(|| Invalid::new(format!("No field name: {}", shown(json))))?;
+        let object = json.as_object().ok_or_else(|| Invalid::new(format!("a field needs a name: {}", shown(json))))?;
+        let name =
+            text(object, "name").ok_or_else(|| Invalid::new(format!("a field needs a name: {}", shown(json))))?;
         check_name(name)?;
-        let kind = member(object, "type", "No field type")?;
+        let kind = member(object, "type", "a field needs a type")?;
         let kind = self.kind(kind, space)?;
         let order = match text(object, "order").map(str::to_ascii_lowercase).as_deref() {
             None | Some("ascending") => Order::Ascending,
             Some("descending") => Order::Descending,
             Some("ignore") => Order::Ignore,
-            Some(other) => return Err(Invalid::new(format!("No enum constant Order.{}", other.to_uppercase()))),
+            Some(other) => return Err(Invalid::new(format!("there is no order {other}"))),
         };
         Ok(Field {
             name: name.to_owned(),
@@ -168,7 +170,7 @@ impl Parser {
 
     fn enumeration(&mut self, object: &Object, space: Option<&str>) -> Result<TypeId, Invalid> {
         let named = named(object, space)?;
-        let none = || Invalid::new(format!("Enum has no symbols: {}", shown_object(object)));
+        let none = || Invalid::new(format!("the symbols of an enum are an array of texts: {}", shown_object(object)));
         let given = object.get("symbols").and_then(Json::as_array).ok_or_else(none)?;
         let mut symbols = Vec::with_capacity(given.len());
         let mut seen = HashSet::new();
@@ -176,14 +178,14 @@ impl Parser {
             let symbol = symbol.as_str().ok_or_else(none)?;
             check_name(symbol)?;
             if !seen.insert(symbol) {
-                return Err(Invalid::new(format!("Duplicate enum symbol: {symbol}")));
+                return Err(Invalid::new(format!("the symbol {symbol} comes twice")));
             }
             symbols.push(symbol.to_owned());
         }
         let default = text(object, "default").map(str::to_owned);
         if let Some(default) = default.as_ref().filter(|default| !seen.contains(default.as_str())) {
             let set = symbols.join(", ");
-            return Err(Invalid::new(format!("The Enum Default: {default} is not in the enum symbol set: [{set}]")));
+            return Err(Invalid::new(format!("the default {default} is none of the symbols [{set}]")));
         }
         let mut properties = properties(object, &TYPE_MEMBERS);
         properties.shift_remove("default");
@@ -193,16 +195,16 @@ impl Parser {
     fn fixed(&mut self, object: &Object, space: Option<&str>) -> Result<TypeId, Invalid> {
         let named = named(object, space)?;
         let size = object.get("size").and_then(Json::as_i64);
-        let size = size.ok_or_else(|| Invalid::new(format!("Invalid or no size: {}", shown_object(object))))?;
-        let size =
-            u64::try_from(size).map_err(|_| Invalid::new(format!("Malformed data. Length is negative: {size}")))?;
+        let size = size
+            .ok_or_else(|| Invalid::new(format!("the size of a fixed is a whole number: {}", shown_object(object))))?;
+        let size = u64::try_from(size).map_err(|_| Invalid::new(format!("a fixed of the negative size {size}")))?;
         self.define(&named, Shape::Fixed { named: named.clone(), size }, properties(object, &TYPE_MEMBERS))
     }
 
     fn define(&mut self, named: &Named, shape: Shape, properties: Object) -> Result<TypeId, Invalid> {
         let full = named.name.full();
         if self.names.contains_key(&full) {
-            return Err(Invalid::new(format!("Can't redefine: {full}")));
+            return Err(Invalid::new(format!("{full} is defined twice")));
         }
         let id = self.push(shape, properties);
         self.names.insert(full, id);
@@ -216,7 +218,7 @@ impl Parser {
             let Some(default) = &field.default else { continue };
             if !self.is_valid(field.kind, default, &mut steps)? {
                 let kind = self.types[field.kind].shape_name();
-                let message = format!("Invalid default for field {}: {} not a {kind}", field.name, shown(default));
+                let message = format!("the default of field {} is {}, which is no {kind}", field.name, shown(default));
                 return Err(Invalid::new(message));
             }
         }
@@ -302,12 +304,12 @@ impl Type {
 
 fn named(object: &Object, space: Option<&str>) -> Result<Named, Invalid> {
     let name =
-        text(object, "name").ok_or_else(|| Invalid::new(format!("No name in schema: {}", shown_object(object))))?;
+        text(object, "name").ok_or_else(|| Invalid::new(format!("a name is missing: {}", shown_object(object))))?;
     let own = text(object, "namespace").or(space);
     let name = split(name, own);
     check_name(&name.name)?;
     if Primitive::of(&name.full()).is_some() {
-        return Err(Invalid::new(format!("Schemas may not be named after primitives: {}", name.full())));
+        return Err(Invalid::new(format!("{} is the name of a primitive type", name.full())));
     }
     let aliases = aliases(object)?.into_iter().map(|alias| split(alias, name.space.as_deref())).collect();
     Ok(Named { name, doc: text(object, "doc").map(str::to_owned), aliases })
@@ -323,19 +325,19 @@ fn split(text: &str, space: Option<&str>) -> Name {
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {
-    let Some(first) = name.chars().next() else { return Err(Invalid::new("Empty name")) };
+    let Some(first) = name.chars().next() else { return Err(Invalid::new("a name is empty")) };
     if !first.is_alphabetic() && first != '_' {
-        return Err(Invalid::new(format!("Illegal initial character: {name}")));
+        return Err(Invalid::new(format!("the name {name} begins with neither a letter nor an underscore")));
     }
     if !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
-        return Err(Invalid::new(format!("Illegal character in: {name}")));
+        return Err(Invalid::new(format!("the name {name} holds other than letters, digits and underscores")));
     }
     Ok(())
 }
 
 fn aliases(object: &Object) -> Result<Vec<&str>, Invalid> {
     let Some(aliases) = object.get("aliases") else { return Ok(Vec::new()) };
-    let not_texts = || Invalid::new(format!("alias not a string: {}", shown(aliases)));
+    let not_texts = || Invalid::new(format!("aliases are texts: {}", shown(aliases)));
     let aliases = aliases.as_array().ok_or_else(not_texts)?;
     aliases.iter().map(|alias| alias.as_str().ok_or_else(not_texts)).collect()
 }

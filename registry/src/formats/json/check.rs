@@ -316,53 +316,37 @@ fn is_whole(quotient: f64) -> bool {
 fn describe(problem: &Problem, reader: &str, writer: &str) -> String {
     let Problem { kind, path, .. } = problem;
     let is_one_of = |kinds: &[&str]| kinds.contains(kind);
-    if is_one_of(&["ADDITIONAL_ITEMS_REMOVED", "ADDITIONAL_PROPERTIES_REMOVED"])
+    let text = if is_one_of(&["ADDITIONAL_ITEMS_REMOVED", "ADDITIONAL_PROPERTIES_REMOVED"])
         || is_one_of(&["UNEVALUATED_PROPERTIES_REMOVED", "UNEVALUATED_ITEMS_REMOVED"])
         || kind.ends_with("_ADDED") && *kind != "SCHEMA_ADDED"
     {
-        format!("The keyword at path '{path}' in the {reader} schema is not present in the {writer} schema")
+        format!("the {reader} schema restricts this, and the {writer} one does not")
     } else if kind.ends_with("_INCREASED") || *kind == "MULTIPLE_OF_EXPANDED" {
-        format!("The value at path '{path}' in the {reader} schema is more than its value in the {writer} schema")
+        format!("the {reader} schema demands more here than the {writer} one")
     } else if kind.ends_with("_DECREASED") {
-        format!("The value at path '{path}' in the {reader} schema is less than its value in the {writer} schema")
+        format!("the {reader} schema admits less here than the {writer} one")
     } else if is_one_of(&["PATTERN_CHANGED", "MULTIPLE_OF_CHANGED", "DEPENDENCY_ARRAY_CHANGED"]) {
-        format!("The value at path '{path}' is different between the {reader} and {writer} schema")
+        format!("the {reader} schema says something else here than the {writer} one")
     } else if kind.ends_with("_NARROWED") && *kind != "TYPE_NARROWED" {
-        format!(
-            "An array or combined type at path '{path}' has fewer elements in the {reader} schema than the {writer} schema"
-        )
+        format!("the {reader} schema offers fewer choices here than the {writer} one")
     } else if kind.ends_with("_EXTENDED") {
-        format!(
-            "An array or combined type at path '{path}' has more elements in the {reader} schema than the {writer} schema"
-        )
+        format!("the {reader} schema sets more conditions here than the {writer} one")
     } else if kind.ends_with("ADDED_TO_OPEN_CONTENT_MODEL") {
-        format!(
-            "The {reader} schema has an open content model and has a property or item at path '{path}' which is missing \
-             in the {writer} schema"
-        )
+        format!("the {reader} schema describes this, for which the {writer} one allowed any value")
     } else if kind.ends_with("ADDED_TO_UNOPEN_CONTENT_MODEL") {
         format!(
-            "The {reader} schema has an unopen content model and has a required property at path '{path}' which is \
-             missing in the {writer} schema"
+            "the {reader} schema requires this property, which data of the {writer} one cannot be relied on to have"
         )
     } else if kind.ends_with("REMOVED_FROM_CLOSED_CONTENT_MODEL") {
-        format!(
-            "The {reader} schema has a closed content model and is missing a property or item present at path '{path}' \
-             in the {writer} schema"
-        )
+        format!("the {reader} schema forbids this, which the {writer} one describes")
     } else if kind.contains("_REMOVED_NOT_COVERED_") {
-        format!(
-            "A property or item is missing in the {reader} schema but present at path '{path}' in the {writer} schema \
-             and is not covered by its partially open content model"
-        )
+        format!("the {writer} schema describes this, and what the {reader} one says of all else does not admit it")
     } else if kind.contains("_ADDED_NOT_COVERED_") {
-        format!(
-            "The {reader} schema has a property or item at path '{path}' which is missing in the {writer} schema and is \
-             not covered by its partially open content model"
-        )
+        format!("the {reader} schema describes this, and does not admit all that the {writer} one allowed for all else")
     } else if kind.ends_with("_CHANGED") || *kind == "TYPE_NARROWED" {
-        format!("A type at path '{path}' is different between the {reader} schema and the {writer} schema")
+        format!("the {reader} type does not admit all that the {writer} one does")
     } else {
-        String::new()
-    }
+        return String::new();
+    };
+    format!("{path}: {text}")
 }

@@ -311,41 +311,40 @@ fn join(path: &str, part: &str) -> String {
 fn describe(problem: &Problem, reader: &str, writer: &str) -> String {
     let path = &problem.path;
     match problem.kind {
-        "PACKAGE_CHANGED" => {
-            format!("The package at '{path}' in the {reader} schema does not match the package in the {writer} schema")
-        }
-        "MESSAGE_REMOVED" => {
-            format!("The {reader} schema is missing a MESSAGE type at path '{path}' in the {writer} schema")
-        }
+        "PACKAGE_CHANGED" => format!("{path}: the {reader} file names another package than the {writer} one"),
+        "MESSAGE_REMOVED" => format!("{path}: this message of the {writer} file is not in the {reader} one"),
         "FIELD_KIND_CHANGED" => {
-            format!("The type of a field at path '{path}' in the {reader} schema does not match the {writer} schema")
+            format!(
+                "{path}: the field is of one kind (scalar, map or message) in the {reader} file and of another in the {writer} one"
+            )
         }
-        "FIELD_SCALAR_KIND_CHANGED" => format!(
-            "The kind of a SCALAR field at path '{path}' in the {reader} schema does not match its kind in the {writer} schema"
-        ),
-        "FIELD_NAMED_TYPE_CHANGED" => format!(
-            "The type of a MESSAGE field at path '{path}' in the {reader} schema does not match its type in the {writer} \
-             schema"
-        ),
-        "FIELD_NUMERIC_LABEL_CHANGED" => format!(
-            "The label for a NUMERIC field at path '{path}' in the {reader} schema does not match its label in the {writer} \
-             schema"
-        ),
-        // Two spaces, as there.
+        "FIELD_SCALAR_KIND_CHANGED" => {
+            format!(
+                "{path}: the scalar type that the field has in the {reader} file is not encoded as its {writer} type is"
+            )
+        }
+        "FIELD_NAMED_TYPE_CHANGED" => {
+            format!(
+                "{path}: the message type that the field has in the {reader} file cannot stand for its {writer} type"
+            )
+        }
+        "FIELD_NUMERIC_LABEL_CHANGED" => {
+            format!("{path}: how often the number may occur differs between the {reader} file and the {writer} one")
+        }
         "REQUIRED_FIELD_ADDED" => {
-            format!("A required field  at path '{path}' in the {reader} schema is missing in the {writer} schema")
+            format!("{path}: the {reader} file requires this field, and the {writer} one does not know it")
         }
         "REQUIRED_FIELD_REMOVED" => {
-            format!("The {reader} schema is missing a required field at path: '{path}' in the {writer} schema")
+            format!("{path}: the {writer} file requires this field, and the {reader} one does not know it")
         }
         "ONEOF_FIELD_REMOVED" => {
-            format!("The {reader} schema is missing a oneof field at path '{path}' in the {writer} schema")
+            format!("{path}: the {reader} file has lost this field of a oneof that the {writer} one has too")
         }
-        "MULTIPLE_FIELDS_MOVED_TO_ONEOF" => format!(
-            "Multiple fields in the oneof at path '{path}' in the {reader} schema are outside a oneof in the {writer} schema"
-        ),
-        _ => format!(
-            "A field in the oneof at path '{path}' in the {reader} schema is outside an existing oneof in the {writer} schema"
-        ),
+        "MULTIPLE_FIELDS_MOVED_TO_ONEOF" => {
+            format!(
+                "{path}: the {reader} file puts into this oneof several fields that stand alone in the {writer} one"
+            )
+        }
+        _ => format!("{path}: the {reader} file adds to this oneof of the {writer} one a field that stood alone there"),
     }
 }
