@@ -217,10 +217,10 @@ impl Schema {
     /// The text in another way; none if the format has no such way.
     ///
     /// # Errors
-    /// If what the schema refers to does not fit it.
+    /// If what the schema refers to does not fit it, or makes it too deep.
     pub fn formatted(&self, way: &str) -> Result<Option<String>, Invalid> {
         match (&self.0, way) {
-            (Parsed::Avro(schema), "resolved") => Ok(Some(schema.resolved())),
+            (Parsed::Avro(schema), "resolved") => schema.resolved().map(Some),
             (Parsed::Protobuf(schema), "serialized") => schema.serialized().map(Some),
             _ => Ok(None),
         }

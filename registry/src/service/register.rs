@@ -297,7 +297,8 @@ impl Service {
                 && without_version(content.metadata.as_deref()) == metadata;
             let is_resolved = asked.references.is_empty() && !content.references.is_empty() && {
                 let resolved = self.parse_stored(&stored).await?;
-                resolved.formatted("resolved").ok().flatten().is_some_and(|text| text == asked.text)
+                let text = self.work(move || resolved.formatted("resolved")).await?;
+                text.ok().flatten().is_some_and(|text| text == asked.text)
             };
             if is_same || is_resolved {
                 let mut found = body(&stored, None);

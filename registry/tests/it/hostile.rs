@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::ProptestConfig;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use serde_json::{Value, json};
-use tereza_registry::formats::{Format, PROBLEMS_MAX, Policy, Schema};
+use tereza_registry::formats::{Format, PROBLEMS_MAX, Policy, Referenced, Schema};
 use tereza_runtime::clock;
 
 /// Far more than a bounded comparison takes without optimisation on a busy machine.
@@ -85,6 +85,29 @@ fn long_chains_of_names_end() {
     compare(Format::Json, chain("integer"), chain("string"));
     let references = |n: usize| json!({ "definitions": { "a": { "$ref": format!("#/definitions/b{n}") }, "b0": { "$ref": "#/definitions/a" } }, "$ref": "#/definitions/a" });
     compare(Format::Json, references(0).to_string(), references(0).to_string());
+}
+
+/// Each is nested no deeper than one may be, but all of them are written out within one another.
+#[test]
+fn deep_references_end() {
+    for (count, layers, is_written) in [(190, 0, true), (210, 0, false), (200, 50, false), (10, 15, true)] {
+        let wrap = |inner: Value| (0..layers).fold(inner, |inner, _| json!({ "type": "array", "items": inner }));
+        let referenced = |n: usize| {
+            let below = if n == 0 { json!("int") } else { json!(format!("R{}", n - 1)) };
+            let text =
+                json!({ "type": "record", "name": format!("R{n}"), "fields": [{ "name": "a", "type": wrap(below) }] });
+            Referenced { name: format!("R{n}"), place: (format!("s{n}"), 1), text: text.to_string() }
+        };
+        let references: Vec<Referenced> = (0..count).map(referenced).collect();
+        let work = move || {
+            let text = format!("\"R{}\"", count - 1);
+            let schema = Schema::parse(Format::Avro, &text, &references, true).expect("a schema");
+            drop((schema.canonical(), schema.normalized(), schema.problems(&schema, Policy::Strict).is_ok()));
+            assert_eq!(schema.formatted("resolved").is_ok(), is_written, "{count} with {layers}");
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work).expect("a thread");
+        thread.join().expect("no panic");
+    }
 }
 
 #[test]

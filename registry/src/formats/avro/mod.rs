@@ -147,7 +147,7 @@ impl Schema {
     }
 
     /// The canonical form with everything that other schemas define written out.
-    pub(crate) fn resolved(&self) -> String {
+    pub(crate) fn resolved(&self) -> Result<String, Invalid> {
         write::resolved(self)
     }
 

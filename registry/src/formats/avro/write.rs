@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Field, Named, Order, Schema, Shape, Type, TypeId};
+use crate::formats::{DEPTH_MAX, Invalid};
 use crate::json::{Json, Object};
 
 pub(super) fn canonical(schema: &Schema) -> String {
@@ -10,8 +11,33 @@ pub(super) fn canonical(schema: &Schema) -> String {
     Canonical { schema, known }.kind(schema.root, None).to_string()
 }
 
-pub(super) fn resolved(schema: &Schema) -> String {
-    Canonical { schema, known: HashSet::new() }.kind(schema.root, None).to_string()
+pub(super) fn resolved(schema: &Schema) -> Result<String, Invalid> {
+    check_depth(schema)?;
+    Ok(Canonical { schema, known: HashSet::new() }.kind(schema.root, None).to_string())
+}
+
+/// Refuses what would be nested too deeply once each name is written out where it comes first: each text is nested only as
+/// deep as JSON may be, but what one refers to is written within it. It goes through types as [`Canonical`] does.
+fn check_depth(schema: &Schema) -> Result<(), Invalid> {
+    let mut known = HashSet::new();
+    let mut waiting = vec![(schema.root, 1)];
+    while let Some((id, depth)) = waiting.pop() {
+        if schema.named(id).is_some() && !known.insert(id) {
+            continue;
+        }
+        if depth > DEPTH_MAX {
+            return Err(Invalid::new(format!("with what it refers to, types are nested more than {DEPTH_MAX} deep")));
+        }
+        match schema.shape(id) {
+            Shape::Array(below) | Shape::Map(below) => waiting.push((*below, depth + 1)),
+            Shape::Union(branches) => waiting.extend(branches.iter().rev().map(|branch| (*branch, depth + 1))),
+            Shape::Record { fields, .. } => {
+                waiting.extend(fields.iter().rev().map(|field| (field.kind, depth + 1)));
+            }
+            Shape::Primitive(_) | Shape::Enum { .. } | Shape::Fixed { .. } => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn normalized(schema: &Schema) -> String {
