@@ -161,6 +161,25 @@ fn wide_schemas_end() {
 }
 
 #[test]
+fn patterns_of_properties_are_bounded() {
+    let object = |patterns: &[String], properties: usize, prefix: &str| {
+        let patterns: serde_json::Map<String, Value> =
+            patterns.iter().map(|pattern| (pattern.clone(), json!({ "type": "string" }))).collect();
+        let name = "x".repeat(200);
+        let properties: serde_json::Map<String, Value> =
+            (0..properties).map(|n| (format!("{prefix}{n}{name}"), json!({ "type": "string" }))).collect();
+        json!({ "type": "object", "patternProperties": patterns, "properties": properties }).to_string()
+    };
+    let large: Vec<String> = (0..100).map(|n| format!("^(a?.?x?){{{}}}y$", 500 + n)).collect();
+    compare(Format::Json, object(&large, 2_000, "a"), object(&large, 2_000, "b"));
+    let many: Vec<String> = (0..101).map(|n| format!("^{n}$")).collect();
+    assert!(Schema::parse(Format::Json, &object(&many, 0, ""), &[], true).is_err(), "their number is bounded");
+    assert!(Schema::parse(Format::Json, &object(&many[1..], 0, ""), &[], true).is_ok());
+    let long = ["x".repeat(70_000)];
+    assert!(Schema::parse(Format::Json, &object(&long, 0, ""), &[], true).is_err(), "their length is bounded");
+}
+
+#[test]
 fn long_names_are_not_repeated_at_each_step() {
     const NAME: usize = 20_000;
     const DEPTH: usize = 40;

@@ -6,14 +6,20 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 use super::{ANYTHING, Array, How, Node, NodeId, Number, Object, Rest, Shape};
 use crate::formats::{Invalid, Referenced};
 use crate::json::{Json, Object as Members};
 
+/// Patterns of properties that a schema has at most, those of what it refers to included.
+const PATTERNS_MAX: usize = 100;
+/// Bytes that all of them have at most, as they are written.
+const PATTERNS_BYTES_MAX: usize = 64 << 10;
 /// Bytes that a compiled pattern takes at most.
-const PATTERN_BYTES: usize = 1 << 20;
+const PATTERN_BYTES: usize = 1 << 19;
+/// Bytes that what a compiled pattern notes of what it has seen takes at most.
+const PATTERN_CACHE_BYTES: usize = 1 << 18;
 /// Bytes of a URL that a schema gives itself: each schema in it may hold as many.
 const URL_BYTES_MAX: usize = 512;
 /// Schemas of schemas, which are not looked into.
@@ -43,7 +49,14 @@ pub(super) fn load(source: &Json, references: &[Referenced]) -> Result<(Vec<Node
             .map_err(|error| Invalid::new(error.to_string()).within(&reference.name))
     });
     let others: Vec<(&str, Json)> = parsed.collect::<Result<_, _>>()?;
-    let mut loader = Loader { nodes: Vec::new(), known: HashMap::new(), waiting: Vec::new(), places: HashMap::new() };
+    let mut loader = Loader {
+        nodes: Vec::new(),
+        known: HashMap::new(),
+        waiting: Vec::new(),
+        places: HashMap::new(),
+        patterns_left: PATTERNS_MAX,
+        pattern_bytes_left: PATTERNS_BYTES_MAX,
+    };
     loader.push(Shape::Anything);
     for (name, json) in &others {
         loader.places.insert((*name).to_owned(), Place { json, modern: is_modern(json) });
@@ -88,6 +101,8 @@ struct Loader<'a> {
     waiting: Vec<Task<'a>>,
     /// By URL, `URL#anchor` and the names of references.
     places: HashMap<String, Place<'a>>,
+    patterns_left: usize,
+    pattern_bytes_left: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -286,7 +301,7 @@ impl<'a> Loader<'a> {
             object.properties.insert(name.clone(), self.node(json, base, modern));
         }
         for (pattern, json) in named(members, "patternProperties")? {
-            let regex = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build().ok();
+            let regex = self.regex(pattern)?;
             object.patterns.push((regex, self.node(json, base, modern)));
         }
         match members.get("required") {
@@ -303,6 +318,20 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(object)
+    }
+
+    /// A compiled pattern, if it can be read.
+    fn regex(&mut self, pattern: &str) -> Result<Option<Regex>, Invalid> {
+        let left = self.patterns_left.checked_sub(1).zip(self.pattern_bytes_left.checked_sub(pattern.len()));
+        let Some((patterns, bytes)) = left else {
+            let message = format!(
+                "patternProperties has more than {PATTERNS_MAX} patterns, or more than {PATTERNS_BYTES_MAX} bytes of them"
+            );
+            return Err(Invalid::new(message));
+        };
+        (self.patterns_left, self.pattern_bytes_left) = (patterns, bytes);
+        let mut builder = RegexBuilder::new(pattern);
+        Ok(builder.size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_CACHE_BYTES).build().ok())
     }
 
     fn array(&mut self, members: &'a Members, base: &Rc<str>, modern: bool) -> Result<Array, Invalid> {

@@ -3,7 +3,7 @@
 
 use super::check::{Bound, Check, Found, Side, at_least, at_most, note};
 use super::{NodeId, Object, Rest, Schema, Shape};
-use crate::formats::TooComplex;
+use crate::formats::{Effort, TooComplex};
 
 const MAX_PROPERTIES: Bound = ("MAX_PROPERTIES_ADDED", "MAX_PROPERTIES_DECREASED");
 const MIN_PROPERTIES: Bound = ("MIN_PROPERTIES_ADDED", "MIN_PROPERTIES_INCREASED");
@@ -50,7 +50,8 @@ fn removed(
     found: &mut Found,
 ) -> Result<(), TooComplex> {
     let path = || format!("properties/{name}");
-    match content_of(check.reader(side), new, name) {
+    let reader = check.reader(side);
+    match content_of(&mut check.effort, reader, new, name)? {
         Rest::Anything => {}
         Rest::Of(schema) => {
             if !check.is_compatible(side, was, schema)? {
@@ -76,7 +77,8 @@ fn added(
     let path = || format!("properties/{name}");
     let is_required = new.required.contains(name);
     let has_default = check.reader(side).nodes[is].has_default;
-    match content_of(check.writer(side), old, name) {
+    let writer = check.writer(side);
+    match content_of(&mut check.effort, writer, old, name)? {
         Rest::Anything => match (is_required, has_default) {
             _ if matches!(check.reader(side).shape(is), Shape::Anything) => {}
             (true, false) => note(found, "REQUIRED_PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL", path),
@@ -99,19 +101,23 @@ fn added(
     Ok(())
 }
 
+/// Steps that a pattern takes for each byte of a name: a large one may be in thousands of states at once.
+const STEPS_PER_BYTE: usize = 4;
+
 /// What an object lets through under a name that it does not have among its properties.
-fn content_of(schema: &Schema, object: &Object, name: &str) -> Rest {
-    let matches =
-        |pattern: &&(Option<regex::Regex>, NodeId)| pattern.0.as_ref().is_some_and(|regex| regex.is_match(name));
-    if let Some((_, schema)) = object.patterns.iter().find(matches) {
-        return Rest::Of(*schema);
+fn content_of(effort: &mut Effort, schema: &Schema, object: &Object, name: &str) -> Result<Rest, TooComplex> {
+    for (pattern, schema) in &object.patterns {
+        effort.spend(1 + name.len() * STEPS_PER_BYTE)?;
+        if pattern.as_ref().is_some_and(|regex| regex.is_match(name)) {
+            return Ok(Rest::Of(*schema));
+        }
     }
-    match object.additional {
+    Ok(match object.additional {
         // Where there are patterns, the rest is not open even if they do not match: nobody knows what they stand for.
         Rest::Anything if object.patterns.is_empty() => as_rest(schema, object.unevaluated),
         Rest::Anything => Rest::Nothing,
         rest => rest,
-    }
+    })
 }
 
 /// What `unevaluatedProperties` or `unevaluatedItems` says.
