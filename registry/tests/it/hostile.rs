@@ -158,6 +158,9 @@ fn wide_schemas_end() {
         format!("syntax = \"proto3\"; message M {{ {fields} }}")
     };
     compare(Format::Protobuf, fields("int32"), fields("string"));
+    let groups: String = (1..WIDTH).map(|n| format!("optional group G{n} = {n} {{}}\n")).collect();
+    let groups = format!("syntax = \"proto2\"; message M {{ {groups} }}");
+    compare(Format::Protobuf, groups.clone(), groups);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Descriptors as text in one layout.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -123,6 +124,7 @@ impl Writer {
     }
 
     fn members(&mut self, message: &DescriptorProto) {
+        let nested = Nested::of(message);
         self.reserved(message);
         self.options(options::of_message(message.options.as_ref()));
         let is_real = |index: i32| {
@@ -131,7 +133,7 @@ impl Writer {
         };
         let fields = self.sorted(message.field.iter().collect(), |one, two| one.number().cmp(&two.number()));
         for field in fields.iter().filter(|field| !field.oneof_index.is_some_and(is_real)) {
-            self.field(field, message, true);
+            self.field(field, &nested, true);
         }
         let oneofs: Vec<(i32, &str)> = (0..).zip(message.oneof_decl.iter().map(|oneof| oneof.name())).collect();
         let first = |index: i32| {
@@ -141,7 +143,7 @@ impl Writer {
         for (index, name) in oneofs.into_iter().filter(|(index, _)| is_real(*index)) {
             self.begin(&format!("oneof {name}"));
             for field in fields.iter().filter(|field| field.oneof_index == Some(index)) {
-                self.field(field, message, false);
+                self.field(field, &nested, false);
             }
             self.end();
         }
@@ -151,8 +153,8 @@ impl Writer {
                 if range.start() == end { format!("{end}") } else { format!("{} to {}", range.start(), maximum(end)) };
             self.line(&format!("extensions {range};"));
         }
-        for nested in message.nested_type.iter().filter(|nested| !is_hidden(nested, message)) {
-            self.message(nested);
+        for shown in message.nested_type.iter().filter(|below| !nested.is_hidden(below)) {
+            self.message(shown);
         }
         for item in &message.enum_type {
             self.enumeration(item);
@@ -174,7 +176,7 @@ impl Writer {
         }
     }
 
-    fn field(&mut self, field: &FieldDescriptorProto, message: &DescriptorProto, has_label: bool) {
+    fn field(&mut self, field: &FieldDescriptorProto, nested: &Nested<'_>, has_label: bool) {
         let mut settings = options::of_field(field.options.as_ref());
         if let Some(default) = &field.default_value {
             let is_text = matches!(field.r#type(), Type::String | Type::Bytes) && field.r#type.is_some();
@@ -184,7 +186,7 @@ impl Writer {
             settings.push(("json_name".into(), quoted(name.as_bytes())));
         }
         let inline = self.inline(settings);
-        if let Some(entry) = entry_of(field, message) {
+        if let Some(entry) = nested.of_field(field).filter(|below| is_entry(below)) {
             let kind = |number: i32| entry.field.iter().find(|field| field.number() == number).map(type_name);
             let (key, value) = (kind(1).unwrap_or_default(), kind(2).unwrap_or_default());
             self.line(&format!("map<{key}, {value}> {} = {}{inline};", field.name(), field.number()));
@@ -197,7 +199,7 @@ impl Writer {
             Label::Optional => "",
         };
         if field.r#type == Some(Type::Group as i32)
-            && let Some(group) = local_type(field, message)
+            && let Some(group) = nested.of_field(field)
         {
             self.begin(&format!("{label}group {} = {}{inline}", group.name(), field.number()));
             self.members(group);
@@ -231,7 +233,7 @@ impl Writer {
     }
 
     fn extensions(&mut self, fields: &[FieldDescriptorProto]) {
-        let none = DescriptorProto::default();
+        let none = Nested::default();
         for fields in fields.chunk_by(|one, two| one.extendee == two.extendee) {
             self.begin(&format!("extend {}", fields[0].extendee()));
             for field in fields {
@@ -273,25 +275,41 @@ fn maximum(end: i32) -> String {
     if end == LAST { "max".into() } else { end.to_string() }
 }
 
-/// Types of map entries and groups are written where they are used.
-fn is_hidden(nested: &DescriptorProto, message: &DescriptorProto) -> bool {
-    let is_entry = nested.options.as_ref().is_some_and(|options| options.map_entry());
-    is_entry
-        || message.field.iter().any(|field| {
-            field.r#type == Some(Type::Group as i32)
-                && local_type(field, message).is_some_and(|group| std::ptr::eq(group, nested))
-        })
+/// The types that are nested in a message, looked at once: a message may have as many of them as fields.
+#[derive(Default)]
+struct Nested<'a> {
+    by_name: HashMap<&'a str, &'a DescriptorProto>,
+    /// Names of those that are groups.
+    groups: HashSet<&'a str>,
 }
 
-fn entry_of<'a>(field: &FieldDescriptorProto, message: &'a DescriptorProto) -> Option<&'a DescriptorProto> {
-    let entry = local_type(field, message)?;
-    entry.options.as_ref().is_some_and(|options| options.map_entry()).then_some(entry)
+impl<'a> Nested<'a> {
+    fn of(message: &'a DescriptorProto) -> Self {
+        let groups = message.field.iter().filter(|field| field.r#type == Some(Type::Group as i32));
+        Self {
+            by_name: message.nested_type.iter().map(|nested| (nested.name(), nested)).collect(),
+            groups: groups.filter_map(local_name).collect(),
+        }
+    }
+
+    /// The type of a field, if it is nested in the message of the field.
+    fn of_field(&self, field: &FieldDescriptorProto) -> Option<&'a DescriptorProto> {
+        self.by_name.get(local_name(field)?).copied()
+    }
+
+    /// Types of map entries and groups are written where they are used.
+    fn is_hidden(&self, nested: &DescriptorProto) -> bool {
+        is_entry(nested) || self.groups.contains(nested.name())
+    }
 }
 
-/// The type of a field, if it is nested in the message of the field.
-fn local_type<'a>(field: &FieldDescriptorProto, message: &'a DescriptorProto) -> Option<&'a DescriptorProto> {
-    let name = field.type_name.as_ref()?.rsplit('.').next()?;
-    message.nested_type.iter().find(|nested| nested.name() == name)
+fn is_entry(message: &DescriptorProto) -> bool {
+    message.options.as_ref().is_some_and(|options| options.map_entry())
+}
+
+/// The name of a field's type without what it is in.
+fn local_name(field: &FieldDescriptorProto) -> Option<&str> {
+    field.type_name.as_deref()?.rsplit('.').next()
 }
 
 fn type_name(field: &FieldDescriptorProto) -> String {
