@@ -32,6 +32,9 @@ pub async fn run(store: &dyn SchemaStore) {
     senseless_names_are_refused(store).await;
     callers_at_once_get_one_id(store).await;
     one_of_many_with_the_same_stamp_wins(store).await;
+    the_greatest_numbers_are_no_end(store).await;
+    deleting_nothing_makes_nothing(store).await;
+    a_context_with_subjects_is_not_dropped_meanwhile(store).await;
 }
 
 /// A context that nothing else has.
@@ -342,4 +345,53 @@ pub async fn one_of_many_with_the_same_stamp_wins(store: &dyn SchemaStore) {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(ErrorKind::Conflict)).count(), CALLERS - 1);
     assert_eq!(store.subject(&a).await.expect("the subject").versions.len(), 1);
+}
+
+/// What needs no new id or version goes on.
+pub async fn the_greatest_numbers_are_no_end(store: &dyn SchemaStore) {
+    let (a, b) = (name(&context(), "a"), "b");
+    let b = name(&a.context, b);
+    let last = NewVersion { id: Some(i32::MAX), version: Some(i32::MAX), ..new(&a, "x") };
+    assert_eq!(store.register_schema(&last).await.expect("imported"), live(i32::MAX, i32::MAX));
+    assert_eq!(store.greatest_schema_id(&a.context).await.expect("asked"), i32::MAX);
+    assert_eq!(register(store, &b, "x").await, live(1, i32::MAX));
+    let import = NewVersion { id: Some(3), version: Some(3), ..new(&a, "y") };
+    assert_eq!(store.register_schema(&import).await.expect("imported"), live(3, 3));
+    expect_error(store.register_schema(&new(&b, "z")).await, ErrorKind::ResourceExhausted);
+    store.delete_subject(&b, false).await.expect("deleted");
+    assert_eq!(store.delete_version(&a, i32::MAX, false).await.expect("deleted"), Deletion::Done(vec![i32::MAX]));
+    expect_error(store.register_schema(&new(&a, "x")).await, ErrorKind::ResourceExhausted);
+}
+
+/// No context, and no name is too long for a deletion to say so.
+pub async fn deleting_nothing_makes_nothing(store: &dyn SchemaStore) {
+    let a = name(&context(), "a");
+    for permanent in [false, true] {
+        assert_eq!(store.delete_subject(&a, permanent).await.expect("asked"), Deletion::NotFound);
+        assert_eq!(store.delete_version(&a, 1, permanent).await.expect("asked"), Deletion::NotFound);
+    }
+    let contexts = store.schema_contexts(Page { offset: 0, limit: 100_000 }).await.expect("contexts");
+    assert!(!contexts.contains(&a.context));
+    let long = name(&format!(".{}", "x".repeat(200)), "a");
+    expect_error(store.delete_subject(&long, false).await, ErrorKind::InvalidInput);
+    expect_error(store.delete_version(&long, 1, false).await, ErrorKind::InvalidInput);
+}
+
+/// One that is registered while its context is dropped has its context.
+pub async fn a_context_with_subjects_is_not_dropped_meanwhile(store: &dyn SchemaStore) {
+    let a = name(&context(), "a");
+    for round in 0..CALLERS {
+        let texts: Vec<String> = (0..CALLERS).map(|n| format!("r{round}t{n}")).collect();
+        let calls = texts.iter().enumerate().map(async |(n, text)| match n % 2 {
+            0 => _ = register(store, &a, text).await,
+            _ => _ = store.drop_schema_context(&a.context).await.expect("asked"),
+        });
+        join_all(calls).await;
+        let contexts = store.schema_contexts(Page { offset: 0, limit: 100_000 }).await.expect("contexts");
+        assert!(contexts.contains(&a.context));
+        assert_eq!(store.subject(&a).await.expect("the subject").versions.len(), CALLERS / 2);
+        store.delete_subject(&a, false).await.expect("deleted");
+        store.delete_subject(&a, true).await.expect("deleted");
+        assert!(store.drop_schema_context(&a.context).await.expect("dropped"));
+    }
 }

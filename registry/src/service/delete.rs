@@ -12,6 +12,9 @@ impl Service {
     pub async fn delete_subject(&self, name: SubjectName, permanent: bool) -> Answer<Vec<i32>> {
         let name = self.meant(name).await?;
         let rendered = names::render(&name);
+        if !names::is_valid(&name) {
+            return Err(Refusal::subject_not_found(&rendered));
+        }
         self.refuse_read_only(&name).await?;
         match self.store().delete_subject(&name, permanent).await? {
             Deletion::Done(versions) => {

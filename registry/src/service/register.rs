@@ -105,7 +105,7 @@ impl Service {
         }
         let subject = self.store().subject(name).await?;
         let config = self.config(name).await?;
-        let next_version = subject.last_version + 1;
+        let next_version = subject.last_version.checked_add(1);
         let version = request.version.unwrap_or_default();
         if mode == Mode::ReadWrite && version == 0 && !config.adds_to_schemas() {
             // What is there already is found whatever the latest version would add to it now.
@@ -116,7 +116,7 @@ impl Service {
         }
         let filled = match mode.is_import() {
             true => request.clone(),
-            false => self.filled(name, &subject, &config, request, Some(next_version)).await?,
+            false => self.filled(name, &subject, &config, request, next_version).await?,
         };
         let is_as_sent = filled == *request;
         let request = filled;
@@ -134,7 +134,7 @@ impl Service {
             if !messages.is_empty() {
                 return Err(Refusal::incompatible(&rendered, &messages));
             }
-            if version > 0 && version != next_version {
+            if version > 0 && Some(version) != next_version {
                 return Err(Refusal::invalid_schema("Version is not one more than previous version"));
             }
         }

@@ -1,5 +1,7 @@
 //! Schemas and subjects: `TZ_SCHEMAS` and the tables around it.
 
+use std::collections::BTreeSet;
+
 use sqlx::{QueryBuilder, query, query_as, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
 
@@ -21,7 +23,7 @@ const SUBJECT_TEXT_CHARS: usize = 700;
 pub(crate) async fn register(conn: &mut Connection, new: &NewVersion) -> Result<Version> {
     check(new)?;
     let SubjectName { context, subject } = &new.name;
-    let next_id = lock_context(conn, context).await?;
+    let next_id = lock_contexts(conn, context, std::iter::empty()).await?;
     let found: Option<(i32, i64)> =
         query_as("SELECT LAST_VERSION, STAMP FROM TZ_SUBJECTS WHERE CTX = ? AND SUBJECT = ?")
             .bind(context)
@@ -43,9 +45,10 @@ pub(crate) async fn register(conn: &mut Connection, new: &NewVersion) -> Result<
             return Err(Error::already_exists(message).into());
         }
         None => {
-            let id = new.id.unwrap_or(next_id);
+            let none_left = |_| Error::resource_exhausted(format!("context '{context}' has no ids left"));
+            let id = new.id.map_or_else(|| i32::try_from(next_id).map_err(none_left), Ok)?;
             insert_schema(conn, context, id, &new.content).await?;
-            if id >= next_id {
+            if i64::from(id) >= next_id {
                 let next = i64::from(id) + 1;
                 query("UPDATE TZ_SCHEMA_CONTEXTS SET NEXT_ID = ? WHERE CTX = ?")
                     .bind(next)
@@ -97,25 +100,39 @@ pub(crate) async fn register(conn: &mut Connection, new: &NewVersion) -> Result<
     Ok(Version { version, id, deleted: false })
 }
 
-/// Makes the row of a context if there is none, keeps other writers of it out, and returns its next id.
-async fn lock_context(conn: &mut Connection, context: &str) -> Result<i32> {
-    let changed = query("UPDATE TZ_SCHEMA_CONTEXTS SET NEXT_ID = NEXT_ID + 0 WHERE CTX = ?")
-        .bind(context)
-        .execute(&mut *conn)
-        .await?;
-    let next: Option<i64> = query_scalar("SELECT NEXT_ID FROM TZ_SCHEMA_CONTEXTS WHERE CTX = ?")
-        .bind(context)
-        .fetch_optional(&mut *conn)
-        .await?;
-    let next = match next {
-        Some(next) => next,
-        None => {
-            debug_assert_eq!(changed.rows_affected(), 0);
-            query("INSERT INTO TZ_SCHEMA_CONTEXTS (CTX, NEXT_ID) VALUES (?, 1)").bind(context).execute(conn).await?;
-            1
-        }
-    };
-    i32::try_from(next).map_err(|_| Error::resource_exhausted(format!("context '{context}' has no ids left")).into())
+/// Keeps other writers of these contexts out and returns the next id of the first one, whose row is made if there is none.
+/// The next id may be one above what an id can be. All are locked in one order, so that nobody waits for one another, and
+/// before anything is read, as some databases read what was there when a transaction first read.
+async fn lock_contexts<'a>(
+    conn: &mut Connection,
+    first: &'a str,
+    others: impl Iterator<Item = &'a str>,
+) -> Result<i64> {
+    let contexts: BTreeSet<&str> = others.chain([first]).collect();
+    for context in contexts {
+        lock_row(conn, context).await?;
+    }
+    if let Some(next) = next_id(conn, first).await? {
+        return Ok(next);
+    }
+    query("INSERT INTO TZ_SCHEMA_CONTEXTS (CTX, NEXT_ID) VALUES (?, 1)").bind(first).execute(conn).await?;
+    Ok(1)
+}
+
+/// Keeps other writers of a context out; says whether there is one.
+async fn lock_context(conn: &mut Connection, context: &str) -> Result<bool> {
+    lock_row(conn, context).await?;
+    Ok(next_id(conn, context).await?.is_some())
+}
+
+async fn lock_row(conn: &mut Connection, context: &str) -> Result<()> {
+    query("UPDATE TZ_SCHEMA_CONTEXTS SET NEXT_ID = NEXT_ID + 0 WHERE CTX = ?").bind(context).execute(conn).await?;
+    Ok(())
+}
+
+async fn next_id(conn: &mut Connection, context: &str) -> Result<Option<i64>> {
+    let next = query_scalar("SELECT NEXT_ID FROM TZ_SCHEMA_CONTEXTS WHERE CTX = ?");
+    Ok(next.bind(context).fetch_optional(conn).await?)
 }
 
 async fn put_subject(conn: &mut Connection, name: &SubjectName, last_version: i32, stamp: i64) -> Result<()> {
@@ -216,9 +233,7 @@ pub(crate) async fn id_of(conn: &mut Connection, context: &str, hash: &str) -> R
 
 /// The greatest id that a context has given out.
 pub(crate) async fn greatest_id(conn: &mut Connection, context: &str) -> Result<i32> {
-    let next: Option<i64> =
-        query_scalar("SELECT NEXT_ID FROM TZ_SCHEMA_CONTEXTS WHERE CTX = ?").bind(context).fetch_optional(conn).await?;
-    Ok(next.and_then(|next| i32::try_from(next - 1).ok()).unwrap_or_default())
+    Ok(next_id(conn, context).await?.and_then(|next| i32::try_from(next - 1).ok()).unwrap_or_default())
 }
 
 /// Where the content of a UUID is.
@@ -264,6 +279,8 @@ pub(crate) async fn contexts(conn: &mut Connection, page: Page) -> Result<Vec<St
 
 /// Forgets a context that has no subjects.
 pub(crate) async fn drop_context(conn: &mut Connection, context: &str) -> Result<bool> {
+    // Before the subjects are looked for: one that is registered meanwhile waits, or makes this wait.
+    let exists = lock_context(conn, context).await?;
     let subject: Option<i64> = query_scalar("SELECT 1 FROM TZ_SUBJECTS WHERE CTX = ? LIMIT 1")
         .bind(context)
         .fetch_optional(&mut *conn)
@@ -271,8 +288,10 @@ pub(crate) async fn drop_context(conn: &mut Connection, context: &str) -> Result
     if subject.is_some() {
         return Ok(false);
     }
-    for delete in ["DELETE FROM TZ_SCHEMA_SETTINGS WHERE CTX = ?", "DELETE FROM TZ_SCHEMA_CONTEXTS WHERE CTX = ?"] {
-        query(delete).bind(context).execute(&mut *conn).await?;
+    query("DELETE FROM TZ_SCHEMA_SETTINGS WHERE CTX = ?").bind(context).execute(&mut *conn).await?;
+    // A row that was not there was not locked, and may be of a subject that is registered right now.
+    if exists {
+        query("DELETE FROM TZ_SCHEMA_CONTEXTS WHERE CTX = ?").bind(context).execute(conn).await?;
     }
     Ok(true)
 }
@@ -409,7 +428,10 @@ pub(crate) async fn delete_version(
     number: i32,
     permanent: bool,
 ) -> Result<Deletion> {
-    lock_context(conn, &name.context).await?;
+    check_name(name)?;
+    if !lock_context(conn, &name.context).await? {
+        return Ok(Deletion::NotFound);
+    }
     let Some(found) = version(conn, name, Some(number)).await? else { return Ok(Deletion::NotFound) };
     match (permanent, found.deleted) {
         (false, true) => return Ok(Deletion::AlreadyDeleted),
@@ -422,7 +444,10 @@ pub(crate) async fn delete_version(
 
 /// Deletes a subject.
 pub(crate) async fn delete_subject(conn: &mut Connection, name: &SubjectName, permanent: bool) -> Result<Deletion> {
-    lock_context(conn, &name.context).await?;
+    check_name(name)?;
+    if !lock_context(conn, &name.context).await? {
+        return Ok(Deletion::NotFound);
+    }
     let Subject { versions, .. } = subject(conn, name).await?;
     if versions.is_empty() {
         return Ok(Deletion::NotFound);
