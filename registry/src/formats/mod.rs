@@ -214,6 +214,17 @@ impl Schema {
         }
     }
 
+    /// [`Schema::normalized`], of which it is sure that it can be read again.
+    ///
+    /// # Errors
+    /// If it cannot: it must not be kept.
+    pub fn checked_normalized(&self, references: &[Referenced]) -> Result<String, Invalid> {
+        let text = self.normalized();
+        Self::parse(self.format(), &text, references, false)
+            .map_err(|error| Invalid(format!("its normal form cannot be read: {error}")))?;
+        Ok(text)
+    }
+
     /// The text in another way; none if the format has no such way.
     ///
     /// # Errors

@@ -50,7 +50,10 @@ impl Service {
         let source = text.clone();
         let parsed = self.work(move || {
             let schema = Schema::parse(format, &source, &referenced, reading.is_new)?;
-            let text = if reading.normalize { schema.normalized() } else { schema.canonical() };
+            let text = match reading.normalize {
+                true => schema.checked_normalized(&referenced)?,
+                false => schema.canonical(),
+            };
             Ok::<_, crate::formats::Invalid>((schema, text))
         });
         let (schema, canonical) = parsed.await?.map_err(|error| invalid(&error.to_string()))?;

@@ -107,3 +107,49 @@ fn there_are_enough_vectors_and_each_has_a_reason() {
     let full = all.iter().filter(|case| case.backward && case.forward).count();
     assert!(full > 100 && all.len() - full > 100, "{full} of {}", all.len());
 }
+
+/// The canonical and the normalized form of a file of Protobuf.
+fn forms(text: &str) -> (String, String) {
+    let schema = Schema::parse(Format::Protobuf, text, &[], true).expect("a schema");
+    (schema.canonical(), schema.checked_normalized(&[]).expect("a normal form that can be read"))
+}
+
+#[test]
+fn normal_forms_of_protobuf_keep_options_and_first_values() {
+    let text = "syntax = \"proto3\"; import \"confluent/meta.proto\"; option java_package = \"a\"; \
+        option (confluent.file_meta).doc = \"d\"; \
+        message M { option (confluent.message_meta) = { doc: \"m\" tags: [\"x\"] }; \
+        string a = 1 [(confluent.field_meta).doc = \"f\", deprecated = true]; \
+        message N { E e = 1 [(confluent.field_meta).doc = \"n\"]; } } \
+        enum E { option (confluent.enum_meta).doc = \"e\"; ZERO = 0; TWO = 2; LESS = -1 [(confluent.enum_value_meta).doc = \"v\"]; }";
+    let (canonical, normalized) = forms(text);
+    for form in [&canonical, &normalized] {
+        for kept in
+            ["file_meta", "message_meta", "field_meta", "enum_meta", "enum_value_meta", "java_package", "deprecated"]
+        {
+            assert!(form.contains(kept), "{kept} in {form}");
+        }
+        assert_eq!(form.matches("field_meta").count(), 2, "{form}");
+    }
+    let at = |value: &str| normalized.find(value).expect("a value");
+    assert!(at("ZERO") < at("LESS") && at("LESS") < at("TWO"), "{normalized}");
+    assert!(normalized.contains(".M.N") || normalized.contains(" .E e = 1"), "names are in full: {normalized}");
+    assert_eq!(forms(&normalized).1, normalized);
+}
+
+#[test]
+fn forms_of_protobuf_keep_options_of_oneofs_and_ranges_and_defaults_of_bytes() {
+    let text = "syntax = \"proto2\"; import \"google/protobuf/descriptor.proto\"; \
+        extend google.protobuf.OneofOptions { optional string of_oneof = 50001; } \
+        extend google.protobuf.ExtensionRangeOptions { optional string of_range = 50002; } \
+        message M { optional bytes b = 1 [default = \"a\\\\b\\\"c\\x01\\n\"]; optional string s = 2 [default = \"a\\\\b\\\"c\"]; \
+        oneof o { option (of_oneof) = \"x\"; int32 c = 3; } extensions 100 to 200 [(of_range) = \"y\"]; }";
+    let (canonical, normalized) = forms(text);
+    for form in [&canonical, &normalized] {
+        for kept in ["option (of_oneof) = \"x\";", "[(of_range) = \"y\"]", r#""a\\b\"c\001\n""#, r#""a\\b\"c""#] {
+            assert!(form.contains(kept), "{kept} in {form}");
+        }
+    }
+    assert_eq!(forms(&canonical), (canonical, normalized.clone()));
+    assert_eq!(forms(&normalized).1, normalized);
+}

@@ -1,10 +1,11 @@
 //! Protobuf: files of proto2 and proto3, as text or as a descriptor in base64.
 //!
 //! In reading order: the model here, `parse` (to descriptors, with imports), `write` (the canonical form and the normalized
-//! one), `check` (the differences).
+//! one) with `options` and `normal`, `check` (the differences).
 
 mod check;
 mod known;
+mod normal;
 mod options;
 mod parse;
 mod write;
@@ -50,7 +51,7 @@ impl Schema {
 
     /// The canonical form without what makes no difference: names in full, imports, options and fields sorted.
     pub(crate) fn normalized(&self) -> String {
-        write::file(&self.resolved, write::Layout::Sorted)
+        write::file(&normal::file(&self.resolved, &self.written), write::Layout::Sorted)
     }
 
     /// The descriptor in base64.

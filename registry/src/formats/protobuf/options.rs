@@ -1,8 +1,8 @@
 //! Options as they are written: those that nobody has looked at yet, and Protobuf's own.
 
 use prost_types::{
-    EnumOptions, EnumValueOptions, FieldOptions, FileOptions, MessageOptions, MethodOptions, ServiceOptions,
-    field_options, file_options, method_options,
+    EnumOptions, EnumValueOptions, ExtensionRangeOptions, FieldOptions, FileOptions, MessageOptions, MethodOptions,
+    OneofOptions, ServiceOptions, field_options, file_options, method_options,
 };
 
 use super::write::{quoted, setting};
@@ -66,6 +66,14 @@ pub(super) fn of_field(options: Option<&FieldOptions>) -> Vec<Setting> {
         ctype => ctype, packed => plain, jstype => jstype, lazy => plain, deprecated => plain, weak => plain,
     );
     list
+}
+
+pub(super) fn of_oneof(options: Option<&OneofOptions>) -> Vec<Setting> {
+    options.into_iter().flat_map(|options| &options.uninterpreted_option).map(setting).collect()
+}
+
+pub(super) fn of_range(options: Option<&ExtensionRangeOptions>) -> Vec<Setting> {
+    options.into_iter().flat_map(|options| &options.uninterpreted_option).map(setting).collect()
 }
 
 pub(super) fn of_enum(options: Option<&EnumOptions>) -> Vec<Setting> {

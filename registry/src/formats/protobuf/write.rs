@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::uninterpreted_option::NamePart;
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, ServiceDescriptorProto,
-    UninterpretedOption,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, OneofDescriptorProto,
+    ServiceDescriptorProto, UninterpretedOption,
 };
 
 use super::options::{self, Setting};
@@ -17,7 +17,8 @@ use super::options::{self, Setting};
 pub(super) enum Layout {
     /// As they were written.
     AsWritten,
-    /// Imports, options, fields, values and reserved ones sorted. Messages stay, as data names them by their places.
+    /// Imports, options, fields, values and reserved ones sorted. Messages stay, as data names them by their places, and so
+    /// does the first value of an enum.
     Sorted,
 }
 
@@ -135,23 +136,25 @@ impl Writer {
         for field in fields.iter().filter(|field| !field.oneof_index.is_some_and(is_real)) {
             self.field(field, &nested, true);
         }
-        let oneofs: Vec<(i32, &str)> = (0..).zip(message.oneof_decl.iter().map(|oneof| oneof.name())).collect();
+        let oneofs: Vec<(i32, &OneofDescriptorProto)> = (0..).zip(&message.oneof_decl).collect();
         let first = |index: i32| {
             fields.iter().filter(|field| field.oneof_index == Some(index)).map(|field| field.number()).min()
         };
         let oneofs = self.sorted(oneofs, |one, two| first(one.0).cmp(&first(two.0)));
-        for (index, name) in oneofs.into_iter().filter(|(index, _)| is_real(*index)) {
-            self.begin(&format!("oneof {name}"));
+        for (index, oneof) in oneofs.into_iter().filter(|(index, _)| is_real(*index)) {
+            self.begin(&format!("oneof {}", oneof.name()));
+            self.options(options::of_oneof(oneof.options.as_ref()));
             for field in fields.iter().filter(|field| field.oneof_index == Some(index)) {
                 self.field(field, &nested, false);
             }
             self.end();
         }
         for range in &message.extension_range {
+            let inline = self.inline(options::of_range(range.options.as_ref()));
             let end = range.end() - 1;
             let range =
                 if range.start() == end { format!("{end}") } else { format!("{} to {}", range.start(), maximum(end)) };
-            self.line(&format!("extensions {range};"));
+            self.line(&format!("extensions {range}{inline};"));
         }
         for shown in message.nested_type.iter().filter(|below| !nested.is_hidden(below)) {
             self.message(shown);
@@ -179,8 +182,12 @@ impl Writer {
     fn field(&mut self, field: &FieldDescriptorProto, nested: &Nested<'_>, has_label: bool) {
         let mut settings = options::of_field(field.options.as_ref());
         if let Some(default) = &field.default_value {
-            let is_text = matches!(field.r#type(), Type::String | Type::Bytes) && field.r#type.is_some();
-            settings.insert(0, ("default".into(), if is_text { quoted(default.as_bytes()) } else { default.clone() }));
+            let default = match field.r#type.map(|_| field.r#type()) {
+                Some(Type::String) => quoted(default.as_bytes()),
+                Some(Type::Bytes) => quoted_escaped(default),
+                _ => default.clone(),
+            };
+            settings.insert(0, ("default".into(), default));
         }
         if let Some(name) = field.json_name.as_ref().filter(|name| **name != json_name(field.name())) {
             settings.push(("json_name".into(), quoted(name.as_bytes())));
@@ -224,8 +231,10 @@ impl Writer {
             self.line(&format!("reserved {};", quoted(name.as_bytes())));
         }
         self.options(options::of_enum(item.options.as_ref()));
-        // In proto3 the first value is the default, and it is 0.
-        for value in self.sorted(item.value.iter().collect(), |one, two| one.number().cmp(&two.number())) {
+        // The first value is the default, and in proto3 it is 0: it stays, though others may be less.
+        let (first, others) = item.value.split_at(item.value.len().min(1));
+        let others = self.sorted(others.iter().collect(), |one, two| one.number().cmp(&two.number()));
+        for value in first.iter().chain(others) {
             let inline = self.inline(options::of_value(value.options.as_ref()));
             self.line(&format!("{} = {}{inline};", value.name(), value.number()));
         }
@@ -374,6 +383,23 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
         Err(_) => _ = bytes.iter().try_for_each(|byte| write!(text, "\\{byte:03o}")),
     }
     text.push('"');
+    text
+}
+
+/// The default of bytes in quotes. Descriptors hold it with escapes; what should be escaped and is not, is.
+fn quoted_escaped(escaped: &str) -> String {
+    let mut text = String::with_capacity(escaped.len() + 2);
+    text.push('"');
+    let mut is_escape = false;
+    for c in escaped.chars() {
+        match c {
+            '"' if !is_escape => text.push_str("\\\""),
+            c if c.is_control() => _ = c.to_string().bytes().try_for_each(|byte| write!(text, "\\{byte:03o}")),
+            c => text.push(c),
+        }
+        is_escape = c == '\\' && !is_escape;
+    }
+    text.push_str(if is_escape { "\\\"" } else { "\"" });
     text
 }
 
