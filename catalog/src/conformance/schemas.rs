@@ -32,6 +32,7 @@ pub async fn run(store: &dyn SchemaStore) {
     senseless_names_are_refused(store).await;
     callers_at_once_get_one_id(store).await;
     one_of_many_with_the_same_stamp_wins(store).await;
+    what_is_referred_to_is_there(store).await;
     the_greatest_numbers_are_no_end(store).await;
     deleting_nothing_makes_nothing(store).await;
     a_context_with_subjects_is_not_dropped_meanwhile(store).await;
@@ -393,5 +394,40 @@ pub async fn a_context_with_subjects_is_not_dropped_meanwhile(store: &dyn Schema
         store.delete_subject(&a, false).await.expect("deleted");
         store.delete_subject(&a, true).await.expect("deleted");
         assert!(store.drop_schema_context(&a.context).await.expect("dropped"));
+    }
+}
+
+/// When what refers to it is registered, whoever deletes it meanwhile, and in whatever context it is.
+pub async fn what_is_referred_to_is_there(store: &dyn SchemaStore) {
+    let (a, b) = (name(&context(), "a"), name(&context(), "b"));
+    let refers = |text: &str| {
+        let reference = Reference { name: "x".into(), subject_text: "a".into(), subject: a.clone(), version: 1 };
+        NewVersion { content: Content { references: vec![reference], ..content(text) }, ..new(&b, "") }
+    };
+    expect_error(store.register_schema(&refers("none")).await, ErrorKind::Conflict);
+    register(store, &a, "x").await;
+    store.delete_version(&a, 1, false).await.expect("deleted");
+    expect_error(store.register_schema(&refers("deleted")).await, ErrorKind::Conflict);
+    let import = NewVersion { id: Some(7), ..refers("imported") };
+    assert_eq!(store.register_schema(&import).await.expect("imported"), live(1, 7));
+    store.delete_subject(&b, false).await.expect("deleted");
+    store.delete_subject(&b, true).await.expect("deleted");
+    for round in 0..CALLERS {
+        store.delete_subject(&a, true).await.expect("deleted");
+        register(store, &a, "x").await;
+        let refers = refers(&format!("r{round}"));
+        let (registered, deleted) =
+            futures::join!(store.register_schema(&refers), async { store.delete_version(&a, 1, false).await });
+        match registered {
+            Ok(_) => {
+                assert_eq!(deleted.expect("asked"), Deletion::Referenced(1));
+                store.delete_subject(&b, false).await.expect("deleted");
+                store.delete_version(&a, 1, false).await.expect("deleted");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                assert_eq!(deleted.expect("asked"), Deletion::Done(vec![1]));
+            }
+        }
     }
 }

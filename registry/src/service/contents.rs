@@ -45,7 +45,7 @@ impl Service {
         let kind = request.schema_type.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("AVRO").to_owned();
         let invalid = |details: &str| invalid(&text, &kind, request.references.as_deref(), details);
         let format = Format::of(&kind).ok_or_else(|| invalid(&format!("Invalid schema type {kind}")))?;
-        let mut references = self.references(name, request.references.as_deref().unwrap_or_default()).await?;
+        let mut references = self.references(name, request.references.as_deref().unwrap_or_default(), reading).await?;
         let referenced = self.referenced(&references).await?;
         let source = text.clone();
         let parsed = self.work(move || {
@@ -78,8 +78,13 @@ impl Service {
         parsed.map_err(|error| Refusal::invalid_schema(format!("Invalid schema with id {}: {error}", stored.id)))
     }
 
-    /// Finds the versions that references name.
-    async fn references(&self, name: &SubjectName, given: &[ReferenceBody]) -> Answer<Vec<Reference>> {
+    /// Finds the versions that references name. Something new may not refer to what is deleted.
+    async fn references(
+        &self,
+        name: &SubjectName,
+        given: &[ReferenceBody],
+        reading: Reading,
+    ) -> Answer<Vec<Reference>> {
         let mut references = Vec::with_capacity(given.len());
         if given.len() > self.settings().references_max {
             let max = self.settings().references_max;
@@ -89,6 +94,7 @@ impl Service {
             let subject = names::parse(&reference.subject, &name.context);
             let version = (reference.version >= 1).then_some(reference.version);
             let found = self.store().subject_version(&subject, version).await?;
+            let found = found.filter(|found| !(found.deleted && reading.is_new));
             let found = found.ok_or_else(|| {
                 Refusal::invalid_schema(format!(
                     "No schema reference found for subject \"{}\" and version {}",

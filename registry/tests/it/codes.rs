@@ -114,6 +114,13 @@ async fn what_cannot_be_done_is_told_apart() {
         .refused("POST", post, Some(&json!({ "schema": "\"x\"", "references": references })), (422, 42201))
         .await;
     assert_eq!(text, "No schema reference found for subject \"none\" and version 1");
+    registry.register("gone", "\"string\"").await;
+    registry.delete("/subjects/gone").await;
+    let references = json!([{ "name": "x", "subject": "gone", "version": 1 }]);
+    let text = registry
+        .refused("POST", post, Some(&json!({ "schema": "\"long\"", "references": references })), (422, 42201))
+        .await;
+    assert_eq!(text, "No schema reference found for subject \"gone\" and version 1");
     registry.register("s", "\"string\"").await;
     for version in ["0", "-2", "x", "2147483648"] {
         let text = registry.refused("GET", &format!("/subjects/s/versions/{version}"), None, (422, 42202)).await;

@@ -23,7 +23,9 @@ const SUBJECT_TEXT_CHARS: usize = 700;
 pub(crate) async fn register(conn: &mut Connection, new: &NewVersion) -> Result<Version> {
     check(new)?;
     let SubjectName { context, subject } = &new.name;
-    let next_id = lock_contexts(conn, context, std::iter::empty()).await?;
+    let referred = new.content.references.iter().map(|reference| reference.subject.context.as_str());
+    let next_id = lock_contexts(conn, context, referred).await?;
+    check_references(conn, new).await?;
     let found: Option<(i32, i64)> =
         query_as("SELECT LAST_VERSION, STAMP FROM TZ_SUBJECTS WHERE CTX = ? AND SUBJECT = ?")
             .bind(context)
@@ -98,6 +100,20 @@ pub(crate) async fn register(conn: &mut Connection, new: &NewVersion) -> Result<
     }
     put_subject(conn, &new.name, last_version.max(version), stamp + 1).await?;
     Ok(Version { version, id, deleted: false })
+}
+
+/// Refuses a schema if what it refers to was removed since its caller looked. One with an id that it has elsewhere may have
+/// been deleted there together with what it refers to.
+async fn check_references(conn: &mut Connection, new: &NewVersion) -> Result<()> {
+    for Reference { subject, version: number, .. } in &new.content.references {
+        let found = version(conn, subject, Some(*number)).await?;
+        if !found.is_some_and(|found| !found.deleted || new.id.is_some()) {
+            let message =
+                format!("version {number} of subject '{}', which is referred to, is not there", subject.subject);
+            return Err(Error::conflict(message).into());
+        }
+    }
+    Ok(())
 }
 
 /// Keeps other writers of these contexts out and returns the next id of the first one, whose row is made if there is none.
