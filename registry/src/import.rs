@@ -1,10 +1,11 @@
 //! Copying a running registry into this one over REST, with its ids and versions.
 //!
 //! It may be begun again at any time: a version that is here with the id that it has there is left as it is, so a copy that
-//! was broken off goes on where it was, and one that is repeated brings what is new. Schemas come in the order of their ids,
-//! as what they refer to was registered before them. Nothing is ever changed in the other registry.
+//! was broken off goes on where it was, and one that is repeated brings what is new. Schemas come after what they refer to,
+//! and what is deleted there is deleted here before it. Names are taken as they are: aliases and modes that are here already
+//! mean nothing to a copy. Nothing is ever changed in the other registry.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, Url};
@@ -14,7 +15,7 @@ use crate::json::Json;
 use crate::model::{SchemaBody, SchemaRequest};
 use crate::service::{Normalize, SCHEMAS_MAX};
 use crate::{Service, names, percent};
-use tereza_catalog::store::schemas::DEFAULT_CONTEXT;
+use tereza_catalog::store::schemas::{DEFAULT_CONTEXT, SubjectName};
 
 /// Schemas that are asked for at once.
 const PAGE: u32 = SCHEMAS_MAX;
@@ -54,8 +55,14 @@ pub async fn run(service: &Service, source: &Source) -> Result<Report> {
     let mut report = Report::default();
     let mut versions = remote.versions().await?;
     versions.sort_by_key(|version| (version.id, version.version));
+    let versions = references_first(versions);
     for version in &versions {
         copy(service, version, &mut report).await?;
+    }
+    // What refers to something before that, and all before the settings, which go with the last version of a subject.
+    for version in versions.iter().rev().filter(|version| version.deleted == Some(true)) {
+        tracing::debug!(subject = version.subject, version = version.version, "deleting softly, as it is there");
+        delete(service, version).await?;
     }
     // Only now, as some of what is there may not be compatible, or not be allowed any more.
     if let Some(config) = remote.get("config").await? {
@@ -69,11 +76,50 @@ pub async fn run(service: &Service, source: &Source) -> Result<Report> {
             put_config(service, Some(subject), &config, &mut report).await?;
         }
     }
-    for (id, version) in versions.iter().filter(|version| version.deleted == Some(true)).enumerate() {
-        tracing::debug!(id, subject = version.subject, version = version.version, "deleting softly, as it is there");
-        delete(service, version).await?;
-    }
     Ok(report)
+}
+
+/// Subject and version.
+type Key = (SubjectName, i32);
+
+fn key(version: &SchemaBody) -> Option<Key> {
+    Some((names::parse(version.subject.as_deref()?, DEFAULT_CONTEXT), version.version?))
+}
+
+/// Versions in their order, but each after those that it refers to: an id says little about that, as the schemas of an import
+/// have what ids they had.
+fn references_first(versions: Vec<SchemaBody>) -> Vec<SchemaBody> {
+    let index_of: HashMap<Key, usize> =
+        versions.iter().enumerate().filter_map(|(index, version)| Some((key(version)?, index))).collect();
+    let referred: Vec<Vec<usize>> = versions
+        .iter()
+        .map(|version| {
+            let context = key(version).map_or_else(|| DEFAULT_CONTEXT.to_owned(), |(name, _)| name.context);
+            let keys = version.references.iter().map(|to| (names::parse(&to.subject, &context), to.version));
+            keys.filter_map(|key| index_of.get(&key).copied()).collect()
+        })
+        .collect();
+    /// A version to be looked at, or one whose references have been.
+    enum Step {
+        Enter(usize),
+        Leave(usize),
+    }
+    let mut seen = vec![false; versions.len()];
+    let mut order = Vec::with_capacity(versions.len());
+    let mut steps: Vec<Step> = (0..versions.len()).rev().map(Step::Enter).collect();
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Leave(index) => order.push(index),
+            Step::Enter(index) if seen[index] => {}
+            Step::Enter(index) => {
+                seen[index] = true;
+                steps.push(Step::Leave(index));
+                steps.extend(referred[index].iter().rev().copied().map(Step::Enter));
+            }
+        }
+    }
+    let mut versions: Vec<Option<SchemaBody>> = versions.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|index| versions[index].take()).collect()
 }
 
 async fn copy(service: &Service, version: &SchemaBody, report: &mut Report) -> Result<()> {
@@ -84,19 +130,16 @@ async fn copy(service: &Service, version: &SchemaBody, report: &mut Report) -> R
     let refused = |refusal: crate::refusal::Refusal| {
         Error::conflict(format!("version {number} of subject '{subject}' cannot be copied: {}", refusal.message))
     };
-    match service.version(name.clone(), &number.to_string(), true, None).await {
-        Ok(here) if here.id == Some(id) && here.subject.as_ref() == Some(subject) => {
+    match service.id_of_version(&name, number).await.map_err(refused)? {
+        Some(found) if found == id => {
             report.present += 1;
             return Ok(());
         }
-        Ok(here) if here.subject.as_ref() == Some(subject) => {
-            let found = here.id.unwrap_or_default();
+        Some(found) => {
             let message = format!("version {number} of subject '{subject}' has the id {found} here and {id} there");
             return Err(Error::conflict(message));
         }
-        Ok(_) => {}
-        Err(refusal) if refusal.status == 404 => {}
-        Err(refusal) => return Err(refused(refusal)),
+        None => {}
     }
     let request = SchemaRequest {
         schema: Some(version.schema.clone()),
@@ -114,7 +157,7 @@ async fn copy(service: &Service, version: &SchemaBody, report: &mut Report) -> R
 
 async fn put_config(service: &Service, subject: Option<&str>, config: &Json, report: &mut Report) -> Result<()> {
     let name = subject.map(|subject| names::parse(subject, DEFAULT_CONTEXT));
-    let put = service.put_config(name.as_ref(), config).await;
+    let put = service.import_config(name.as_ref(), config).await;
     put.map_err(|refusal| Error::invalid_input(format!("a setting cannot be copied: {}", refusal.message)))?;
     report.settings += 1;
     Ok(())
@@ -123,8 +166,8 @@ async fn put_config(service: &Service, subject: Option<&str>, config: &Json, rep
 async fn delete(service: &Service, version: &SchemaBody) -> Result<()> {
     let (Some(subject), Some(number)) = (&version.subject, version.version) else { return Ok(()) };
     let name = names::parse(subject, DEFAULT_CONTEXT);
-    match service.delete_version(name, &number.to_string(), false).await {
-        Ok(_) => Ok(()),
+    match service.delete_as_named(&name, number, false).await {
+        Ok(()) => Ok(()),
         // It was deleted by the copy before.
         Err(refusal) if refusal.code == 40406 => Ok(()),
         Err(refusal) => Err(Error::conflict(format!(
@@ -171,16 +214,19 @@ impl Remote {
 
     async fn list(&self, deleted: bool) -> Result<Vec<SchemaBody>> {
         let mut all = Vec::new();
+        let mut seen = HashSet::new();
+        let mut offset = 0;
         loop {
-            let path = format!("schemas?subjectPrefix=%3A*%3A&deleted={deleted}&offset={}&limit={PAGE}", all.len());
+            let path = format!("schemas?subjectPrefix=%3A*%3A&deleted={deleted}&offset={offset}&limit={PAGE}");
             let page = self.get(&path).await?.unwrap_or(Json::Array(Vec::new()));
             let page: Vec<SchemaBody> = serde_json::from_str(&page.to_string()).map_err(|error| {
                 Error::unavailable(format!("the other registry answered no list of schemas: {error}"))
             })?;
-            // One that knows no pages answers everything each time.
-            let is_last = page.len() != PAGE as usize;
-            all.extend(page);
-            if is_last {
+            // One may answer with smaller pages than it is asked for, and one that knows none with everything each time.
+            offset += page.len();
+            let known = all.len();
+            all.extend(page.into_iter().filter(|version| seen.insert((version.subject.clone(), version.version))));
+            if all.len() == known {
                 return Ok(all);
             }
         }

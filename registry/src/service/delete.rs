@@ -54,13 +54,19 @@ impl Service {
             });
         }
         self.refuse_read_only(&name).await?;
-        match self.store().delete_version(&name, number, permanent).await? {
+        self.delete_as_named(&name, number, permanent).await.map(|()| number)
+    }
+
+    /// Deletes a version of the subject of this very name, whatever alias it has and whatever the mode is.
+    pub(crate) async fn delete_as_named(&self, name: &SubjectName, number: i32, permanent: bool) -> Answer<()> {
+        let rendered = names::render(name);
+        match self.store().delete_version(name, number, permanent).await? {
             Deletion::Done(_) => {
                 self.0.cache.clear();
-                Ok(number)
+                Ok(())
             }
             Deletion::NotFound => Err(Refusal::version_not_found(number)),
-            Deletion::AlreadyDeleted => Err(Refusal::version_soft_deleted(&rendered, text)),
+            Deletion::AlreadyDeleted => Err(Refusal::version_soft_deleted(&rendered, &number.to_string())),
             Deletion::NotDeleted(version) => Err(Refusal::version_not_soft_deleted(&rendered, version)),
             Deletion::Referenced(version) => Err(Refusal::reference_exists(&rendered, version)),
         }

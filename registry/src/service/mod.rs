@@ -166,6 +166,9 @@ impl Service {
 
     async fn refuse_read_only(&self, name: &SubjectName) -> Answer<()> {
         match self.mode(name).await?.is_read_only() {
+            true if name.subject.is_empty() => {
+                Err(Refusal::not_permitted(format!("Context {} is in read-only mode", name.context)))
+            }
             true => Err(Refusal::not_permitted(format!("Subject {} is in read-only mode", names::render(name)))),
             false => Ok(()),
         }

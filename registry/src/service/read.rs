@@ -141,6 +141,11 @@ impl Service {
         Ok(version_body(&name, version, &schema, formatted))
     }
 
+    /// The id that a version has, deleted or not, in the subject of this very name.
+    pub(crate) async fn id_of_version(&self, name: &SubjectName, number: i32) -> Answer<Option<i32>> {
+        Ok(self.store().subject_version(name, Some(number)).await?.map(|version| version.id))
+    }
+
     /// A version, in the subject or in one of the same name in another context.
     pub(super) async fn find_version(
         &self,

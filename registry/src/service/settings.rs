@@ -56,8 +56,15 @@ impl Service {
         }
     }
 
-    /// Changes settings.
+    /// Changes settings, unless nothing may be changed there.
     pub async fn put_config(&self, name: Option<&SubjectName>, request: &Json) -> Answer<Config> {
+        check(name)?;
+        self.refuse_read_only(name.unwrap_or(&all())).await?;
+        self.import_config(name, request).await
+    }
+
+    /// Changes settings whatever the mode is.
+    pub(crate) async fn import_config(&self, name: Option<&SubjectName>, request: &Json) -> Answer<Config> {
         check(name)?;
         let scope = scope(name);
         let old = self.own_config(&scope).await?.unwrap_or_default();
@@ -67,9 +74,10 @@ impl Service {
         Ok(new)
     }
 
-    /// Forgets settings and returns what they were.
+    /// Forgets settings, unless nothing may be changed there, and returns what they were.
     pub async fn delete_config(&self, name: Option<&SubjectName>) -> Answer<Config> {
         let scope = scope(name);
+        self.refuse_read_only(name.unwrap_or(&all())).await?;
         let old = match (self.own_config(&scope).await?, &scope) {
             (Some(old), _) => old,
             (None, Scope::Global) => with_level(Config::default()),

@@ -137,7 +137,16 @@ async fn what_cannot_be_done_is_told_apart() {
     assert_eq!(text, "Subject s is in read-only mode");
     registry.refused("DELETE", "/subjects/s", None, (422, 42205)).await;
     registry.refused("DELETE", "/subjects/s/versions/1", None, (422, 42205)).await;
+    registry.refused("PUT", "/config/s", Some(&json!({ "compatibility": "NONE" })), (422, 42205)).await;
+    registry.refused("DELETE", "/config/s", None, (422, 42205)).await;
+    registry.put("/config", &json!({ "compatibility": "BACKWARD" })).await;
     registry.delete("/mode/s").await;
+    registry.put("/mode", &json!({ "mode": "READONLY" })).await;
+    for path in ["/config", "/config/s", "/config/none"] {
+        registry.refused("PUT", path, Some(&json!({ "compatibility": "NONE" })), (422, 42205)).await;
+        registry.refused("DELETE", path, None, (422, 42205)).await;
+    }
+    registry.put("/mode", &json!({ "mode": "READWRITE" })).await;
     let with_id = json!({ "schema": "\"int\"", "id": 5 });
     let text = registry.refused("POST", post, Some(&with_id), (422, 42205)).await;
     assert_eq!(text, "Subject s is not in import mode");

@@ -72,3 +72,42 @@ async fn a_registry_that_is_not_there_is_an_error_without_the_password() {
     assert!(!format!("{error:?} {error}").contains("hush"), "{error:?}");
     here.end().await;
 }
+
+#[tokio::test]
+async fn a_copy_knows_neither_order_nor_aliases_nor_modes() {
+    let (there, here) = (Registry::start().await, Registry::start().await);
+    // What refers to something has a smaller id than that, and both are deleted, as is one of an alias.
+    there.put("/mode", &json!({ "mode": "IMPORT" })).await;
+    let base = record(&[("x", "int", None)]);
+    there.post("/subjects/base/versions", &json!({ "schema": base, "id": 50, "version": 1 })).await;
+    let references = json!([{ "name": "R", "subject": "base", "version": 1 }]);
+    let schema = "{\"type\":\"array\",\"items\":\"R\"}";
+    for (id, subject) in [(10, "deleted"), (11, "live")] {
+        let schema =
+            if id == 10 { schema.to_owned() } else { schema.replace("array", "map").replace("items", "values") };
+        let body = json!({ "schema": schema, "references": references, "id": id, "version": 1 });
+        there.post(&format!("/subjects/{subject}/versions"), &body).await;
+    }
+    there.post("/subjects/other/versions", &json!({ "schema": "\"int\"", "id": 5, "version": 1 })).await;
+    there.post("/subjects/named/versions", &json!({ "schema": "\"long\"", "id": 6, "version": 1 })).await;
+    there.post("/subjects/named/versions", &json!({ "schema": "\"bytes\"", "id": 7, "version": 2 })).await;
+    there.put("/mode", &json!({ "mode": "READWRITE" })).await;
+    there.delete("/subjects/deleted").await;
+    there.delete("/subjects/live").await;
+    there.delete("/subjects/base").await;
+    there.delete("/subjects/named/versions/1").await;
+    there.put("/config/named", &json!({ "alias": "other" })).await;
+    there.put("/config/deleted", &json!({ "compatibility": "NONE" })).await;
+    here.put("/mode", &json!({ "mode": "READONLY" })).await;
+    let source = Source { url: there.url(), ..Source::default() };
+    for present in [0, 6] {
+        let report = import::run(&here.service, &source).await.expect("copied");
+        assert_eq!(report, Report { copied: 6 - present, present, settings: 3 });
+        for path in ["/subjects?deleted=true", "/schemas?deleted=true", "/schemas", "/config/named", "/config/deleted"]
+        {
+            assert_eq!(here.get(path).await, there.get(path).await, "{path}");
+        }
+    }
+    there.end().await;
+    here.end().await;
+}
