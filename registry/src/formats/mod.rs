@@ -15,6 +15,8 @@ use std::fmt;
 pub const PROBLEMS_MAX: usize = 500;
 /// Steps that one comparison takes at most; a pair of types, a field or a found problem is one.
 const STEPS_MAX: usize = 500_000;
+/// Bytes of what is said of a problem that are copied in one step.
+const BYTES_PER_STEP: usize = 64;
 /// How deep a comparison goes at most. Types that name one another may go as deep as there are types.
 const DEPTH_MAX: usize = 200;
 
@@ -109,6 +111,11 @@ impl Effort {
     fn spend(&mut self, steps: usize) -> Result<(), TooComplex> {
         self.steps = self.steps.checked_sub(steps).ok_or(TooComplex)?;
         Ok(())
+    }
+
+    /// For a problem that is copied, with so many bytes.
+    fn copy(&mut self, bytes: usize) -> Result<(), TooComplex> {
+        self.spend(1 + bytes / BYTES_PER_STEP)
     }
 
     fn enter(&mut self) -> Result<(), TooComplex> {

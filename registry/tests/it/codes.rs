@@ -184,6 +184,25 @@ async fn what_cannot_be_done_is_told_apart() {
 }
 
 #[tokio::test]
+async fn what_is_referred_to_is_bounded_together() {
+    let registry = Registry::start().await;
+    let doc = "d".repeat(1_000_000);
+    let record = |n: usize| json!({ "type": "record", "name": format!("R{n}"), "doc": doc, "fields": [] }).to_string();
+    for n in 0..9 {
+        registry.register(&format!("r{n}"), &record(n)).await;
+    }
+    let refers = |count: usize| {
+        let references =
+            (0..count).map(|n| json!({ "name": format!("R{n}"), "subject": format!("r{n}"), "version": 1 }));
+        json!({ "schema": "\"R0\"", "references": references.collect::<Vec<_>>() })
+    };
+    let text = registry.refused("POST", "/subjects/s/versions", Some(&refers(9)), (422, 42201)).await;
+    assert_eq!(text, "what a schema refers to may have 8388608 bytes");
+    registry.post("/subjects/s/versions", &refers(8)).await;
+    registry.end().await;
+}
+
+#[tokio::test]
 async fn a_request_that_takes_too_long_is_given_up() {
     let hasty = rest::Settings { request_timeout: Duration::ZERO, ..rest::Settings::default() };
     let registry = Registry::with(service::Settings::default(), hasty).await;

@@ -73,8 +73,10 @@ impl Check<'_> {
         found: &mut Vec<Problem>,
     ) -> Result<(), TooComplex> {
         let more = self.pair(reader, writer, place)?;
-        self.effort.spend(more.len())?;
         let left = PROBLEMS_MAX.saturating_sub(found.len());
+        for problem in more.iter().take(left) {
+            self.effort.copy(problem.path.len() + problem.info.as_ref().map_or(0, String::len))?;
+        }
         found.extend(more.iter().take(left).cloned());
         Ok(())
     }

@@ -82,8 +82,8 @@ impl<'a> Check<'a> {
         found: &mut Found,
     ) -> Result<(), TooComplex> {
         let more = self.pair(side, old, new)?;
-        self.effort.spend(more.len())?;
         for (kind, below) in more.iter() {
+            self.effort.copy(path.len() + below.len())?;
             let separator = if below.is_empty() { "" } else { "/" };
             note(found, kind, || format!("{path}{separator}{below}"));
         }

@@ -240,8 +240,10 @@ impl<'a> Check<'a> {
         self.message(&local, old, new, &mut below)?;
         self.busy.remove(&pair);
         let is_incompatible = !below.is_empty();
-        self.effort.spend(below.len())?;
-        below.iter().for_each(|(kind, path)| note(found, kind, path));
+        for (kind, path) in &below {
+            self.effort.copy(path.len())?;
+            note(found, kind, path);
+        }
         if is_incompatible {
             note(found, "FIELD_NAMED_TYPE_CHANGED", path);
         }
