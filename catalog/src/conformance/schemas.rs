@@ -350,8 +350,8 @@ pub async fn one_of_many_with_the_same_stamp_wins(store: &dyn SchemaStore) {
 
 /// What needs no new id or version goes on.
 pub async fn the_greatest_numbers_are_no_end(store: &dyn SchemaStore) {
-    let (a, b) = (name(&context(), "a"), "b");
-    let b = name(&a.context, b);
+    let context = context();
+    let (a, b) = (name(&context, "a"), name(&context, "b"));
     let last = NewVersion { id: Some(i32::MAX), version: Some(i32::MAX), ..new(&a, "x") };
     assert_eq!(store.register_schema(&last).await.expect("imported"), live(i32::MAX, i32::MAX));
     assert_eq!(store.greatest_schema_id(&a.context).await.expect("asked"), i32::MAX);

@@ -78,7 +78,7 @@ async fn incompatible_schemas_are_refused_with_all_reasons() {
     let expected = format!(
         "Schema being registered is incompatible with an earlier schema for subject \"s\", details: \
          [{{errorType:'TYPE_MISMATCH', description:'/fields/0/type: the new type cannot be read \
-         from data of the old type', additionalInfo:'reader type: STRING not compatible with writer type: INT'}}, \
+         from data of the old type', additionalInfo:'read as STRING, written as INT'}}, \
          {{errorType:'READER_FIELD_MISSING_DEFAULT_VALUE', description:'/fields/1: the new field 'b' needs \
          a default, as the old record does not write it', additionalInfo:'b'}}, {{oldSchemaVersion: 1}}, \
          {{oldSchema: '{}'}}, {{validateFields: 'false', compatibility: 'BACKWARD'}}]",

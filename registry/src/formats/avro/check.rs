@@ -1,5 +1,5 @@
-//! Which data of a writer a reader cannot read: schema resolution as Java's library checks it, with the types, places and
-//! texts of what it finds.
+//! Which data of a writer a reader cannot read: schema resolution as Java's library checks it, with the types and places of
+//! what it finds.
 //!
 //! Where it differs from the specification it is because Java does: names are compared without their namespaces, and of
 //! logical types nothing is compared, so that decimals of any precision and scale can be read as one another.
@@ -185,16 +185,12 @@ impl Check<'_> {
     }
 
     fn missing_branch(&self, writer: TypeId, place: &Place<'_>) -> Problem {
-        let info = format!("reader union lacking writer type: {}", self.writer.kind_name(writer));
+        let info = format!("no branch for {}", self.writer.kind_name(writer));
         problem("MISSING_UNION_BRANCH", place, info)
     }
 
     fn type_mismatch(&self, reader: TypeId, writer: TypeId, place: &Place<'_>) -> Problem {
-        let info = format!(
-            "reader type: {} not compatible with writer type: {}",
-            self.reader.kind_name(reader),
-            self.writer.kind_name(writer)
-        );
+        let info = format!("read as {}, written as {}", self.reader.kind_name(reader), self.writer.kind_name(writer));
         problem("TYPE_MISMATCH", place, info)
     }
 }
