@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use tereza_runtime::{Error, ErrorKind, Result, ids};
 
 use crate::Store;
-use crate::model::{Column, Database, Parameters, Partition, Serde, Storage, Table, TableKind};
+use crate::model::{Column, Database, Parameters, Partition, Serde, Storage, Table, TableKind, partition_name};
 
 /// Runs all tests, one after the other.
 pub async fn run(store: &dyn Store) {
@@ -91,11 +91,13 @@ fn partitioned_table(database: &str, name: &str) -> Table {
 }
 
 fn partition(values: &[&str]) -> Partition {
+    let keys: Vec<Column> = values.iter().map(|_| column("k", "string")).collect();
+    let folder = partition_name(&keys, &strings(values));
     Partition {
         values: strings(values),
         create_time_s: 0,
         last_access_time_s: 0,
-        storage: storage(&format!("file:///warehouse/p/{}", values.join("/"))),
+        storage: storage(&format!("file:///warehouse/p/{folder}")),
         parameters: Parameters::new(),
     }
 }
