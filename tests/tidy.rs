@@ -30,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tereza-registry",
             "tereza-runtime",
             "tereza-scheduler",
+            "tereza-thrift",
         ],
     ),
 ];
