@@ -109,13 +109,21 @@ async fn snapshot(engine: &Engine, database: &str, table: &str, pruner: &Pruner)
     Ok((snapshot.table.version == version).then_some(snapshot))
 }
 
+/// A table or partition whose folder is to be listed.
+struct Wanted {
+    location: Option<String>,
+    storage: Storage,
+    values: Vec<ScalarValue>,
+    row_count: Option<u64>,
+}
+
 async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> Result<Listing> {
     let Snapshot { table, partitions, .. } = snapshot;
-    let mut wanted: Vec<(Option<String>, Storage, Vec<ScalarValue>, Option<u64>)> = Vec::new();
+    let mut wanted: Vec<Wanted> = Vec::new();
     if table.table.partition_keys.is_empty() {
         let row_count = row_count(&table.table.parameters);
         let location = folder_of_table(&table.table).map(str::to_owned);
-        wanted.push((location, table.table.storage.clone(), Vec::new(), row_count));
+        wanted.push(Wanted { location, storage: table.table.storage.clone(), values: Vec::new(), row_count });
     } else {
         let texts: Vec<&[String]> = partitions.iter().map(|partition| partition.values.as_slice()).collect();
         let selected = pruner.select(&texts)?;
@@ -123,11 +131,11 @@ async fn list_snapshot(engine: &Engine, snapshot: Snapshot, pruner: &Pruner) -> 
             let Some(values) = values else { continue };
             let row_count = row_count(&partition.parameters);
             let location = folder_of_partition(&partition.storage).map(str::to_owned);
-            wanted.push((location, partition.storage, values, row_count));
+            wanted.push(Wanted { location, storage: partition.storage, values, row_count });
         }
     }
     let folders = futures::stream::iter(wanted)
-        .map(|(location, storage, values, row_count)| async move {
+        .map(|Wanted { location, storage, values, row_count }| async move {
             let location = location.ok_or_else(|| Error::invalid_input("a table or partition without a location"))?;
             let (place, files) = list_folder(engine, &location).await?;
             let store_url = place.store_url()?;
