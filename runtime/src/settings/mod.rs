@@ -106,7 +106,7 @@ pub struct Listen {
 }
 
 /// Where names are kept.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Catalog {
     /// `sqlite:<path>`, or `mysql://user:password@host:port/database`, which may be the database of a Hive Metastore 3.1;
@@ -369,6 +369,13 @@ pub enum LogFormat {
 pub struct Shutdown {
     /// What runs may finish for so long after the first SIGTERM or SIGINT; 0 means not at all.
     pub drain_timeout_ms: u64,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = without_passwords(&self.url);
+        f.debug_struct("Catalog").field("url", &url).field("create", &self.create).finish()
+    }
 }
 
 impl Default for Data {
