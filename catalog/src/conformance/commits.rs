@@ -21,6 +21,8 @@ pub async fn run(store: &dyn Store) {
     finished_commits_are_kept_until_forgotten(store).await;
     staged_files_are_noted(store).await;
     abandoned_writes_are_found(store).await;
+    writes_of_the_living_are_left_to_them(store).await;
+    a_write_that_was_given_up_is_not_committed(store).await;
     the_journal_follows_a_renamed_table(store).await;
     a_dropped_table_leaves_its_staged_files_to_the_cleaner(store).await;
     commits_to_a_dropped_external_table_stay_pending(store).await;
@@ -339,6 +341,61 @@ pub async fn abandoned_writes_are_found(store: &dyn Store) {
     assert!(alive.iter().all(|write| write.id != commit.id));
     store.end_write(&commit.id).await.expect("ended");
     assert!(!abandoned_ids(store).await.contains(&commit.id));
+}
+
+async fn begin_as(store: &dyn Store, owner: &str, database: &str, table: &str) -> Commit {
+    let commit = begin(store, database, table).await;
+    store.end_write(&commit.id).await.expect("ended");
+    let (id, database, table) = (commit.id.clone(), database.to_owned(), table.to_owned());
+    let write = Write { id, database, table, owner: owner.into(), began_ms: 1, staged: Vec::new() };
+    store.begin_write(&write).await.expect("a new write");
+    commit
+}
+
+/// Whoever said lately that it lives is not cleaned up after.
+pub async fn writes_of_the_living_are_left_to_them(store: &dyn Store) {
+    const AN_HOUR_MS: i64 = 3_600_000;
+    let (database, name) = new_table(store).await;
+    let (owner, other) = (ids::new_id(), ids::new_id());
+    let is_alive = async |owner: &String| store.live_owners().await.expect("owners").contains(owner);
+    assert!(!is_alive(&owner).await);
+    store.renew_owner(&owner, AN_HOUR_MS).await.expect("renewed");
+    store.renew_owner(&owner, AN_HOUR_MS).await.expect("renewed again");
+    store.renew_owner(&other, AN_HOUR_MS).await.expect("renewed");
+    let commit = begin_as(store, &owner, &database, name).await;
+    assert!(is_alive(&owner).await);
+    assert!(!abandoned_ids(store).await.contains(&commit.id));
+    assert!(!store.give_up_write(&commit.id).await.expect("asked"));
+
+    store.end_owner(&owner).await.expect("ended");
+    store.end_owner(&owner).await.expect("ended already");
+    assert!(!is_alive(&owner).await && is_alive(&other).await);
+    assert!(abandoned_ids(store).await.contains(&commit.id));
+    store.renew_owner(&owner, 0).await.expect("renewed for no time");
+    assert!(!is_alive(&owner).await);
+    assert!(abandoned_ids(store).await.contains(&commit.id));
+    store.commit(&commit).await.expect("nobody gave it up yet");
+    assert!(!store.give_up_write(&commit.id).await.expect("asked"), "it has ended");
+    store.end_owner(&other).await.expect("ended");
+}
+
+/// Its files may be gone.
+pub async fn a_write_that_was_given_up_is_not_committed(store: &dyn Store) {
+    let (database, name) = new_table(store).await;
+    let slow = ids::new_id();
+    let commit = begin_as(store, &slow, &database, name).await;
+    let version = store.table_version(&database, name).await.expect("the version");
+    assert!(store.give_up_write(&commit.id).await.expect("given up"));
+    assert!(store.give_up_write(&commit.id).await.expect("given up already"));
+    store.renew_owner(&slow, 60_000).await.expect("too late");
+    expect_error(store.stage(&commit.id, &moved("late")).await, ErrorKind::NotFound);
+    expect_error(store.commit(&commit).await, ErrorKind::NotFound);
+    assert_eq!(store.table_version(&database, name).await.expect("the version"), version);
+    assert!(store.write(&commit.id).await.expect("asked").is_some(), "whoever removes its files finds it");
+    store.end_owner(&slow).await.expect("ended");
+    store.end_write(&commit.id).await.expect("ended");
+    assert!(!store.give_up_write(&commit.id).await.expect("asked"));
+    expect_error(store.commit(&commit).await, ErrorKind::NotFound);
 }
 
 /// What is committed to a table stays part of it under its new name.

@@ -397,11 +397,11 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Begins a write; its id names the files.
     async fn begin_write(&self, write: &Write) -> Result<()>;
     /// Notes a staged file before its first byte is written; noted again, nothing happens. `NotFound` if the write has not
-    /// begun or has ended.
+    /// begun or has ended or was given up.
     async fn stage(&self, write_id: &str, file: &StagedFile) -> Result<()>;
     /// The commit point. Returns the table's new version. The write is ended by it. Asked for again, as after an answer that
-    /// got lost, it changes nothing and returns the same version. `NotFound` if its write has not begun or was ended, as
-    /// its files may be gone; `Conflict` if a partition whose parameters it changes was dropped meanwhile.
+    /// got lost, it changes nothing and returns the same version. `NotFound` if its write has not begun or was ended or
+    /// given up, as its files may be gone; `Conflict` if a partition whose parameters it changes was dropped meanwhile.
     async fn commit(&self, commit: &Commit) -> Result<i64>;
     /// All commits not yet rolled forward, of all tables, oldest first.
     async fn pending_commits(&self) -> Result<Vec<Commit>>;
@@ -411,10 +411,23 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn forget_commits(&self, before_ms: i64) -> Result<u64>;
     /// A write that has begun and not ended.
     async fn write(&self, write_id: &str) -> Result<Option<Write>>;
-    /// Writes that began, did not commit, and whose owner is not `alive_owner`; for cleaning up after the dead.
+    /// Writes that began, did not commit, and whose owner is neither `alive_owner` nor [alive](Store::renew_owner); for
+    /// cleaning up after the dead.
     async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>>;
+    /// Sees to it that a write is not committed any more, unless its owner is [alive](Store::renew_owner) again or it ended;
+    /// whether that is so. To be asked before its files are removed: who was taken for dead may only have been slow.
+    async fn give_up_write(&self, write_id: &str) -> Result<bool>;
     /// Forgets a write (after its staged files were removed); harmless when repeated.
     async fn end_write(&self, write_id: &str) -> Result<()>;
+
+    // ---- processes, where several have one catalog
+
+    /// Counts the owner of writes or jobs as alive for `for_ms` from now, by the database's clock if it has one.
+    async fn renew_owner(&self, owner: &str, for_ms: i64) -> Result<()>;
+    /// Counts it as alive no more.
+    async fn end_owner(&self, owner: &str) -> Result<()>;
+    /// Who is alive, sorted.
+    async fn live_owners(&self) -> Result<Vec<String>>;
 
     // ---- jobs
 

@@ -19,5 +19,5 @@ macro_rules! step {
 }
 
 /// All steps.
-pub(super) const STEPS: [Step; 4] =
-    [step!("tereza_1.sql"), step!("tereza_2.sql"), step!("tereza_3.sql"), step!("tereza_4.sql")];
+pub(super) const STEPS: [Step; 5] =
+    [step!("tereza_1.sql"), step!("tereza_2.sql"), step!("tereza_3.sql"), step!("tereza_4.sql"), step!("tereza_5.sql")];

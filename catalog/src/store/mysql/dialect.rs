@@ -123,6 +123,12 @@ pub(crate) async fn take_ids(conn: &mut Connection, sequence: Sequence, count: i
     Ok(conn.ids.take(sequence, count).await?)
 }
 
+/// Milliseconds since 1970 by a clock that all who have the catalog go by: the database's, in the time zone UTC as is the
+/// connection.
+pub(crate) async fn shared_now_ms(conn: &mut Connection, _: i64) -> Result<i64> {
+    Ok(query_scalar("SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)").fetch_one(conn).await?)
+}
+
 /// Locks the row of a table, if there is one of this name: changes of one table wait for each other, those of different
 /// tables do not. A metastore waits too when it changes the row, or adds what points at it, such as a partition.
 pub(crate) async fn lock_table(conn: &mut Connection, catalog: &str, database: &str, table: &str) -> Result<()> {
@@ -135,6 +141,20 @@ pub(crate) async fn lock_table(conn: &mut Connection, catalog: &str, database: &
         .bind(catalog)
         .fetch_optional(conn)
         .await?;
+    Ok(())
+}
+
+/// Waits for all that put something into folders, and keeps others from it to the end of the transaction.
+pub(crate) async fn hold_removals(conn: &mut Connection) -> Result<()> {
+    let _row: Option<i64> =
+        query_scalar("SELECT VERSION FROM TZ_VERSION WHERE ID = 1 FOR UPDATE").fetch_optional(conn).await?;
+    Ok(())
+}
+
+/// Waits for who notes folders for removal, and keeps others from it to the end of the transaction.
+pub(crate) async fn share_removals(conn: &mut Connection) -> Result<()> {
+    let _row: Option<i64> =
+        query_scalar("SELECT VERSION FROM TZ_VERSION WHERE ID = 1 LOCK IN SHARE MODE").fetch_optional(conn).await?;
     Ok(())
 }
 

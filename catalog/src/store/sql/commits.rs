@@ -17,9 +17,7 @@ pub(crate) async fn commit(conn: &mut Connection, commit: &Commit, now_ms: i64) 
     if let Some(version) = journaled_version(conn, &commit.id).await? {
         return Ok(version);
     }
-    if !writes::exists(conn, &commit.id).await? {
-        return Err(Error::not_found(format!("write '{}' has not begun or has ended", commit.id)).into());
-    }
+    writes::expect_open(conn, &commit.id).await?;
     if let Some(step) = &commit.step {
         jobs::do_step(conn, step, now_ms).await?;
     }

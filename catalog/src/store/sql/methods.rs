@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use tereza_runtime::Result;
 
-use super::{commits, databases, functions, jobs, locks, removals, storage, tables, transactions, writes};
+use super::{commits, databases, functions, jobs, locks, owners, removals, storage, tables, transactions, writes};
 use crate::model::{ColumnStatistics, Database, Function, Job, Partition, Table, TableKind};
 use crate::store::{
     Commit, Lock, LockRequest, PartitionFilter, Removal, Snapshot, StagedFile, Store, VersionedTable, Write,
@@ -325,7 +325,27 @@ impl Store for Catalog {
     }
 
     async fn abandoned_writes(&self, alive_owner: &str) -> Result<Vec<Write>> {
-        read!(self, conn => writes::abandoned(conn, alive_owner))
+        let now_ms = self.clock.unix_ms();
+        read!(self, conn => writes::abandoned(conn, alive_owner, now_ms))
+    }
+
+    async fn give_up_write(&self, write_id: &str) -> Result<bool> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => owners::give_up(conn, write_id, now_ms))
+    }
+
+    async fn renew_owner(&self, owner: &str, for_ms: i64) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        change!(self, conn => owners::renew(conn, owner, for_ms, now_ms))
+    }
+
+    async fn end_owner(&self, owner: &str) -> Result<()> {
+        change!(self, conn => owners::end(conn, owner))
+    }
+
+    async fn live_owners(&self) -> Result<Vec<String>> {
+        let now_ms = self.clock.unix_ms();
+        read!(self, conn => owners::live(conn, now_ms))
     }
 
     async fn end_write(&self, write_id: &str) -> Result<()> {

@@ -15,6 +15,7 @@ pub(crate) mod ids;
 pub(crate) mod jobs;
 pub(crate) mod locks;
 mod methods;
+pub(crate) mod owners;
 pub(crate) mod parameters;
 pub(crate) mod partitions;
 pub(crate) mod removals;

@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, query_as, query_scalar};
 use tereza_runtime::Error;
 use tereza_runtime::settings::without_passwords;
 
-use super::super::dialect::for_update;
+use super::super::dialect::{for_update, hold_removals, share_removals};
 use super::{Connection, Db, Result, rows, storage};
 use crate::store::{Removal, places};
 
@@ -52,6 +52,11 @@ pub(crate) async fn note(
     parent: Option<i64>,
     now_ms: i64,
 ) -> Result<Vec<String>> {
+    if folders.is_empty() {
+        return Ok(folders);
+    }
+    // From here on nobody puts anything into them, but for a metastore that shares the database.
+    hold_removals(conn).await?;
     let mut seen = HashSet::new();
     let mut free: Vec<String> = folders
         .into_iter()
@@ -135,8 +140,12 @@ pub(crate) async fn removed(conn: &mut Connection, locations: &[String]) -> Resu
     Ok(locations.iter().filter(|location| going.hold(location)).cloned().collect())
 }
 
-/// Refuses to put something into a folder that is to be removed.
+/// Refuses to put something into a folder that is to be removed, or that a transaction notes at this moment.
 pub(crate) async fn refuse(conn: &mut Connection, locations: &[String]) -> Result<()> {
+    if locations.is_empty() {
+        return Ok(());
+    }
+    share_removals(conn).await?;
     match removed(conn, locations).await?.first() {
         None => Ok(()),
         Some(location) => {

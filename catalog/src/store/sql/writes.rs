@@ -6,7 +6,7 @@ use sqlx::{query, query_as, query_scalar};
 use tereza_runtime::Error;
 
 use super::super::dialect::for_update;
-use super::{Connection, Result, rows};
+use super::{Connection, Result, owners, rows};
 use crate::store::{StagedFile, Write, names};
 
 /// The owner of writes whose table was dropped after they committed: nobody, so anybody may clean up after them.
@@ -27,9 +27,7 @@ pub(crate) async fn begin(conn: &mut Connection, write: &Write) -> Result<()> {
 
 /// Notes a staged file; nothing happens if it was noted before.
 pub(crate) async fn stage(conn: &mut Connection, write_id: &str, file: &StagedFile) -> Result<()> {
-    if !exists(conn, write_id).await? {
-        return Err(Error::not_found(format!("write '{write_id}' has not begun or has ended")).into());
-    }
+    expect_open(conn, write_id).await?;
     let noted: Option<i64> = query_scalar("SELECT 1 FROM TZ_STAGED WHERE WRITE_ID = ? AND PLACE = ? AND TARGET = ?")
         .bind(write_id)
         .bind(&file.staged)
@@ -44,7 +42,11 @@ pub(crate) async fn stage(conn: &mut Connection, write_id: &str, file: &StagedFi
 
 /// Forgets a write and what it staged; nothing happens if it is not known.
 pub(crate) async fn end(conn: &mut Connection, write_id: &str) -> Result<()> {
-    for delete in ["DELETE FROM TZ_STAGED WHERE WRITE_ID = ?", "DELETE FROM TZ_WRITES WHERE WRITE_ID = ?"] {
+    for delete in [
+        "DELETE FROM TZ_STAGED WHERE WRITE_ID = ?",
+        "DELETE FROM TZ_WRITES WHERE WRITE_ID = ?",
+        "DELETE FROM TZ_GIVEN_UP WHERE WRITE_ID = ?",
+    ] {
         query(delete).bind(write_id).execute(&mut *conn).await?;
     }
     Ok(())
@@ -64,10 +66,12 @@ pub(crate) async fn find(conn: &mut Connection, write_id: &str) -> Result<Option
     Ok(with_files(conn, found).await?.pop())
 }
 
-/// Writes of owners other than `alive_owner`, oldest first.
-pub(crate) async fn abandoned(conn: &mut Connection, alive_owner: &str) -> Result<Vec<Write>> {
+/// Writes of owners that are not alive and not `alive_owner`, oldest first.
+pub(crate) async fn abandoned(conn: &mut Connection, alive_owner: &str, now_ms: i64) -> Result<Vec<Write>> {
+    let alive = owners::live(conn, now_ms).await?;
     let select = select_writes!("WHERE OWNER <> ? ORDER BY BEGAN_MS, WRITE_ID");
-    let found = query_as(select).bind(alive_owner).fetch_all(&mut *conn).await?;
+    let mut found: Vec<Row> = query_as(select).bind(alive_owner).fetch_all(&mut *conn).await?;
+    found.retain(|(_, _, _, owner, _)| !alive.contains(owner));
     with_files(conn, found).await
 }
 
@@ -93,8 +97,19 @@ pub(crate) async fn disown(conn: &mut Connection, mut write: Write) -> Result<()
     insert(conn, &write).await
 }
 
-/// Whether a write has begun and not ended; if so, it does not end before the transaction does.
-pub(crate) async fn exists(conn: &mut Connection, write_id: &str) -> Result<bool> {
+/// `NotFound` unless a write has begun, has not ended and was not given up; that stays so to the end of the transaction.
+pub(crate) async fn expect_open(conn: &mut Connection, write_id: &str) -> Result<()> {
+    if !exists(conn, write_id).await? {
+        return Err(Error::not_found(format!("write '{write_id}' has not begun or has ended")).into());
+    }
+    if owners::is_given_up(conn, write_id).await? {
+        let message = format!("write '{write_id}' was given up: its process was not heard of for too long");
+        return Err(Error::not_found(message).with_hint("run the statement again").into());
+    }
+    Ok(())
+}
+
+async fn exists(conn: &mut Connection, write_id: &str) -> Result<bool> {
     let select = for_update!("SELECT 1 FROM TZ_WRITES WHERE WRITE_ID = ?");
     let found: Option<i64> = query_scalar(select).bind(write_id).fetch_optional(conn).await?;
     Ok(found.is_some())

@@ -74,8 +74,23 @@ pub(crate) async fn take_ids(conn: &mut Connection, sequence: Sequence, count: i
     Ok(first)
 }
 
+/// Milliseconds since 1970 by a clock that all who have the catalog go by: that of the one process.
+pub(crate) async fn shared_now_ms(_: &mut Connection, now_ms: i64) -> Result<i64> {
+    Ok(now_ms)
+}
+
 /// Locks the row of a table: nothing to do.
 pub(crate) async fn lock_table(_: &mut Connection, _catalog: &str, _database: &str, _table: &str) -> Result<()> {
+    Ok(())
+}
+
+/// Keeps others from putting something into folders: nothing to do.
+pub(crate) async fn hold_removals(_: &mut Connection) -> Result<()> {
+    Ok(())
+}
+
+/// Keeps others from noting folders for removal: nothing to do.
+pub(crate) async fn share_removals(_: &mut Connection) -> Result<()> {
     Ok(())
 }
 

@@ -199,9 +199,10 @@ async fn a_file_of_something_else_is_refused() {
     open(&path).await.close().await;
     change_file(&path, "UPDATE VERSION SET SCHEMA_VERSION = '2.3.0'").await;
     refused(&["2.3.0", "3.1.0"]).await;
-    change_file(&path, "UPDATE VERSION SET SCHEMA_VERSION = '3.1.0'; UPDATE TZ_VERSION SET VERSION = 99").await;
-    refused(&["newer", "99"]).await;
-    change_file(&path, "UPDATE TZ_VERSION SET VERSION = 4").await;
+    change_file(&path, "UPDATE VERSION SET SCHEMA_VERSION = '3.1.0'; UPDATE TZ_VERSION SET VERSION = VERSION + 99")
+        .await;
+    refused(&["newer Tereza", "has version"]).await;
+    change_file(&path, "UPDATE TZ_VERSION SET VERSION = VERSION - 99").await;
     open(&path).await;
 
     let nowhere = SqliteStore::open(folder.path().join("no/such/folder.db"), Clock::system()).await;
@@ -220,7 +221,7 @@ async fn a_metastore_without_own_tables_is_taken_over() {
         "DROP TABLE TZ_VERSION; DROP TABLE TZ_TABLE_VERSIONS; DROP TABLE TZ_COMMITS; DROP TABLE TZ_STAGED; \
          DROP TABLE TZ_WRITES; DROP TABLE TZ_JOBS; DROP TABLE TZ_SCHEMA_CONTEXTS; DROP TABLE TZ_SCHEMAS; \
          DROP TABLE TZ_SCHEMA_REFERENCES; DROP TABLE TZ_SUBJECTS; DROP TABLE TZ_SUBJECT_VERSIONS; \
-         DROP TABLE TZ_SCHEMA_SETTINGS; DROP TABLE TZ_REMOVALS; DROP INDEX TZ_SDS_LOCATION; \
+         DROP TABLE TZ_SCHEMA_SETTINGS; DROP TABLE TZ_REMOVALS; DROP TABLE TZ_OWNERS; DROP TABLE TZ_GIVEN_UP; DROP INDEX TZ_SDS_LOCATION; \
          DROP INDEX TZ_HIVE_LOCKS_TABLE; DROP INDEX TZ_HIVE_LOCKS_RENEWED;",
     )
     .await;
@@ -299,7 +300,9 @@ async fn the_tables_are_those_of_the_metastore() {
     let own: Vec<&String> = tables.iter().filter(|name| name.starts_with("TZ_")).collect();
     let expected = [
         "TZ_COMMITS",
+        "TZ_GIVEN_UP",
         "TZ_JOBS",
+        "TZ_OWNERS",
         "TZ_REMOVALS",
         "TZ_SCHEMAS",
         "TZ_SCHEMA_CONTEXTS",

@@ -73,6 +73,39 @@ async fn no_id_is_given_twice_and_no_change_is_lost() {
     }
 }
 
+/// A folder that is noted for removal while another store makes a table in it: one of the two gives way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_new_is_in_a_folder_that_goes() {
+    const ROUNDS: usize = 40;
+    let Some(at) = new_database().await else { return };
+    let stores = stores(&at, 2).await;
+    let mut refused = 0;
+    for round in 0..ROUNDS {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        let location = format!("file:///warehouse/place{round}");
+        let at_place = |name: &str| {
+            let mut table = table("default", name);
+            table.storage.location = Some(location.clone());
+            table
+        };
+        stores[0].create_table(&at_place(&old)).await.unwrap();
+        let made = at_place(&new);
+        let (dropped, made) =
+            tokio::join!(stores[0].drop_table_with_files("default", &old), stores[1].create_table(&made));
+        dropped.unwrap();
+        let goes = stores[0].are_being_removed(std::slice::from_ref(&location)).await.unwrap();
+        match made {
+            Ok(()) => assert!(!goes, "round {round}: the folder of a new table is to be removed"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                assert!(goes);
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} of {ROUNDS} were refused");
+}
+
 /// Adds one row to the table's count, by a commit.
 async fn add_row(store: &dyn Store, name: &str) -> tereza_runtime::Result<i64> {
     let commit = one_row(name);
