@@ -11,6 +11,7 @@ mod flight;
 mod jobs;
 mod metastore;
 mod robust;
+mod shared;
 mod slt;
 mod support;
 mod tidy;

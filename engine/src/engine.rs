@@ -12,8 +12,8 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use tereza_catalog::Store;
 use tereza_runtime::clock::Clock;
-use tereza_runtime::settings::{self, Settings, without_passwords};
-use tereza_runtime::{Error, Result, ids, memory};
+use tereza_runtime::settings::{self, Settings};
+use tereza_runtime::{Result, ids, memory};
 
 use crate::catalog_files::Catalog;
 use crate::cluster::Cluster;
@@ -57,40 +57,24 @@ pub struct Engine {
     pub(crate) journal_tidied_ms: AtomicI64,
     pub(crate) roll_forwards: write::Turns,
     cluster: OnceLock<Arc<dyn Cluster>>,
+    /// Where several processes have the catalog.
+    lease: Option<write::Lease>,
     _spill_folder: SpillFolder,
 }
 
 impl Engine {
-    /// Refuses settings that no engine can work with, before anything is done.
-    ///
-    /// # Errors
-    /// `Unsupported` for a catalog that several processes may have.
-    pub fn check(settings: &Settings) -> Result<()> {
-        let url = &settings.catalog.url;
-        match url.starts_with("sqlite:") {
-            true => Ok(()),
-            false => Err(Error::unsupported(format!("SQL over catalog '{}'", without_passwords(url)))
-                .with_hint("tereza catalog serves it to clients of a metastore and of a schema registry")),
-        }
-    }
-
     /// Opens the engine and its catalog, and finishes the writes that a dead process left in it.
     ///
-    /// The caller holds the data folder: nobody else writes as long as the engine lives.
+    /// The caller holds the data folder, in which an embedded catalog is: nobody else writes there as long as the engine
+    /// lives.
     pub async fn open(settings: &Settings) -> Result<Arc<Self>> {
-        Self::check(settings)?;
         let clock = Clock::system();
         let catalog = Catalog::open(settings, clock.clone()).await?;
         Self::over(settings, catalog.store, clock).await
     }
 
     /// The same over a catalog that is open, with its default database in its place.
-    ///
-    /// # Errors
-    /// `Unsupported` for a catalog that several processes may have: this one would take the writes of another for those of
-    /// a dead one.
     pub async fn over(settings: &Settings, catalog: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>> {
-        Self::check(settings)?;
         let stores = Arc::new(ObjectStores::new(settings.s3.clone()));
         let memory_limit_bytes = usize::try_from(memory::budget_bytes(&settings.engine)?).unwrap_or(usize::MAX);
         let process_id = ids::new_id();
@@ -106,12 +90,16 @@ impl Engine {
             journal_tidied_ms: AtomicI64::new(clock.unix_ms()),
             roll_forwards: write::Turns::default(),
             cluster: OnceLock::new(),
+            lease: settings.catalog.is_shared().then(|| write::Lease::of(settings.catalog.lease_ms)),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
             catalog,
             stores,
             clock,
         });
+        if let Some(lease) = &engine.lease {
+            write::begin_lease(&engine, lease).await?;
+        }
         write::recover(&engine).await?;
         Ok(engine)
     }
@@ -141,6 +129,9 @@ impl Engine {
     /// Waits until what dropped statements left is cleaned up. What is cut off here, the next start cleans up.
     pub async fn close(&self) {
         write::settle().await;
+        if let Some(lease) = &self.lease {
+            write::end_lease(self, lease).await;
+        }
     }
 
     /// Bytes that operators hold now, for metrics.

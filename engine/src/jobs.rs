@@ -363,16 +363,26 @@ impl Jobs {
         Ok(())
     }
 
-    /// Jobs whose record says that they run. One whose record cannot be read has failed.
-    pub async fn running(&self) -> Result<Vec<Job>> {
-        let mut running = Vec::new();
-        for job in self.catalog.jobs(Some(RUNNING), usize::MAX).await?.into_iter().filter(|job| job.kind == SQL) {
+    /// Jobs whose record says that they run, in a process that is neither this nor another that says in the catalog that it
+    /// lives. One whose record cannot be read has failed.
+    pub async fn orphaned(&self, process_id: &str) -> Result<Vec<Job>> {
+        let running = self.catalog.jobs(Some(RUNNING), usize::MAX).await?;
+        if running.is_empty() {
+            return Ok(running);
+        }
+        let mut alive = self.catalog.live_owners().await?;
+        alive.push(process_id.to_owned());
+        let mut orphaned = Vec::new();
+        for job in running.into_iter().filter(|job| job.kind == SQL) {
+            if job.owner.as_ref().is_some_and(|owner| alive.contains(owner)) {
+                continue;
+            }
             match Detail::of(&job) {
-                Ok(_) => running.push(job),
+                Ok(_) => orphaned.push(job),
                 Err(error) => self.give_up(job, &error).await?,
             }
         }
-        Ok(running)
+        Ok(orphaned)
     }
 
     /// Waits until a job was queued in this process.

@@ -15,12 +15,15 @@ use tereza_engine::jobs::{CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING,
 use tereza_engine::{Engine, LocalQueryService};
 use tereza_runtime::{Error, ErrorKind, Result, settings};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Attempt, Ended};
 
 /// The longest pause before a job is started again, or the catalog asked again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked what other processes left.
+const OTHERS_PAUSE: Duration = Duration::from_secs(30);
 /// So long a change of a record is tried once the process is asked to end, with so long a pause.
 const LAST_TRIES: Duration = Duration::from_secs(3);
 const LAST_PAUSE: Duration = Duration::from_millis(200);
@@ -44,6 +47,9 @@ impl JobRunner {
         self.adopt(&stop).await?;
         let mut running = JoinSet::new();
         let mut pause = Pause::new(self.settings.retry_pause_ms);
+        let mut others = tokio::time::interval(OTHERS_PAUSE);
+        others.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        others.tick().await;
         while !stop.is_cancelled() {
             let mut wait = None;
             while running.len() < self.settings.running_max {
@@ -65,18 +71,24 @@ impl JobRunner {
                 () = self.jobs.queued(), if running.len() < self.settings.running_max => {}
                 Some(_) = running.join_next() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                // Other processes may have the catalog too: they queue jobs, and die.
+                _ = others.tick() => {
+                    if let Err(error) = self.adopt(&stop).await {
+                        tracing::warn!(%error, "jobs of processes that died are not looked for");
+                    }
+                }
             }
         }
         while running.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// Queues the jobs of processes that died: the catalog is this process's now.
+    /// Queues the jobs of processes that died.
     async fn adopt(&self, stop: &CancellationToken) -> Result<()> {
-        for Job { id, .. } in self.jobs.running().await? {
+        for Job { id, owner, .. } in self.jobs.orphaned(&self.process_id).await? {
             let now_ms = self.jobs.now_ms();
             let adopted = self.change(&id, stop, |job, detail| {
-                if job.state != RUNNING {
+                if job.state != RUNNING || job.owner != owner {
                     return Ok(());
                 }
                 if detail.may_start(job) && !detail.is_done(job) {

@@ -53,9 +53,7 @@ pub(crate) async fn run(args: Args, role: Role) -> Result<ExitStatus> {
     let started = clock::now();
     let sources = args.settings.sources().flag("--listen", "listen.ip", args.listen);
     let mut settings = Settings::load(&sources.flag("--executors", "cluster.executors", args.executors))?;
-    if role != Role::Catalog {
-        Engine::check(&settings)?;
-    } else if !settings.metastore.enabled && !settings.registry.enabled {
+    if role == Role::Catalog && !settings.metastore.enabled && !settings.registry.enabled {
         return Err(Error::invalid_input("metastore.enabled and registry.enabled are both false: nothing is served"));
     }
     let shutdown = Shutdown::new(&settings.shutdown);

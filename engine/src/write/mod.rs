@@ -15,7 +15,7 @@
 //!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
 //! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
-//! commit says), `roll_forward`, `recover`, `files` (durable file operations), [`fail_point`] (for tests).
+//! commit says), `roll_forward`, `recover`, `lease` (catalogs that several processes have), `files` (durable file operations), [`fail_point`] (for tests).
 
 pub mod fail_point;
 
@@ -23,6 +23,7 @@ mod commit_exec;
 mod encoder;
 mod entry;
 mod files;
+mod lease;
 mod output;
 mod recover;
 mod remote;
@@ -52,6 +53,7 @@ use crate::jobs::JobStep;
 use crate::session::current_step;
 use output::Output;
 
+pub(crate) use lease::{Lease, begin as begin_lease, end as end_lease};
 pub(crate) use recover::recover;
 pub(crate) use remote::{RemoteTasks, decode_tasks, encode_tasks};
 pub(crate) use roll_forward::{Turns, finish_pending};

@@ -1,5 +1,6 @@
 //! What a process does for those that died: commits are rolled forward, writes that never committed are removed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,16 +24,52 @@ const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 
 /// Finishes what dead processes left: rolls committed writes forward and removes what never committed.
 ///
-/// To be called by the one process that holds the catalog: all writes of other owners count as dead. Only a catalog that
-/// does not answer is an error. What else fails, or is not done in time because a store does not answer, is logged and left
-/// for the next time: other tables can be used, and readers of these finish commits themselves.
+/// Dead is who does not say that it lives: where one process holds the catalog nobody does, and all but this one are. Only a
+/// catalog that does not answer is an error. What else fails, or is not done in time because a store does not answer, is
+/// logged and left for the next time: other tables can be used, and readers of these finish commits themselves.
 pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
     let pending = engine.catalog.pending_commits().await?;
+    finish_and_remove(engine, pending, &mut HashSet::new()).await?;
+    engine.catalog.forget_commits(engine.clock.unix_ms() - JOURNAL_MS).await?;
+    Ok(())
+}
+
+/// The other processes that have the catalog, as this one has seen them.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// Commits that were not rolled forward when this process last looked.
+    pending: HashSet<String>,
+    /// Folders of executors that are being swept.
+    swept: HashSet<String>,
+}
+
+impl Others {
+    /// Does what [`recover`] does, again: for those that died since. Who rolls a commit forward gets time for it.
+    pub(super) async fn clean_up(&mut self, engine: &Arc<Engine>) -> Result<()> {
+        let pending = engine.catalog.pending_commits().await?;
+        let ids = pending.iter().map(|commit| commit.id.clone()).collect();
+        let before = std::mem::replace(&mut self.pending, ids);
+        let late = pending.into_iter().filter(|commit| before.contains(&commit.id)).collect();
+        finish_and_remove(engine, late, &mut self.swept).await
+    }
+}
+
+/// Rolls the commits forward, and removes what the dead have begun to write. `swept` are the folders of executors that
+/// somebody sweeps.
+async fn finish_and_remove(engine: &Arc<Engine>, pending: Vec<Commit>, swept: &mut HashSet<String>) -> Result<()> {
     let abandoned = engine.catalog.abandoned_writes(&engine.process_id).await?;
     // What executors wrote may be much, or lie where nobody answers, and hides nothing from readers.
     let (remote, abandoned): (Vec<_>, Vec<_>) =
         abandoned.into_iter().partition(|write| has_folders(write) && !write.owner.is_empty());
-    remote::sweep_from_now(engine, remote.into_iter().map(|write| write.id).collect());
+    swept.retain(|id| remote.iter().any(|write| write.id == *id));
+    let mut unswept = Vec::new();
+    for Write { id, .. } in remote {
+        if !swept.contains(&id) && engine.catalog.give_up_write(&id).await? {
+            swept.insert(id.clone());
+            unswept.push(id);
+        }
+    }
+    remote::sweep_from_now(engine, unswept);
     let (commits, writes) = (pending.len(), abandoned.len());
     let done = tokio::time::timeout(RECOVERY_TIMEOUT, async {
         for commit in pending {
@@ -41,7 +78,7 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
             }
         }
         for write in abandoned {
-            if let Err(error) = remove(engine, &write).await {
+            if let Err(error) = remove_abandoned(engine, &write).await {
                 tracing::warn!(write = write.id, %error, "files of a write that ended are left");
             }
         }
@@ -49,8 +86,15 @@ pub(crate) async fn recover(engine: &Arc<Engine>) -> Result<()> {
     if done.await.is_err() {
         tracing::warn!(commits, writes, "recovery took too long; the next start goes on");
     }
-    engine.catalog.forget_commits(engine.clock.unix_ms() - JOURNAL_MS).await?;
     Ok(())
+}
+
+async fn remove_abandoned(engine: &Engine, write: &Write) -> Result<()> {
+    match engine.catalog.give_up_write(&write.id).await? {
+        true => remove(engine, write).await,
+        // Its process lives after all, or ended it.
+        false => Ok(()),
+    }
 }
 
 /// Forgets the finished commits that nobody asks for any more, once in a while: a process may run for months.

@@ -14,6 +14,9 @@ use crate::{Error, Result};
 const ENV_PREFIX: &str = "TEREZA__";
 const ENV_SEPARATOR: &str = "__";
 
+/// Below it a busy machine would take the living for dead.
+const LEASE_MS_MIN: u64 = 1_000;
+
 /// Whole numbers that may be 0, each with a meaning that its documentation tells; all others are at least 1.
 const ZERO_ALLOWED: &[&str] = &[
     "listen.flight_sql",
@@ -293,6 +296,10 @@ impl Layers {
         if !url.is_empty() && !["sqlite:", "mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme)) {
             let expected = "sqlite:<path>, or mysql://user:password@host:port/database";
             return bad("catalog.url", &quoted(&without_passwords(url)), expected);
+        }
+        if settings.catalog.lease_ms < LEASE_MS_MIN {
+            let expected = format!("at least {LEASE_MS_MIN}");
+            return bad("catalog.lease_ms", &settings.catalog.lease_ms.to_string(), &expected);
         }
         if let Err(error) = crate::telemetry::parse_filter(&settings.log.filter) {
             return bad(

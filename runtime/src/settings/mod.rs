@@ -106,7 +106,7 @@ pub struct Listen {
 }
 
 /// Where names are kept.
-#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Catalog {
     /// `sqlite:<path>`, or `mysql://user:password@host:port/database`, which may be the database of a Hive Metastore 3.1;
@@ -114,6 +114,16 @@ pub struct Catalog {
     pub url: String,
     /// Whether a catalog is made in an empty database of MySQL; else that is refused.
     pub create: bool,
+    /// A process that several share a catalog with counts as dead when it did not say so long that it lives: others then
+    /// remove what it had begun to write, and take over its jobs. It says so three times as often.
+    pub lease_ms: u64,
+}
+
+impl Catalog {
+    /// Whether several processes may have it at once.
+    pub fn is_shared(&self) -> bool {
+        ["mysql://", "mariadb://"].iter().any(|scheme| self.url.starts_with(scheme))
+    }
 }
 
 /// How clients of a Hive Metastore are served. Thrift has no users: whoever reaches the port is let in.
@@ -374,7 +384,14 @@ pub struct Shutdown {
 impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let url = without_passwords(&self.url);
-        f.debug_struct("Catalog").field("url", &url).field("create", &self.create).finish()
+        let Self { create, lease_ms, .. } = self;
+        f.debug_struct("Catalog").field("url", &url).field("create", create).field("lease_ms", lease_ms).finish()
+    }
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self { url: String::new(), create: false, lease_ms: 30_000 }
     }
 }
 
