@@ -1,10 +1,11 @@
 //! File formats: the metastore's class names, the words of `STORED AS`, and DataFusion's readers.
 //!
 //! A table's storage names Java classes; [`Format::of`] says which format they stand for and [`Format::reader`] gives the
-//! reader with the storage's parameters. Parquet, JSON, Avro and CSV are DataFusion's own readers. Own ones are there for
+//! reader with the storage's parameters. Parquet, Avro, CSV and files of JSON are DataFusion's own readers. Own ones are there for
 //! what those cannot do: `text` (Hive's delimited text, and CSV that tells an empty text from NULL) and `orc`; both sit in
 //! the file source of `source`. `spark` finds the columns of the tables that Spark keeps for itself.
 
+mod json;
 mod orc;
 mod source;
 pub(crate) mod spark;
@@ -13,15 +14,15 @@ mod text;
 use std::sync::Arc;
 
 use datafusion::common::parsers::CompressionTypeVariant;
-use datafusion::config::{CsvOptions, JsonOptions, TableParquetOptions};
+use datafusion::config::{CsvOptions, TableParquetOptions};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::avro::AvroFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
-use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use tereza_catalog::model::{Column, Parameters, Serde, Storage, Table};
 use tereza_runtime::{Error, Result};
 
+use self::json::JsonFiles;
 use self::orc::OrcReader;
 use self::source::RowFormat;
 pub(crate) use self::source::{ReaderKind, RowSource};
@@ -253,9 +254,7 @@ impl Reading {
         match self.format {
             Format::Avro => Arc::new(AvroFormat),
             Format::Orc => Arc::new(RowFormat::new(OrcReader, self.format.extension(), self.compression)),
-            Format::Json => Arc::new(
-                JsonFormat::default().with_options(JsonOptions { compression: self.compression, ..Default::default() }),
-            ),
+            Format::Json => Arc::new(JsonFiles::new(self.format.extension(), self.compression)),
             Format::Parquet | Format::Csv | Format::Text => {
                 // Microseconds, as the table's timestamps: nanoseconds end in the year 2262.
                 parquet.global.coerce_int96.get_or_insert_with(|| "us".into());

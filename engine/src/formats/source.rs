@@ -28,6 +28,7 @@ use futures::stream::BoxStream;
 use object_store::{ObjectMeta, ObjectStore};
 use serde::{Deserialize, Serialize};
 
+use super::json::JsonReader;
 use super::orc::OrcReader;
 use super::text::{TextOptions, TextReader};
 use crate::error::{from_datafusion, to_datafusion};
@@ -61,6 +62,8 @@ pub(super) trait FileReader: fmt::Debug + Send + Sync + 'static {
 pub(crate) enum ReaderKind {
     /// ORC.
     Orc,
+    /// JSON with columns in lower case.
+    Json,
     /// Delimited text.
     Text(TextOptions),
 }
@@ -69,6 +72,7 @@ impl ReaderKind {
     fn reader(self) -> Arc<dyn FileReader> {
         match self {
             Self::Orc => Arc::new(OrcReader),
+            Self::Json => Arc::new(JsonReader),
             Self::Text(options) => Arc::new(TextReader::new(options)),
         }
     }

@@ -38,13 +38,18 @@ pub(crate) fn columns(table: &Table) -> Result<Cow<'_, [Column]>> {
     let in_context = |error: Error| error.context(format!("table {}.{}", table.database, table.name));
     let schema = schema(&table.parameters).map_err(in_context)?;
     let fields = fields(&schema, 0).map_err(in_context)?;
-    // Members of JSON are found by their exact names, and those of a metastore are in lower case.
-    let provider = table.parameters.get(PROVIDER).map(String::as_str).unwrap_or_default();
-    if provider.eq_ignore_ascii_case("json") && has_capitals(&schema) {
-        return Err(in_context(Error::unsupported("a JSON table of Spark with capital letters in names of columns")));
-    }
     let is_key = |name: &str| table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name));
     Ok(fields.into_iter().filter(|column| !is_key(&column.name)).collect())
+}
+
+/// Refuses to write what Spark would not find: members of JSON it finds by their exact names, and a metastore's are in lower case.
+pub(crate) fn check_write(table: &Table) -> Result<()> {
+    let provider = table.parameters.get(PROVIDER).map(String::as_str).unwrap_or_default();
+    if hides_columns(table) && provider.eq_ignore_ascii_case("json") && has_capitals(&schema(&table.parameters)?) {
+        let what = "writing into a JSON table of Spark with capital letters in names of columns";
+        return Err(Error::unsupported(format!("{what} ({}.{})", table.database, table.name)));
+    }
+    Ok(())
 }
 
 fn schema(parameters: &Parameters) -> Result<Value> {
@@ -194,10 +199,13 @@ mod tests {
             (&[(SCHEMA, "{")], "is not JSON"),
             (&[(SCHEMA, "{\"fields\":[{\"name\":\"a\",\"type\":{\"type\":\"udt\"}}]}")], "type {\"type\":\"udt\"}"),
             (&[(SCHEMA, &deep)], "64 deep"),
-            (&[(SCHEMA, "{\"fields\":[{\"name\":\"Id\",\"type\":\"long\"}]}")], "capital letters"),
         ] {
             let error = columns(&table(parameters)).unwrap_err().to_string();
             assert!(error.contains("table web.t") && error.contains(part), "{error}");
         }
+        let capitals = table(&[(SCHEMA, "{\"fields\":[{\"name\":\"Id\",\"type\":\"long\"}]}")]);
+        assert_eq!(columns(&capitals).unwrap()[0].name, "id");
+        let error = check_write(&capitals).unwrap_err().to_string();
+        assert!(error.contains("capital letters") && error.contains("web.t"), "{error}");
     }
 }

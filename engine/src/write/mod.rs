@@ -49,6 +49,7 @@ use tereza_runtime::{Error, Result, ids};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
+use crate::formats::spark;
 use crate::jobs::JobStep;
 use crate::session::current_step;
 use output::Output;
@@ -156,6 +157,7 @@ impl Writing {
 
     /// Refuses input that cannot become the table's columns by position.
     fn check(&self, input: &SchemaRef) -> Result<()> {
+        spark::check_write(self.table())?;
         let table = format!("{}.{}", self.table().database, self.table().name);
         let wanted: Vec<&FieldRef> = self.output.columns.fields().iter().chain(&self.output.keys).collect();
         if input.fields().len() != wanted.len() {
