@@ -3,6 +3,7 @@
 pub(crate) mod program;
 
 use std::ffi::{c_int, c_long};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libmimalloc_sys::{mi_collect, mi_option_set};
@@ -47,6 +48,36 @@ pub(crate) fn keep_freed_memory() {
         }
     }
 }
+
+/// Begins without huge pages, until the first work: a server at rest needs a megabyte, of which huge pages make twelve.
+pub(crate) fn begin_small() {
+    memory::set_work_begins(allow_huge_pages);
+    set_huge_pages(false);
+}
+
+/// Processes get what the process that started them has.
+pub(crate) fn allow_huge_pages() {
+    static ARE_ALLOWED: AtomicBool = AtomicBool::new(false);
+    if !ARE_ALLOWED.swap(true, Ordering::Relaxed) {
+        set_huge_pages(true);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn set_huge_pages(are_allowed: bool) {
+    // What a user sets is not changed.
+    if std::env::var_os("MIMALLOC_ALLOW_THP").is_some() {
+        return;
+    }
+    #[expect(unsafe_code, reason = "only a system call tells the kernel")]
+    // SAFETY: no memory is given or taken by it. Where the kernel refuses, pages are as they were.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, libc::c_ulong::from(!are_allowed), 0, 0, 0);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_huge_pages(_are_allowed: bool) {}
 
 /// Gives freed memory back whenever the process comes to rest, which mimalloc does only while it is asked for memory; and the
 /// program's own pages.

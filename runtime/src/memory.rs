@@ -17,6 +17,7 @@ use crate::{Error, Result};
 const NO_LIMIT_BYTES: u64 = 1 << 62;
 
 static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
+static WORK_BEGINS: OnceLock<fn()> = OnceLock::new();
 
 /// The memory that the process may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,19 @@ pub fn set_give_back(give_back: fn()) {
 pub fn give_back() {
     if let Some(give_back) = GIVE_BACK.get() {
         give_back();
+    }
+}
+
+/// What the allocator does before the process works for the first time, set once by whoever chose it.
+pub fn set_work_begins(work_begins: fn()) {
+    // A second one would be of the same allocator.
+    let _ = WORK_BEGINS.set(work_begins);
+}
+
+/// Says that the process begins to work on something large, as statements are; may be said again and again.
+pub fn work_begins() {
+    if let Some(work_begins) = WORK_BEGINS.get() {
+        work_begins();
     }
 }
 

@@ -51,6 +51,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it waits most of the time, for others to ask.
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Scheduler(_) | Self::Catalog(_))
+    }
+
     /// Runs it to its end.
     pub(crate) async fn run(self) -> Result<ExitStatus> {
         match self {

@@ -10,7 +10,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::{FutureExt, StreamExt, stream};
-use tereza_runtime::{Error, Result, clock, ids};
+use tereza_runtime::{Error, Result, clock, ids, memory};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -228,6 +228,7 @@ async fn step(
     if let Stage::Queued { permits, .. } = &*stage {
         let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| cancelled())?;
         entry.running();
+        memory::work_begins();
         progress.begin();
         let Stage::Queued { job, .. } = std::mem::replace(stage, Stage::Done) else {
             return Ok(None);
