@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Cluster, Server, rss_bytes, sql, wait_for};
+use crate::support::{Cluster, Server, own_bytes, sql, wait_for};
 
 /// From process start to the end of `tereza sql -c 'select 1'`.
 const FIRST_ANSWER_MAX: Duration = Duration::from_millis(150);
 /// From process start of `tereza up` to ready.
 const READY_MAX: Duration = Duration::from_millis(500);
-/// Resident memory of an idle server, and of an executor.
-const IDLE_MAX_BYTES: u64 = 60 << 20;
+/// Memory that an idle server holds by itself, and an executor.
+const IDLE_MAX_BYTES: u64 = 32 << 20;
 /// Odd, for a median.
 const RUNS: usize = 7;
 
@@ -43,7 +43,7 @@ fn a_server_is_ready_soon_and_idles_light() {
         let start = Instant::now();
         let server = Server::start(&folder.path().join(format!("data{run}")), &[]);
         let time = start.elapsed();
-        idle_bytes = idle_bytes.max(server.rss_bytes());
+        idle_bytes = idle_bytes.max(own_bytes(server.id()));
         time
     });
     let time = median(times.collect());
@@ -59,7 +59,7 @@ fn a_cluster_idles_light() {
         [Some(cluster.server.id()), cluster.executor(0), cluster.executor(1)].map(|id| id.expect("it runs"));
     // An executor is at rest some time after its start.
     let idle = wait_for("all to idle light", || {
-        let held = processes.map(rss_bytes);
+        let held = processes.map(own_bytes);
         held.iter().all(|bytes| *bytes < IDLE_MAX_BYTES).then_some(held)
     });
     println!("{:?} MB idle", idle.map(|bytes| bytes >> 20));
