@@ -1,4 +1,5 @@
-//! `tereza bench`: TPC-H and TPC-DS with every answer checked, next to other engines in the same run.
+//! `tereza bench`: TPC-H and TPC-DS with every answer checked, next to other engines in the same run; and calls to metastores
+//! (`bench/metastore.rs`).
 //!
 //! Each engine is a process of its own that keeps its tables open (`bench/peer.rs`); Tereza is one of them
 //! (`bench/own.rs`), so all are asked and timed alike. For each query the engines take turns, run by run, so that what
@@ -6,6 +7,7 @@
 //! (`bench/answer.rs`). Results go to standard output (`bench/report.rs`), progress to standard error.
 
 mod answer;
+mod metastore;
 mod own;
 mod peer;
 mod report;
@@ -69,6 +71,8 @@ pub(crate) struct Args {
     /// Seconds that one query may take
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
+    #[command(flatten)]
+    metastore: metastore::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,6 +81,8 @@ enum Suite {
     Tpch,
     /// The 99 queries of TPC-DS
     Tpcds,
+    /// Calls to running metastores, as many as --at names
+    Catalog,
     /// Answers the peers' protocol; how this command starts Tereza itself
     #[value(hide = true)]
     Peer,
@@ -114,9 +120,19 @@ struct Engines {
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
-    if args.suite == Suite::Peer {
-        own::serve().await?;
-        return Ok(ExitStatus::Done);
+    match args.suite {
+        Suite::Peer => {
+            own::serve().await?;
+            return Ok(ExitStatus::Done);
+        }
+        Suite::Catalog => {
+            let report = metastore::run(&args.metastore).await?;
+            if let Some(path) = &args.json {
+                write_json(path, &report)?;
+            }
+            return Ok(ExitStatus::Done);
+        }
+        Suite::Tpch | Suite::Tpcds => {}
     }
     let bench = Bench::new(args)?;
     let queries = bench.queries().await?;
@@ -136,12 +152,16 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
     let report = bench.report(&engines, reports);
     print!("{}", report.render());
     if let Some(path) = &bench.args.json {
-        let text = serde_json::to_string_pretty(&report)
-            .map_err(|error| Error::internal(format!("the report cannot be written as JSON: {error}")))?;
-        std::fs::write(path, text + "\n")
-            .map_err(|error| Error::unavailable(format!("{} cannot be written: {error}", path.display())))?;
+        write_json(path, &report)?;
     }
     Ok(if report.is_right() { ExitStatus::Done } else { ExitStatus::Failed })
+}
+
+fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)
+        .map_err(|error| Error::internal(format!("the report cannot be written as JSON: {error}")))?;
+    std::fs::write(path, text + "\n")
+        .map_err(|error| Error::unavailable(format!("{} cannot be written: {error}", path.display())))
 }
 
 #[derive(Debug)]
@@ -173,7 +193,7 @@ impl Bench {
         match self.args.suite {
             Suite::Tpcds => "tpcds",
             // The peer has left before.
-            Suite::Tpch | Suite::Peer => "tpch",
+            Suite::Tpch | Suite::Catalog | Suite::Peer => "tpch",
         }
     }
 
@@ -224,7 +244,7 @@ impl Bench {
             Suite::Tpcds => {
                 self.tpc(&["make", "tpcds", &self.args.sf.to_string(), &target]).await?;
             }
-            Suite::Tpch | Suite::Peer => {
+            Suite::Tpch | Suite::Catalog | Suite::Peer => {
                 // A process of its own, so that the memory of making is not counted as the queries'.
                 let data = self.cache.join(format!("making-{}", ids::new_id()));
                 let mut maker = self.own("tereza", &json!({}), &data, &Value::Null, 0)?;
