@@ -45,6 +45,7 @@ pub(crate) fn rust(document: &Document) -> Result<String, String> {
     write_trait(&mut out, &functions);
     write_dispatch(&mut out, &functions);
     write_client(&mut out, &functions);
+    write_visit(&mut out, &functions);
     Ok(out)
 }
 
@@ -287,6 +288,15 @@ fn write_client(out: &mut String, functions: &[&Function]) {
             &format!("    pub async fn {name}(&mut self{parameter}) -> Result<{reply}, CallError<Exception>> {{"),
         );
         line(out, &format!("        self.call(&{value}).await\n    }}"));
+    }
+    line(out, "}");
+}
+
+fn write_visit(out: &mut String, functions: &[&Function]) {
+    line(out, "\n/// Shows the visitor every method of the interface.");
+    line(out, "pub fn visit_methods(visitor: &mut impl MethodVisitor) {");
+    for function in functions {
+        line(out, &format!("    visitor.method::<{}>();", args_name(function)));
     }
     line(out, "}");
 }

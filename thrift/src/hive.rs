@@ -35,6 +35,12 @@ impl<S: HiveMetastore> Service for S {
     }
 }
 
+/// Who wants to see the methods of the interface, each of which is a type: [`visit_methods`] shows them.
+pub trait MethodVisitor {
+    /// Here is one.
+    fn method<M: Method<Exception = Exception>>(&mut self);
+}
+
 /// The body of every method that an implementation does not have.
 fn unknown<M: Method<Exception = Exception>>(_: &M) -> Ready<Result<M::Reply, Exception>> {
     ready(Err(Exception::Application(ApplicationException::unknown_method(M::NAME))))

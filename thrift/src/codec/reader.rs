@@ -144,8 +144,8 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    /// The head of a map, as [`Reader::list_head`].
-    pub(crate) fn map_head(&mut self, expected: (u8, u8), size: usize) -> Result<usize> {
+    /// The head of a map, as [`Reader::list_head`]. What it takes in memory is for the caller to charge.
+    pub(crate) fn map_head(&mut self, expected: (u8, u8)) -> Result<usize> {
         let [key, value] = self.array()?;
         let least = least_len(key).zip(least_len(value)).map(|(key, value)| key + value);
         let count = self.count(least)?;
@@ -154,7 +154,6 @@ impl<'a> Reader<'a> {
                 return Err(DecodeError::new(Reason::WrongType { found, expected }));
             }
         }
-        self.charge(count.saturating_mul(size))?;
         Ok(count)
     }
 
@@ -172,7 +171,8 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    fn charge(&mut self, bytes: usize) -> Result<()> {
+    /// Counts memory that is allocated next, and refuses what is more than the message may take.
+    pub(crate) fn charge(&mut self, bytes: usize) -> Result<()> {
         self.memory = self.memory.saturating_add(bytes);
         if self.memory > self.memory_limit {
             return Err(DecodeError::new(Reason::TooMuchMemory(self.memory_limit)));
@@ -275,6 +275,9 @@ impl<'r, 'a> FieldReader<'r, 'a> {
 
     /// Puts the value where absent means nothing and a box holds what is there.
     pub fn boxed<T: Wire>(self, slot: &mut Option<Box<T>>) -> Result<()> {
+        if self.ty == T::TYPE {
+            self.reader.charge(size_of::<T>())?;
+        }
         self.value().map(|value| *slot = value.map(Box::new))
     }
 

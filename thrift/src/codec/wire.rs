@@ -93,6 +93,9 @@ impl<T: Wire> Wire for Shared<T> {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        /// The two counts of an `Arc`.
+        const COUNTS_BYTES: usize = 2 * size_of::<usize>();
+        reader.charge(size_of::<T>() + COUNTS_BYTES)?;
         T::read(reader).map(Self::from)
     }
 }
@@ -204,6 +207,17 @@ impl<T: Wire> Wire for Set<T> {
     }
 }
 
+/// What the nodes of a tree of so many entries take at most. A small map has one node, most of which is empty.
+fn tree_bytes(entries: usize, entry_bytes: usize) -> usize {
+    /// Entries for which a node has room, and the fewest that one has which is not the only one.
+    const NODE_ENTRIES: usize = 11;
+    const NODE_ENTRIES_MIN: usize = 5;
+    /// Its links to other nodes and its own numbers.
+    const NODE_HEAD_BYTES: usize = 14 * size_of::<usize>();
+    let nodes = if entries == 0 { 0 } else { entries / NODE_ENTRIES_MIN + 1 };
+    nodes.saturating_mul(NODE_ENTRIES.saturating_mul(entry_bytes).saturating_add(NODE_HEAD_BYTES))
+}
+
 impl<K: Wire + Ord, V: Wire> Wire for BTreeMap<K, V> {
     const TYPE: u8 = kind::MAP;
 
@@ -220,10 +234,9 @@ impl<K: Wire + Ord, V: Wire> Wire for BTreeMap<K, V> {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self> {
-        /// A node of the tree may be half empty.
-        const SPARE: usize = 2;
         reader.nested(|reader| {
-            let count = reader.map_head((K::TYPE, V::TYPE), SPARE * size_of::<(K, V)>())?;
+            let count = reader.map_head((K::TYPE, V::TYPE))?;
+            reader.charge(tree_bytes(count, size_of::<(K, V)>()))?;
             let mut entries = Self::new();
             for _ in 0..count {
                 let key = K::read(reader)?;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
 
+#[path = "../../../tests/support/fuzz.rs"]
+mod driver;
+mod fuzz;
 mod golden;
 mod hostile;
 mod memory;
