@@ -10,6 +10,7 @@
 use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::fmt;
 
 use super::pattern::Like;
 use super::value::{Family, OneOf, Read, Value};
@@ -154,7 +155,7 @@ impl Filter {
             None => Ok(Self { keys: parser.keys, condition }),
             Some(token) => {
                 let text = shown(text);
-                Err(format!("Error parsing partition filter: {token:?} is not expected in '{text}'"))
+                Err(format!("Error parsing partition filter: {token} is not expected in '{text}'"))
             }
         }
     }
@@ -292,20 +293,33 @@ fn is_null(literal: &str) -> bool {
     literal.is_empty() || literal == DEFAULT_PARTITION
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
     /// A name or a word of the grammar, as written.
-    Word(String),
+    Word(&'a str),
     /// A name in back quotes.
-    Quoted(String),
+    Quoted(&'a str),
     /// A literal in quotes.
-    Text(String),
+    Text(&'a str),
     /// A number, or a date without quotes.
-    Number(String),
+    Number(&'a str),
     Sign(&'static str),
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
+/// For errors, so of no more than some length.
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(text) => write!(f, "Word({:?})", shown(text)),
+            Self::Quoted(text) => write!(f, "Quoted({:?})", shown(text)),
+            Self::Text(text) => write!(f, "Text({:?})", shown(text)),
+            Self::Number(text) => write!(f, "Number({:?})", shown(text)),
+            Self::Sign(sign) => write!(f, "Sign({sign:?})"),
+        }
+    }
+}
+
+fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
     const SIGNS: [&str; 11] = ["<=", ">=", "<>", "!=", "==", "=", "<", ">", "(", ")", ","];
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
@@ -318,17 +332,17 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             let Some(end) = end_of_quoted(rest, first) else {
                 return Err(format!("Error parsing partition filter: a {first} is never closed in '{}'", shown(text)));
             };
-            let inner = rest[1..end].to_owned();
+            let inner = &rest[1..end];
             tokens.push(if first == '`' { Token::Quoted(inner) } else { Token::Text(inner) });
             len = end + 1;
         } else if first.is_ascii_digit() || (matches!(first, '-' | '+' | '.') && rest[1..].starts_with(is_numeric)) {
             let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
             len = rest[1..].find(|c| !is_part(c)).map_or(rest.len(), |at| at + 1);
-            tokens.push(Token::Number(rest[..len].to_owned()));
+            tokens.push(Token::Number(&rest[..len]));
         } else if first.is_alphabetic() || first == '_' {
             let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '$');
             len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-            tokens.push(Token::Word(rest[..len].to_owned()));
+            tokens.push(Token::Word(&rest[..len]));
         } else {
             return Err(format!("Error parsing partition filter; lexer error: '{first}' in '{}'", shown(text)));
         }
@@ -362,8 +376,10 @@ fn shown(text: &str) -> &str {
 }
 
 struct Parser<'a> {
-    tokens: &'a [Token],
+    tokens: &'a [Token<'a>],
     at: usize,
+    /// The parentheses that were opened last.
+    run: Run,
     keys: Vec<Key>,
     open: fn(&str) -> Option<Key>,
     /// Whether more may be let through than the filter says.
@@ -374,8 +390,25 @@ struct Parser<'a> {
 
 impl Default for Parser<'_> {
     fn default() -> Self {
-        Self { tokens: &[], at: 0, keys: Vec::new(), open: |_| None, is_loose: false, is_negated: false }
+        Self {
+            tokens: &[],
+            at: 0,
+            run: Run::default(),
+            keys: Vec::new(),
+            open: |_| None,
+            is_loose: false,
+            is_negated: false,
+        }
     }
+}
+
+/// Parentheses that are opened one after the other. They are looked at once and not for each one again.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    /// The token after the last one.
+    end: usize,
+    /// How many are closed right after what may be one side of a comparison: a token, or a `STRUCT`.
+    closed: usize,
 }
 
 /// What is between two parentheses, or all of the filter, as far as it is read.
@@ -411,15 +444,15 @@ impl Group {
 }
 
 /// One side of a comparison.
-enum Operand {
+enum Operand<'a> {
     Key(usize),
-    Literal(Option<String>),
+    Literal(Option<&'a str>),
 }
 
 type Parsed<T> = Result<T, String>;
 
-impl Parser<'_> {
-    fn peek(&self) -> Option<&Token> {
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<&'a Token<'a>> {
         self.tokens.get(self.at)
     }
 
@@ -441,7 +474,7 @@ impl Parser<'_> {
 
     fn unexpected(&self, wanted: &str) -> String {
         match self.peek() {
-            Some(token) => format!("Error parsing partition filter: expected {wanted}, found {token:?}"),
+            Some(token) => format!("Error parsing partition filter: expected {wanted}, found {token}"),
             None => format!("Error parsing partition filter: expected {wanted} at its end"),
         }
     }
@@ -456,11 +489,9 @@ impl Parser<'_> {
                 is_not = !is_not;
             }
             self.is_negated ^= is_not;
-            if self.begins_group() {
+            if self.begins_group()? {
                 if outer.len() == DEPTH_MAX {
-                    return Err(format!(
-                        "Error parsing partition filter: more than {DEPTH_MAX} parentheses inside each other"
-                    ));
+                    return Err(too_deep());
                 }
                 self.at += 1;
                 outer.push(std::mem::replace(&mut group, Group { is_not, ..Group::default() }));
@@ -486,28 +517,36 @@ impl Parser<'_> {
         }
     }
 
-    /// Whether a parenthesis is around a condition and not around one side of it: `(ds) in ("1")` has the latter.
-    fn begins_group(&self) -> bool {
-        let rest = &self.tokens[self.at..];
-        let opened = rest.iter().take_while(|token| **token == Token::Sign("(")).count();
-        if opened == 0 || is_word(rest.get(opened), "struct") {
-            return opened > 1 && !rest[opened..].is_empty() && self.struct_is_grouped(opened);
+    /// How many parentheses are opened here.
+    fn opened(&mut self) -> Parsed<usize> {
+        if self.at >= self.run.end {
+            let is = |sign| move |token: &&Token<'_>| **token == Token::Sign(sign);
+            let rest = &self.tokens[self.at..];
+            let opened = rest.iter().take_while(is("(")).count();
+            if opened > DEPTH_MAX {
+                return Err(too_deep());
+            }
+            let rest = &rest[opened..];
+            let side = if opened > 0 && is_word(rest.first(), "struct") {
+                rest.iter().position(|token| *token == Token::Sign(")")).map_or(rest.len(), |at| at + 1)
+            } else {
+                rest.len().min(1)
+            };
+            let closed = rest[side..].iter().take_while(is(")")).count();
+            self.run = Run { end: self.at + opened, closed };
         }
-        let closed = rest[opened..].iter().skip(1).take_while(|token| **token == Token::Sign(")")).count();
-        // All the parentheses that are closed at once are around the one token; those left over are a group's.
-        closed < opened
+        Ok(self.run.end - self.at)
     }
 
-    /// Of `((STRUCT(…)) IN (…))` the first parenthesis is a group's.
-    fn struct_is_grouped(&self, opened: usize) -> bool {
-        let rest = &self.tokens[self.at + opened + 1..];
-        let inner = rest.iter().position(|token| *token == Token::Sign(")"));
-        let after = inner.map_or(&[][..], |at| &rest[at + 1..]);
-        after.iter().take_while(|token| **token == Token::Sign(")")).count() < opened
+    /// Whether a parenthesis is around a condition and not around one side of it: `(ds) in ("1")` has the latter.
+    fn begins_group(&mut self) -> Parsed<bool> {
+        let opened = self.opened()?;
+        // All the parentheses that are closed at once are around the one side; those left over are a group's.
+        Ok(opened > 0 && self.run.closed < opened && (opened > 1 || !is_word(self.tokens.get(self.run.end), "struct")))
     }
 
     fn comparison(&mut self) -> Parsed<Condition> {
-        let opened = self.tokens[self.at..].iter().take_while(|token| **token == Token::Sign("(")).count();
+        let opened = self.opened()?;
         if is_word(self.tokens.get(self.at + opened), "struct") {
             return self.row_in(opened);
         }
@@ -520,7 +559,7 @@ impl Parser<'_> {
         }
         let left = self.operand()?;
         let is_negated = self.takes_word("not");
-        let key = |operand: &Operand| match operand {
+        let key = |operand: &Operand<'_>| match operand {
             Operand::Key(key) => Ok(*key),
             Operand::Literal(_) => Err("Error parsing partition filter: a literal where a key has to be".to_owned()),
         };
@@ -561,16 +600,16 @@ impl Parser<'_> {
         Ok(if is_negated { Condition::Not(Box::new(condition)) } else { condition })
     }
 
-    fn compared(&self, left: Operand, operator: Operator, right: Operand) -> Parsed<Condition> {
+    fn compared(&self, left: Operand<'_>, operator: Operator, right: Operand<'_>) -> Parsed<Condition> {
         match (left, right) {
             (Operand::Key(key), Operand::Literal(Some(text))) => {
-                Ok(Condition::Compare(key, operator, self.keys[key].family.read(&text)))
+                Ok(Condition::Compare(key, operator, self.keys[key].family.read(text)))
             }
             (Operand::Literal(Some(text)), Operand::Key(key)) => {
-                Ok(Condition::Compare(key, operator.turned(), self.keys[key].family.read(&text)))
+                Ok(Condition::Compare(key, operator.turned(), self.keys[key].family.read(text)))
             }
             (Operand::Literal(Some(left)), Operand::Literal(Some(right))) => {
-                let ordering = Family::Number.look(&left).compare(Family::Number.look(&right));
+                let ordering = Family::Number.look(left).compare(Family::Number.look(right));
                 Ok(Condition::Always(operator.holds(ordering)))
             }
             // Nothing is known of a comparison with NULL.
@@ -654,29 +693,28 @@ impl Parser<'_> {
 
     fn literal(&mut self, key: usize) -> Parsed<Value> {
         match self.operand()? {
-            Operand::Literal(Some(text)) => Ok(self.keys[key].family.read(&text)),
+            Operand::Literal(Some(text)) => Ok(self.keys[key].family.read(text)),
             _ => Err(self.unexpected("a literal")),
         }
     }
 
-    fn operand(&mut self) -> Parsed<Operand> {
-        let opened = self.tokens[self.at..].iter().take_while(|token| **token == Token::Sign("(")).count();
+    fn operand(&mut self) -> Parsed<Operand<'a>> {
+        let opened = self.opened()?;
         self.at += opened;
-        let token = self.peek().cloned();
+        let token = self.peek().copied();
         self.at += 1;
         let operand = match token {
             Some(Token::Text(text) | Token::Number(text)) => Operand::Literal(Some(text)),
-            Some(Token::Quoted(name)) => self.key(&name)?,
+            Some(Token::Quoted(name)) => self.key(name)?,
             Some(Token::Word(word)) => match (word.to_ascii_lowercase().as_str(), self.peek()) {
                 // DATE '2024-01-01', or without quotes.
                 ("date" | "timestamp", Some(Token::Text(text) | Token::Number(text))) => {
-                    let text = text.clone();
                     self.at += 1;
                     Operand::Literal(Some(text))
                 }
                 ("null", _) => Operand::Literal(None),
                 ("true" | "false", _) => Operand::Literal(Some(word)),
-                _ => self.key(&word)?,
+                _ => self.key(word)?,
             },
             _ => {
                 self.at -= 1;
@@ -689,7 +727,7 @@ impl Parser<'_> {
         Ok(operand)
     }
 
-    fn key(&mut self, name: &str) -> Parsed<Operand> {
+    fn key(&mut self, name: &str) -> Parsed<Operand<'a>> {
         let folded = name.to_lowercase();
         if let Some(at) = self.keys.iter().position(|key| key.name == folded) {
             return Ok(Operand::Key(at));
@@ -700,12 +738,16 @@ impl Parser<'_> {
                 self.keys.push(Key { name: folded, ..key });
                 Ok(Operand::Key(self.keys.len() - 1))
             }
-            None => Err(format!("Specified key <{name}> is not a partitioning key for the table")),
+            None => Err(format!("Specified key <{}> is not a partitioning key for the table", shown(name))),
         }
     }
 }
 
-fn is_word(token: Option<&Token>, word: &str) -> bool {
+fn too_deep() -> String {
+    format!("Error parsing partition filter: more than {DEPTH_MAX} parentheses inside each other")
+}
+
+fn is_word(token: Option<&Token<'_>>, word: &str) -> bool {
     matches!(token, Some(Token::Word(next)) if next.eq_ignore_ascii_case(word))
 }
 

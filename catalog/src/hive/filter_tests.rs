@@ -193,6 +193,39 @@ fn text_keys_narrow_the_search() {
     assert_eq!(narrowed("ds > '1' and d = '2024-01-01'"), [None, None, None, None]);
 }
 
+/// What is refused may be megabytes long; what is said of it is not.
+#[test]
+fn errors_are_short() {
+    const BYTES_MAX: usize = 4_000;
+    let long = "\u{1}".repeat(100_000);
+    let name = "n".repeat(100_000);
+    for text in [
+        format!("k in '{long}'"),
+        format!("k '{long}'"),
+        format!("k = 1 '{long}'"),
+        format!("k = 1 {name}"),
+        format!("{name} = 1"),
+        format!("'{long}"),
+        format!("k = '{long}' ~"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.len() <= BYTES_MAX, "{} bytes: {}", error.len(), &error[..200]);
+    }
+}
+
+/// Parentheses are looked at once, however many there are: these were counted anew for each one.
+#[test]
+fn parentheses_take_no_time() {
+    const ENOUGH: std::time::Duration = std::time::Duration::from_secs(5);
+    let many = "(".repeat(TEXT_BYTES_MAX);
+    let half = "(".repeat(TEXT_BYTES_MAX / 2 - 8);
+    for text in [many, format!("{half}k{}=1", ")".repeat(half.len())), format!("k in ({half}")] {
+        let started = tereza_runtime::clock::now();
+        drop(parse(&text));
+        assert!(started.elapsed() < ENOUGH, "{:?} for {}…", started.elapsed(), &text[..10]);
+    }
+}
+
 /// Pieces of filters, from which nonsense is made that looks like one.
 const PIECES: &str = r#"(ds|k|d|x|nokey|=|!=|<=|>|\(|\)|,|and|or|not|in|between|like|is|null|true|struct|const|date|'a'|"1"|'\\|`ds`|-?[0-9.]{1,4}|2024-01-01|é|~) ?"#;
 

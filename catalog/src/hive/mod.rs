@@ -46,6 +46,12 @@ mod statistics;
 mod tables;
 mod value;
 
+#[cfg(test)]
+#[path = "../../../tests/support/fuzz.rs"]
+mod driver;
+#[cfg(test)]
+mod fuzz_tests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -116,6 +116,9 @@ enum Node {
 impl Pattern {
     /// A pattern of `get_tables` and the like: `*` is any text, `|` separates alternatives, the rest is a regular expression.
     pub(super) fn of_names(text: &str) -> Self {
+        if is_too_long(text) {
+            return Self { steps: None, folds: false };
+        }
         let alternatives = text.trim().split('|').map(|one| format!("({})", one.trim().replace('*', ".*")));
         // What was `.*` already is `..*` now, which would ask for one character at least.
         Self::regex(&alternatives.collect::<Vec<_>>().join("|").replace("..*", ".*"))
@@ -123,8 +126,8 @@ impl Pattern {
 
     /// A regular expression.
     pub(super) fn regex(text: &str) -> Self {
-        let chars: Vec<char> = text.to_lowercase().chars().collect();
-        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten(), folds: false }
+        let steps = if is_too_long(text) { None } else { compile(&text.to_lowercase()) };
+        Self { steps, folds: false }
     }
 
     /// A regular expression that tells upper case from lower, unless it begins with `(?i)`.
@@ -132,8 +135,7 @@ impl Pattern {
         if let Some(rest) = text.strip_prefix("(?i)") {
             return Self { folds: true, ..Self::regex(rest) };
         }
-        let chars: Vec<char> = text.chars().collect();
-        Self { steps: (chars.len() <= PATTERN_CHARS_MAX).then(|| compile(&chars)).flatten(), folds: false }
+        Self { steps: compile(text), folds: false }
     }
 
     /// Whether it is short and simple enough to be looked at.
@@ -206,8 +208,17 @@ impl Places {
     }
 }
 
-fn compile(chars: &[char]) -> Option<Vec<Step>> {
-    let mut parser = Parser { chars, at: 0 };
+/// Whether more characters were sent than are looked at. Nothing is copied before that is asked.
+fn is_too_long(text: &str) -> bool {
+    text.chars().nth(PATTERN_CHARS_MAX).is_some()
+}
+
+fn compile(text: &str) -> Option<Vec<Step>> {
+    if is_too_long(text) {
+        return None;
+    }
+    let chars: Vec<char> = text.chars().collect();
+    let mut parser = Parser { chars: &chars, at: 0 };
     let mut nodes = vec![parser.either(0)?];
     while let Some(c) = parser.next() {
         // A parenthesis that was never opened stands for itself.
@@ -217,6 +228,7 @@ fn compile(chars: &[char]) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
     emit(&Node::All(nodes), &mut steps);
     steps.push(Step::End);
+    steps.shrink_to_fit();
     Some(steps)
 }
 
@@ -400,6 +412,20 @@ fn shorthand(c: char) -> Option<(Vec<(char, char)>, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A pattern may come with as many bytes as a message has: what is too long is not copied.
+    #[test]
+    fn what_is_too_long_takes_no_memory() {
+        use crate::hive::driver::measured;
+        for text in ["|", "*", "É", "(", "a|"] {
+            let text = text.repeat(1 << 20);
+            for make in [Pattern::of_names, Pattern::regex, Pattern::regex_with_case] {
+                let (pattern, peak) = measured(|| make(&text));
+                assert!(peak < 1 << 20, "{peak} bytes for {}…", &text[..2]);
+                assert!(!pattern.is_read());
+            }
+        }
+    }
 
     #[test]
     fn names_match_as_in_hive() {
