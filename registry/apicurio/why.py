@@ -10,7 +10,7 @@ import sys
 
 # Format, what we say, what they say (its beginning), a part of the case; then why. The first rule that fits counts.
 RULES = [
-    ("avro", "", "error", "a type in two objects", "the parser that it comes with refuses {\"type\": {\"type\": …}}; that of Avro 1.11 takes the inner type"),
+    ("avro", "", "error", "a type in two objects", "the parser of Java refuses {\"type\": {\"type\": …}}; ours takes the inner type, as that of Rust does"),
     ("json", "", "error: #: could not determine version", "", "without $schema its second parser knows only what it can tell the draft by"),
     ("json", "", "error: #/exclusive", "", "without $schema it reads bounds as draft 4 does, where they are true or false"),
     ("json", "", "error: #/", "", "its parser refuses 1.0 where an integer has to be, which newer drafts allow"),
