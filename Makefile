@@ -20,6 +20,8 @@ test:
 	scripts/test-setup.sh
 	@rm -f $(TARGET)/missing-components
 	TEREZA_TEST_PYTHON=$(TEST_HOME)/venv/bin/python TEREZA_TEST_SPARK=$(TEST_HOME)/spark/bin/python \
+		TEREZA_TEST_NODE_MODULES=$(TEST_HOME)/node/node_modules \
+		TEREZA_TEST_RUST_REGISTRY_CLIENT=$(TEST_HOME)/bin/tereza-registry-rust-client \
 		cargo test --release --locked --workspace
 	cargo test --locked --manifest-path registry/oracle/Cargo.toml
 	@if [ -s $(TARGET)/missing-components ]; then echo; echo "NOT TESTED, because something is missing:"; sort -u $(TARGET)/missing-components; fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, once, into one folder outside the repository: a real MinIO, a Python with the
-# judges and clients, Spark, and the Arrow Flight SQL JDBC driver. What cannot be had is said; `cargo test` then says which tests
-# it could not run, and fails for it when CI=true.
+# judges and clients, Spark, the Arrow Flight SQL JDBC driver, and clients of the Schema Registry in JavaScript and Rust.
+# What cannot be had is said; `cargo test` then says which tests it could not run, and fails for it when CI=true.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ command -v python3 >/dev/null || need+=(python3 python3-venv)
 command -v go >/dev/null || need+=(golang-go)
 command -v java >/dev/null || need+=(default-jdk-headless)
 command -v mvn >/dev/null || need+=(maven)
+command -v npm >/dev/null || need+=(nodejs npm)
 command -v ip >/dev/null || need+=(iproute2)
 command -v mariadbd >/dev/null || need+=(mariadb-server-core mariadb-client-core) # a server without a service
 if ((${#need[@]})) && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
@@ -49,6 +50,28 @@ make_venv() {
 }
 make_venv "$home/venv" tests/support/requirements.txt "the tests' Python packages"
 make_venv "$home/spark" tests/support/spark.txt "Spark (500 MB, some minutes, once)"
+
+# Clients of the Schema Registry in other languages; each is made anew only when its list has changed.
+clients=registry/tests/it/clients
+if ! cmp -s "$clients/package.json" "$home/node/installed.json"; then
+  echo "installing JavaScript clients of the Schema Registry"
+  mkdir -p "$home/node" && cp "$clients/package.json" "$home/node/package.json"
+  if (cd "$home/node" && npm install --silent --no-audit --no-fund --ignore-scripts --no-package-lock); then
+    cp "$clients/package.json" "$home/node/installed.json"
+  else
+    missing+=("JavaScript clients of the Schema Registry (npm failed)")
+  fi
+fi
+rust_client=registry/rust_client
+if [ ! -x "$home/bin/tereza-registry-rust-client" ] || ! cmp -s "$rust_client/main.rs" "$home/rust_client.rs"; then
+  echo "building a Rust client of the Schema Registry"
+  # Its dependencies are kept beside it, so that a change of its own is built in seconds.
+  if CARGO_TARGET_DIR="$home/rust_client" cargo build -q --locked --manifest-path "$rust_client/Cargo.toml"; then
+    cp "$home/rust_client/debug/tereza-registry-rust-client" "$home/bin/" && cp "$rust_client/main.rs" "$home/rust_client.rs"
+  else
+    missing+=("a Rust client of the Schema Registry (cargo failed)")
+  fi
+fi
 
 jar="$home/jars/flight-sql-jdbc-driver-$jdbc_version.jar"
 if [ ! -f "$jar" ]; then
