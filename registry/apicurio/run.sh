@@ -4,7 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 home=${TEREZA_TEST_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tereza}/apicurio
-central=https://repo.maven.apache.org/maven2/io/apicurio
 # Their poms have a parent that is not published, so Maven cannot resolve them; what they need is in pom.xml.
 jars=(
   apicurio-registry-schema-util-common/3.0.9 apicurio-registry-schema-util-avro/3.0.9
@@ -16,11 +15,12 @@ for program in java mvn curl python3; do
   command -v "$program" > /dev/null || { echo "skipped: there is no $program" >&2; exit 0; }
 done
 if ! cmp -s pom.xml "$home/installed.xml"; then
+  repository=${MAVEN_REPOSITORY:?has to be the URL of a Maven repository with the jars of Apicurio Registry}
   mkdir -p "$home/lib"
   mvn -q -B -f pom.xml dependency:copy-dependencies -DoutputDirectory="$home/lib"
   for jar in "${jars[@]}"; do
     name=${jar%/*} version=${jar#*/}
-    curl -sSf --retry 3 -o "$home/lib/$name-$version.jar" "$central/$name/$version/$name-$version.jar"
+    curl -sSf --retry 3 -o "$home/lib/$name-$version.jar" "$repository/io/apicurio/$name/$version/$name-$version.jar"
   done
   cp pom.xml "$home/installed.xml"
 fi
