@@ -72,6 +72,7 @@ if [ ! -x "$home/bin/tereza-registry-rust-client" ] || ! cmp -s "$rust_client/ma
     missing+=("a Rust client of the Schema Registry (cargo failed)")
   fi
 fi
+if ! scripts/lake.sh --jars; then missing+=("what Spark needs for S3 (mvn failed)"); fi
 
 jar="$home/jars/flight-sql-jdbc-driver-$jdbc_version.jar"
 if [ ! -f "$jar" ]; then

@@ -9,6 +9,7 @@ mod faults;
 mod figures;
 mod flight;
 mod jobs;
+mod lake;
 mod metastore;
 mod robust;
 mod shared;

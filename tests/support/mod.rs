@@ -27,7 +27,7 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder that `scripts/test-setup.sh` fills.
-fn home() -> PathBuf {
+pub(crate) fn home() -> PathBuf {
     if let Some(home) = std::env::var_os("TEREZA_TEST_HOME") {
         return home.into();
     }
