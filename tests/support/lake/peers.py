@@ -155,7 +155,10 @@ class Tereza:
 
     def run(self, text):
         command = [self.program, "sql", "--url", self.flight_sql, "--user", USER, "--format", "json", "-c", text]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=STATEMENT_S)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=STATEMENT_S)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"no answer in {STATEMENT_S} s") from None
         if done.returncode != 0:
             raise Failed(done.stderr.strip())
         rows = []
@@ -175,6 +178,11 @@ class Tereza:
             return {key: self.plain(item) for key, item in value.items()}
         is_moment = len(value) >= 19 and value[4:5] == "-" and value[10] == "T"
         return moment(value) if is_moment else value
+
+    def rss(self):
+        """Resident memory."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(f"{int(line.split()[1]) // 1024} MB" for line in status if line.startswith("VmRSS:"))
 
     def calls(self):
         """How often each method of the metastore was called so far."""
