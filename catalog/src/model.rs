@@ -240,6 +240,60 @@ pub struct Function {
     pub resources: Vec<(i32, String)>,
 }
 
+/// What a table says of its columns, for engines to use or to enforce: the catalog checks no rows (`KEY_CONSTRAINTS`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Lower-case name, of which a catalog has no two.
+    pub name: String,
+    /// Lower-case name of the database.
+    pub database: String,
+    /// Lower-case name of the table whose columns it is about.
+    pub table: String,
+    /// Columns or partition keys in the order of the key; one for [`Rule::NotNull`] and [`Rule::Default`], none for a
+    /// [`Rule::Check`] of whole rows.
+    pub columns: Vec<String>,
+    /// What is said of them.
+    pub rule: Rule,
+    /// Whether new rows are to be checked.
+    pub enabled: bool,
+    /// Whether the rows that are there are to be checked.
+    pub validated: bool,
+    /// Whether a planner may rely on it.
+    pub relied: bool,
+}
+
+/// What a [`Constraint`] says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rule {
+    /// No two rows have the same values, none is NULL, and no other constraint of the table is one.
+    PrimaryKey,
+    /// The values are those of a row of another table.
+    ForeignKey(Reference),
+    /// No two rows have the same values.
+    Unique,
+    /// None is NULL.
+    NotNull,
+    /// What a column gets that an INSERT does not name, as an expression.
+    Default(String),
+    /// An expression that is true of every row.
+    Check(String),
+}
+
+/// What a foreign key refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Lower-case name of the database.
+    pub database: String,
+    /// Lower-case name of the table.
+    pub table: String,
+    /// A column for each of the key, in its order.
+    pub columns: Vec<String>,
+    /// What happens when the row changes, in JDBC's numbers (`DatabaseMetaData.importedKeyCascade` and so on).
+    pub update_rule: Option<i32>,
+    /// What happens when the row goes, in the same numbers.
+    pub delete_rule: Option<i32>,
+}
+
 /// How much a lock keeps others out, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LockMode {

@@ -719,6 +719,16 @@ struct SQLCheckConstraint {
   9: bool rely_cstr,
 }
 
+// Since 3.1.
+struct AddDefaultConstraintRequest {
+  1: required list<SQLDefaultConstraint> defaultConstraintCols,
+}
+
+// Since 3.1.
+struct AddCheckConstraintRequest {
+  1: required list<SQLCheckConstraint> checkConstraintCols,
+}
+
 // Since 4.0.
 struct CreateTableRequest {
   1: required Table table,
@@ -1780,6 +1790,12 @@ exception UnknownTableException {
 service ThriftHiveMetastore extends fb303.FacebookService {
   void abort_txn(1: AbortTxnRequest rqst) throws (1: NoSuchTxnException o1)
   void abort_txns(1: AbortTxnsRequest rqst) throws (1: NoSuchTxnException o1)
+  // Since 3.1.
+  void add_check_constraint(1: AddCheckConstraintRequest req)
+    throws (1: NoSuchObjectException o1, 2: MetaException o2)
+  // Since 3.1.
+  void add_default_constraint(1: AddDefaultConstraintRequest req)
+    throws (1: NoSuchObjectException o1, 2: MetaException o2)
   void add_dynamic_partitions(1: AddDynamicPartitions rqst)
     throws (1: NoSuchTxnException o1, 2: TxnAbortedException o2)
   void add_foreign_key(1: AddForeignKeyRequest req) throws (1: NoSuchObjectException o1, 2: MetaException o2)
@@ -2107,6 +2123,9 @@ service ThriftHiveMetastore extends fb303.FacebookService {
   GrantRevokePrivilegeResponse grant_revoke_privileges(1: GrantRevokePrivilegeRequest request)
     throws (1: MetaException o1)
   GrantRevokeRoleResponse grant_revoke_role(1: GrantRevokeRoleRequest request) throws (1: MetaException o1)
+  bool grant_role(1: string role_name, 2: string principal_name, 3: PrincipalType principal_type, 4: string grantor,
+      5: PrincipalType grantorType, 6: bool grant_option)
+    throws (1: MetaException o1)
   void heartbeat(1: HeartbeatRequest ids)
     throws (1: NoSuchLockException o1, 2: NoSuchTxnException o2, 3: TxnAbortedException o3)
   HeartbeatTxnRangeResponse heartbeat_txn_range(1: HeartbeatTxnRangeRequest txns)
@@ -2126,6 +2145,8 @@ service ThriftHiveMetastore extends fb303.FacebookService {
   RenamePartitionResponse rename_partition_req(1: RenamePartitionRequest req)
     throws (1: InvalidOperationException o1, 2: MetaException o2)
   bool revoke_privileges(1: PrivilegeBag privileges) throws (1: MetaException o1)
+  bool revoke_role(1: string role_name, 2: string principal_name, 3: PrincipalType principal_type)
+    throws (1: MetaException o1)
   void setMetaConf(1: string key, 2: string value) throws (1: MetaException o1)
   bool set_aggr_stats_for(1: SetPartitionsStatsRequest request)
     throws (1: NoSuchObjectException o1, 2: InvalidObjectException o2, 3: MetaException o3, 4: InvalidInputException o4)

@@ -4,6 +4,7 @@
 //! what was wrong, like any test.
 
 pub mod commits;
+pub mod constraints;
 pub mod databases;
 pub mod functions;
 pub mod jobs;
@@ -33,6 +34,7 @@ pub async fn run(store: &dyn Store) {
     commits::run(store).await;
     jobs::run(store).await;
     functions::run(store).await;
+    constraints::run(store).await;
     locks::run(store).await;
     removals::run(store).await;
     races::run(store).await;

@@ -16,18 +16,21 @@
 //!   that would get its folder gets another; a managed table's partition in its usual folder is not renamed at all;
 //! * partitions that are dropped by an expression serialised in Java are refused, as it cannot be read without a JVM; asked
 //!   for by one, all are returned with the mark that the client has to look itself;
-//! * there are no transactions, events, constraints and grants; every user has the role `public`. A table with constraints
-//!   is refused, privileges in a new table are dropped (so are the other things that `convert` lists).
+//! * there are no transactions, events and grants; every user has the role `public`. Privileges in a new table are dropped (so
+//!   are the other things that `convert` lists);
+//! * constraints follow a column that gets another place or name, and go with it; there, all of a table go when its columns
+//!   change.
 //!
 //! Locks are rows of the store (`HIVE_LOCKS`), so a metastore on the same database respects them.
 //!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
-//! `partition_changes`, `removals`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`,
+//! `partition_changes`, `removals`, `constraints`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`,
 //! `filter` and `value`; `answers` (their memory); `local_files` for a metastore on one machine. `remote` is the other side: a running metastore that is
 //! read.
 
 mod alter_table;
 mod answers;
+mod constraints;
 mod convert;
 mod databases;
 mod filter;

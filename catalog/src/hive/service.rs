@@ -17,6 +17,15 @@ const VERSION: &str = "3.0";
 /// The role that every user has.
 const PUBLIC: &str = "public";
 
+/// Methods that are whole in the file of their noun: the method of the interface, and which one answers it.
+macro_rules! answered_by {
+    ($($method:ident($args:ident) -> $reply:ty = $own:ident;)*) => {
+        $(async fn $method(&self, args: hive::$args) -> Answer<$reply> {
+            self.$own(args).await
+        })*
+    };
+}
+
 impl HiveMetastore for Session {
     fn answered(&self) {
         self.held.release();
@@ -222,13 +231,13 @@ impl HiveMetastore for Session {
         self.fields(args.db_name, args.table_name, true).await
     }
     async fn create_table(&self, args: hive::CreateTableArgs) -> Answer<()> {
-        self.make_table(args.tbl.unwrap_or_default()).await
+        self.make_table(args.tbl.unwrap_or_default(), &[]).await
     }
     async fn create_table_with_environment_context(
         &self,
         args: hive::CreateTableWithEnvironmentContextArgs,
     ) -> Answer<()> {
-        self.make_table(args.tbl.unwrap_or_default()).await
+        self.make_table(args.tbl.unwrap_or_default(), &[]).await
     }
     async fn create_table_with_constraints(&self, args: hive::CreateTableWithConstraintsArgs) -> Answer<()> {
         self.make_table_as(hive::CreateTableRequest {
@@ -648,44 +657,30 @@ impl HiveMetastore for Session {
         self.list_locks(args.rqst.unwrap_or_default()).await
     }
 
+    // ---- constraints
+
+    answered_by! {
+        add_primary_key(AddPrimaryKeyArgs) -> () = new_primary_key;
+        add_foreign_key(AddForeignKeyArgs) -> () = new_foreign_key;
+        add_unique_constraint(AddUniqueConstraintArgs) -> () = new_unique_constraint;
+        add_not_null_constraint(AddNotNullConstraintArgs) -> () = new_not_null_constraint;
+        add_default_constraint(AddDefaultConstraintArgs) -> () = new_default_constraint;
+        add_check_constraint(AddCheckConstraintArgs) -> () = new_check_constraint;
+        drop_constraint(DropConstraintArgs) -> () = remove_constraint;
+        get_primary_keys(GetPrimaryKeysArgs) -> hive::PrimaryKeysResponse = primary_keys;
+        get_foreign_keys(GetForeignKeysArgs) -> hive::ForeignKeysResponse = foreign_keys;
+        get_unique_constraints(GetUniqueConstraintsArgs) -> hive::UniqueConstraintsResponse = unique_constraints;
+        get_not_null_constraints(GetNotNullConstraintsArgs) -> hive::NotNullConstraintsResponse = not_null_constraints;
+        get_default_constraints(GetDefaultConstraintsArgs) -> hive::DefaultConstraintsResponse = default_constraints;
+        get_check_constraints(GetCheckConstraintsArgs) -> hive::CheckConstraintsResponse = check_constraints;
+        get_all_table_constraints(GetAllTableConstraintsArgs) -> hive::AllTableConstraintsResponse = all_constraints;
+    }
+
     // ---- what is not kept
 
     /// Nobody listens.
     async fn fire_listener_event(&self, _: hive::FireListenerEventArgs) -> Answer<hive::FireEventResponse> {
         Ok(hive::FireEventResponse::default())
-    }
-    async fn get_primary_keys(&self, _: hive::GetPrimaryKeysArgs) -> Answer<hive::PrimaryKeysResponse> {
-        Ok(hive::PrimaryKeysResponse::default())
-    }
-    async fn get_foreign_keys(&self, _: hive::GetForeignKeysArgs) -> Answer<hive::ForeignKeysResponse> {
-        Ok(hive::ForeignKeysResponse::default())
-    }
-    async fn get_unique_constraints(
-        &self,
-        _: hive::GetUniqueConstraintsArgs,
-    ) -> Answer<hive::UniqueConstraintsResponse> {
-        Ok(hive::UniqueConstraintsResponse::default())
-    }
-    async fn get_not_null_constraints(
-        &self,
-        _: hive::GetNotNullConstraintsArgs,
-    ) -> Answer<hive::NotNullConstraintsResponse> {
-        Ok(hive::NotNullConstraintsResponse::default())
-    }
-    async fn get_default_constraints(
-        &self,
-        _: hive::GetDefaultConstraintsArgs,
-    ) -> Answer<hive::DefaultConstraintsResponse> {
-        Ok(hive::DefaultConstraintsResponse::default())
-    }
-    async fn get_check_constraints(&self, _: hive::GetCheckConstraintsArgs) -> Answer<hive::CheckConstraintsResponse> {
-        Ok(hive::CheckConstraintsResponse::default())
-    }
-    async fn get_all_table_constraints(
-        &self,
-        _: hive::GetAllTableConstraintsArgs,
-    ) -> Answer<hive::AllTableConstraintsResponse> {
-        Ok(hive::AllTableConstraintsResponse::default())
     }
     async fn get_indexes(&self, _: hive::GetIndexesArgs) -> Answer<Vec<hive::Index>> {
         Ok(Vec::new())

@@ -5,16 +5,16 @@ use std::collections::HashSet;
 use tereza_runtime::{ErrorKind, ids};
 use tereza_thrift::hive::{
     self, AlreadyExistsException, CreateTableRequest, Exception, FieldSchema, GetTableRequest, GetTablesExtRequest,
-    InvalidObjectException, InvalidOperationException, MetaException, TableMeta, UnknownDBException,
-    UnknownTableException,
+    InvalidObjectException, InvalidOperationException, TableMeta, UnknownDBException, UnknownTableException,
 };
 
+use super::constraints::of_constraints;
 use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG, qualified};
 use super::pattern::Pattern;
 use super::value::Family;
 use super::{Answer, Session, below, convert, databases, limit, unless_gone};
-use crate::model::{Table, TableKind};
+use crate::model::{Constraint, Table, TableKind};
 
 /// Tables that are read from the store at once.
 const LOADED_AT_ONCE: usize = 200;
@@ -194,25 +194,13 @@ impl Session {
         Ok(convert::columns_to(columns))
     }
 
-    /// Makes a table that may come with constraints: none are kept, so it has to have none.
-    pub(super) async fn make_table_as(&self, request: CreateTableRequest) -> Answer<()> {
-        fn some<T>(list: &Option<Vec<T>>) -> bool {
-            list.as_ref().is_some_and(|list| !list.is_empty())
-        }
-        let has_some = some(&request.primary_keys)
-            || some(&request.foreign_keys)
-            || some(&request.unique_constraints)
-            || some(&request.not_null_constraints)
-            || some(&request.default_constraints)
-            || some(&request.check_constraints);
-        if has_some {
-            let message = "constraints are not kept by this metastore: make the table without them";
-            return Err(MetaException::new(message).into());
-        }
-        self.make_table(request.table).await
+    /// Makes a table with its constraints.
+    pub(super) async fn make_table_as(&self, mut request: CreateTableRequest) -> Answer<()> {
+        let constraints = Self::constraints_of(&mut request)?;
+        self.make_table(request.table, &constraints).await
     }
 
-    pub(super) async fn make_table(&self, table: hive::Table) -> Answer<()> {
+    pub(super) async fn make_table(&self, table: hive::Table, constraints: &[Constraint]) -> Answer<()> {
         names::check_catalog(table.cat_name.as_deref())?;
         let (database, name) = (names::database(table.db_name.clone())?, names::object(table.table_name.clone()));
         names::check_new(&name, "object")?;
@@ -238,10 +226,11 @@ impl Session {
             new.storage.location = Some(if is_taken { format!("{location}_{}", ids::new_id()) } else { location });
         }
         self.make_folders(new.storage.location.iter().cloned().collect()).await?;
-        self.store().create_table(&new).await.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => exists(),
-            ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
-            _ => error.into(),
+        let constraints = of_new_table(constraints, &database, &name);
+        self.store().create_table_with_constraints(&new, &constraints).await.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists if !error.message().starts_with("constraint") => exists(),
+            ErrorKind::AlreadyExists | ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
+            _ => of_constraints(error, &constraints),
         })
     }
 
@@ -264,6 +253,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The constraints of a table that is made with them: engines need not name it again.
+fn of_new_table(constraints: &[Constraint], database: &str, table: &str) -> Vec<Constraint> {
+    let named = |own: &Constraint| Constraint { database: database.to_owned(), table: table.to_owned(), ..own.clone() };
+    constraints.iter().map(named).collect()
 }
 
 /// What a table has of a key that a filter names; when it was last used comes as text.

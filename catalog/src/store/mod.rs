@@ -37,7 +37,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tereza_runtime::Result;
 
-use crate::model::{ColumnStatistics, Database, Function, Job, LockPart, Parameters, Partition, Table, TableKind};
+use crate::model::{
+    ColumnStatistics, Constraint, Database, Function, Job, LockPart, Parameters, Partition, Table, TableKind,
+};
 
 /// A table with the version that a compare-and-set names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -370,6 +372,21 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn alter_function(&self, database: &str, name: &str, function: &Function) -> Result<()>;
     /// Drops a function.
     async fn drop_function(&self, database: &str, name: &str) -> Result<()>;
+
+    // ---- constraints
+
+    /// Constraints of a table, sorted by name.
+    async fn constraints(&self, database: &str, table: &str) -> Result<Vec<Constraint>>;
+    /// Foreign keys of any table that refer to this one, sorted by name.
+    async fn foreign_keys_to(&self, database: &str, table: &str) -> Result<Vec<Constraint>>;
+    /// Adds constraints, all or none. A constraint of an empty name gets one. A table that is missing: `NotFound`; a column
+    /// that is missing, a second primary key, a foreign key to columns that are no key: `InvalidInput`; a name that any
+    /// constraint has: `AlreadyExists`.
+    async fn add_constraints(&self, constraints: &[Constraint]) -> Result<()>;
+    /// [`Store::create_table`] and [`Store::add_constraints`] in one.
+    async fn create_table_with_constraints(&self, table: &Table, constraints: &[Constraint]) -> Result<()>;
+    /// Drops a constraint of a table or a foreign key to it.
+    async fn drop_constraint(&self, database: &str, table: &str, name: &str) -> Result<()>;
 
     // ---- locks, as clients of a metastore take them; nothing in Tereza itself waits for one
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
 
 mod clients;
+mod constraints;
 mod databases;
 mod import;
 mod mariadb;

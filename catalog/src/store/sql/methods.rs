@@ -6,8 +6,10 @@
 use async_trait::async_trait;
 use tereza_runtime::Result;
 
-use super::{commits, databases, functions, jobs, locks, owners, removals, storage, tables, transactions, writes};
-use crate::model::{ColumnStatistics, Database, Function, Job, Partition, Table, TableKind};
+use super::{
+    commits, constraints, databases, functions, jobs, locks, owners, removals, storage, tables, transactions, writes,
+};
+use crate::model::{ColumnStatistics, Constraint, Database, Function, Job, Partition, Table, TableKind};
 use crate::store::{
     Commit, Lock, LockRequest, PartitionFilter, Removal, Snapshot, StagedFile, Store, VersionedTable, Write,
 };
@@ -229,6 +231,30 @@ impl Store for Catalog {
 
     async fn drop_function(&self, database: &str, name: &str) -> Result<()> {
         change!(self, conn => functions::drop(conn, database, name))
+    }
+
+    async fn constraints(&self, database: &str, table: &str) -> Result<Vec<Constraint>> {
+        read!(self, conn => constraints::list(conn, database, table))
+    }
+
+    async fn foreign_keys_to(&self, database: &str, table: &str) -> Result<Vec<Constraint>> {
+        read!(self, conn => constraints::foreign_keys_to(conn, database, table))
+    }
+
+    async fn add_constraints(&self, constraints: &[Constraint]) -> Result<()> {
+        change!(self, conn => constraints::add(conn, constraints))
+    }
+
+    async fn create_table_with_constraints(&self, table: &Table, constraints: &[Constraint]) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => async {
+            tables::create(conn, table, now_s).await?;
+            constraints::add(conn, constraints).await
+        })
+    }
+
+    async fn drop_constraint(&self, database: &str, table: &str, name: &str) -> Result<()> {
+        change!(self, conn => constraints::drop(conn, database, table, name))
     }
 
     async fn lock(&self, request: &LockRequest, timeout_ms: i64) -> Result<Lock> {

@@ -9,6 +9,7 @@
 //! Nothing here but `methods` and `schema_methods` begins, commits or rolls back: whoever began the transaction does.
 
 pub(crate) mod commits;
+pub(crate) mod constraints;
 pub(crate) mod databases;
 pub(crate) mod functions;
 pub(crate) mod ids;

@@ -10,7 +10,8 @@ use super::ids::{self, Sequence};
 use super::parameters::LAST_DDL_TIME;
 use super::removals::{self, Places};
 use super::{
-    CATALOG, Connection, Result, commits, databases, parameters, partitions, rows, statistics, storage, versions,
+    CATALOG, Connection, Result, commits, constraints, databases, parameters, partitions, rows, statistics, storage,
+    versions,
 };
 use crate::model::{Column, Parameters, Storage, Table, TableKind};
 use crate::store::{VersionedTable, names};
@@ -177,8 +178,12 @@ pub(crate) async fn alter(
     if renamed {
         refuse_taken_name(conn, &new).await?;
     }
+    let constrained = constraints::columns_before(conn, &head).await?;
     alter_partition_keys(conn, &head, &new.partition_keys).await?;
     storage::replace(conn, &[(head.storage, &new.storage)], None).await?;
+    if let Some(before) = constrained {
+        constraints::follow(conn, &head, &before).await?;
+    }
     query(
         "UPDATE TBLS SET DB_ID = ?, TBL_NAME = ?, OWNER = ?, LAST_ACCESS_TIME = ?, RETENTION = ?, TBL_TYPE = ?, \
          VIEW_EXPANDED_TEXT = ?, VIEW_ORIGINAL_TEXT = ? WHERE TBL_ID = ?",
