@@ -5,6 +5,7 @@
 mod clients;
 mod constraints;
 mod databases;
+mod differential;
 mod import;
 mod mariadb;
 mod mysql;

@@ -104,6 +104,28 @@ impl Metastore {
             Ok("mysql") => Arc::new(mariadb::new_database().await.unwrap().store_at(clock.clone()).await),
             _ => Arc::new(SqliteStore::open(folder.path().join("catalog.db"), clock.clone()).await.unwrap()),
         };
+        Self::over(store, folder, clock, files, calls, change).await
+    }
+
+    /// One whose catalog is in MariaDB; none where there is no server.
+    pub(crate) async fn in_mariadb() -> Option<Self> {
+        let at = mariadb::new_database().await?;
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("warehouse")).unwrap();
+        let clock = Clock::fixed(Clock::system().unix_ms());
+        let store = Arc::new(at.store_at(clock.clone()).await);
+        let files = Arc::new(LocalFiles::below(folder.path()));
+        Some(Self::over(store, folder, clock, files, Calls::default(), |_| {}).await)
+    }
+
+    async fn over(
+        store: Arc<dyn Store>,
+        folder: TempDir,
+        clock: Clock,
+        files: Arc<dyn DataFiles>,
+        calls: Calls,
+        change: impl FnOnce(&mut hive::Settings),
+    ) -> Self {
         let warehouse = format!("file:{}/warehouse", folder.path().display());
         let default = store.database("default").await.unwrap();
         store.alter_database("default", &Database { location: warehouse.clone(), ..default }).await.unwrap();

@@ -25,14 +25,14 @@ use crate::support::{make_web, partition, partitioned_table, text, texts};
 /// Longer than a metastore takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-struct Hive {
-    port: u16,
+pub(crate) struct Hive {
+    pub(crate) port: u16,
     /// Its settings and its warehouse.
-    folder: TempDir,
-    _process: Child,
+    pub(crate) folder: TempDir,
+    process: Child,
 }
 
-fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     let home = std::env::var_os("TEREZA_TEST_HIVE_HOME").map(PathBuf::from);
     if home.is_none() {
         eprintln!("skipped: TEREZA_TEST_HIVE_HOME may name the folder of a standalone Hive Metastore 3.1");
@@ -41,14 +41,14 @@ fn home() -> Option<PathBuf> {
 }
 
 /// Makes the tables by the metastore's own file.
-async fn make_by_its_own_file(home: &Path, conn: &mut MySqlConnection) {
+pub(crate) async fn make_by_its_own_file(home: &Path, conn: &mut MySqlConnection) {
     let file = home.join("scripts/metastore/upgrade/mysql/hive-schema-3.1.0.mysql.sql");
     let schema = std::fs::read_to_string(file).unwrap();
     raw_sql(AssertSqlSafe(schema)).execute(conn).await.unwrap();
 }
 
 impl Hive {
-    async fn start(home: &Path, database: &TestDatabase) -> Self {
+    pub(crate) async fn start(home: &Path, database: &TestDatabase) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!(
@@ -67,6 +67,8 @@ impl Hive {
             ("metastore.schema.verification", "true".into()),
             // The standalone distribution lacks the other tasks that it would start.
             ("metastore.task.threads.always", "org.apache.hadoop.hive.metastore.events.EventCleanerTask".into()),
+            // Whoever asks for events is answered.
+            ("hive.metastore.event.db.notification.api.auth", "false".into()),
             ("metastore.expression.proxy", "org.apache.hadoop.hive.metastore.DefaultPartitionExpressionProxy".into()),
         ];
         let mut xml = "<configuration>".to_owned();
@@ -89,13 +91,17 @@ impl Hive {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .kill_on_drop(true);
-        let started = Self { port: free, _process: java.spawn().expect("java"), folder };
+        let mut started = Self { port: free, process: java.spawn().expect("java"), folder };
         let answers = async {
             while started.try_client().await.is_none() {
+                if started.process.try_wait().unwrap().is_some() {
+                    return false;
+                }
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
+            true
         };
-        if tokio::time::timeout(PATIENCE, answers).await.is_err() {
+        if !tokio::time::timeout(PATIENCE, answers).await.unwrap_or_default() {
             panic!("{}", std::fs::read_to_string(started.folder.path().join("log")).unwrap());
         }
         started

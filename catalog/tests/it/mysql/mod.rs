@@ -1,6 +1,6 @@
 //! The store on MariaDB: the conformance suite, several stores on one database, and what only MySQL does.
 
-mod metastore;
+pub(crate) mod metastore;
 mod opening;
 mod races;
 mod trouble;

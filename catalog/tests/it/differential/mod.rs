@@ -1,0 +1,128 @@
+//! A real Hive Metastore 3.1.3 and ours, asked the same.
+//!
+//! `scenarios` are calls in an order. What the real one answers to them is in `recorded`, a file for each scenario, so that
+//! neither it nor a JVM is needed to compare: the tests ask ours, on SQLite and on MariaDB, and every difference has to be in
+//! `differences.md`, and everything there has to be a difference.
+//!
+//! With `TEREZA_TEST_HIVE_HOME` (see `mysql/metastore.rs`) the real one is asked again and has to answer what is recorded;
+//! with `TEREZA_TEST_RECORD=1` as well the files are written anew:
+//!
+//! ```text
+//! TEREZA_TEST_HIVE_HOME=... TEREZA_TEST_RECORD=1 cargo test -p tereza-catalog --test it differential::a_real
+//! ```
+//!
+//! Times of today, the folder of the warehouse and numbers that count on from earlier calls are not kept.
+
+mod asking;
+mod differences;
+mod lines;
+mod scenarios;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use self::asking::{Asking, Exchange};
+use self::differences::{Difference, Rule};
+use self::scenarios::SCENARIOS;
+use crate::mariadb::new_database;
+use crate::mysql::metastore::{self, Hive};
+use crate::support::Metastore;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/differential")
+}
+
+/// A file of recorded exchanges.
+fn printed(exchanges: &[Exchange]) -> String {
+    let mut text = String::new();
+    for Exchange { call, answer } in exchanges {
+        text.push_str(&format!("> {call}\n"));
+        for (path, value) in answer {
+            text.push_str(&format!("{path} = {value}\n"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn recorded(scenario: &str) -> Vec<Exchange> {
+    let path = folder().join(format!("recorded/{scenario}.txt"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut exchanges: Vec<Exchange> = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(call) = line.strip_prefix("> ") {
+            exchanges.push(Exchange { call: call.to_owned(), answer: Vec::new() });
+        } else {
+            let (path, value) = line.split_once(" = ").expect("a path and a value");
+            exchanges.last_mut().expect("a call").answer.push((path.to_owned(), value.to_owned()));
+        }
+    }
+    exchanges
+}
+
+/// Plays all scenarios and gives what was said in each.
+async fn play(address: &str, warehouse: &str) -> Vec<(&'static str, Vec<Exchange>)> {
+    let mut said = Vec::new();
+    for name in SCENARIOS {
+        let mut asking = Asking::new(address, warehouse).await;
+        scenarios::play(name, &mut asking).await;
+        said.push((name, asking.take()));
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_metastore_answers_what_is_recorded() {
+    let (Some(home), Some(at)) = (metastore::home(), new_database().await) else { return };
+    metastore::make_by_its_own_file(&home, &mut at.connect().await).await;
+    let hive = Hive::start(&home, &at).await;
+    let warehouse = format!("file:{}", hive.folder.path().join("warehouse").display());
+    let said = play(&format!("127.0.0.1:{}", hive.port), &warehouse).await;
+    let is_recording = std::env::var("TEREZA_TEST_RECORD").as_deref() == Ok("1");
+    for (name, exchanges) in said {
+        if is_recording {
+            std::fs::write(folder().join(format!("recorded/{name}.txt")), printed(&exchanges)).unwrap();
+        } else {
+            assert_eq!(printed(&exchanges), printed(&recorded(name)), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ours_on_sqlite_differs_only_as_is_said() {
+    compare(Metastore::new().await).await;
+}
+
+#[tokio::test]
+async fn ours_on_mariadb_differs_only_as_is_said() {
+    if let Some(metastore) = Metastore::in_mariadb().await {
+        compare(metastore).await;
+    }
+}
+
+async fn compare(metastore: Metastore) {
+    let said = play(&metastore.address.to_string(), &metastore.warehouse()).await;
+    let mut found: Vec<Difference> = Vec::new();
+    for (name, ours) in said {
+        let theirs = recorded(name);
+        let calls = |exchanges: &[Exchange]| exchanges.iter().map(|one| one.call.clone()).collect::<Vec<_>>();
+        assert_eq!(calls(&theirs), calls(&ours), "{name} was changed: record it anew");
+        found.extend(theirs.iter().zip(&ours).flat_map(|(theirs, ours)| differences::between(name, theirs, ours)));
+    }
+    let rules = Rule::all(&std::fs::read_to_string(folder().join("differences.md")).unwrap());
+    let unknown: BTreeSet<String> = found
+        .iter()
+        .filter(|difference| !rules.iter().any(|rule| rule.covers(difference)))
+        .map(Difference::line)
+        .collect();
+    let stale: Vec<String> =
+        rules.iter().filter(|rule| !found.iter().any(|difference| rule.covers(difference))).map(Rule::line).collect();
+    let shown = |lines: Vec<String>| lines.join("\n");
+    assert!(
+        unknown.is_empty() && stale.is_empty(),
+        "differences that differences.md does not have:\n{}\n\nlines of differences.md that are none:\n{}",
+        shown(unknown.into_iter().collect()),
+        shown(stale)
+    );
+    metastore.end().await;
+}
