@@ -18,10 +18,18 @@ const COUNTED: [&str; 3] = ["lockid", "event_id", "blocked_by_ext_id"];
 /// A call and its answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Exchange {
-    /// The method and its arguments.
+    /// The method, and which of its calls in the scenario it is: `get_table#2`.
     pub(super) call: String,
+    /// Its arguments. What a metastore answered before may be in them.
+    pub(super) args: String,
     /// `path = value`; what is absent is not there. An exception has the paths `exception` and `message`.
     pub(super) answer: Vec<(String, String)>,
+}
+
+impl Exchange {
+    fn method(&self) -> &str {
+        self.call.split('#').next().unwrap_or_default()
+    }
 }
 
 /// The paths that an answer which is an exception has.
@@ -68,7 +76,9 @@ impl Asking {
     {
         let printed = lines::compact(&format!("{args:?}"));
         let printed = printed.strip_suffix('}').and_then(|text| text.strip_prefix('{')).unwrap_or_default();
-        let call = self.without_place_and_time("", &format!("{}({printed})", M::NAME));
+        let args_kept = self.without_place_and_time("", printed);
+        let number = self.exchanges.iter().filter(|one| one.method() == M::NAME).count() + 1;
+        let call = format!("{}#{number}", M::NAME);
         let mut reply = None;
         let answer = match self.client.call(&args).await {
             Ok(mut found) => {
@@ -95,7 +105,7 @@ impl Asking {
             let value = self.without_place_and_time(&path, &value);
             kept.push((path, value));
         }
-        self.exchanges.push(Exchange { call, answer: kept });
+        self.exchanges.push(Exchange { call, args: args_kept, answer: kept });
         reply
     }
 
@@ -114,12 +124,14 @@ impl Asking {
             });
             return format!("<number {}>", number + 1);
         }
-        without_times(&text, Clock::system().unix_s())
+        let counted = COUNTED.iter().flat_map(|name| [format!("{name}: "), format!("{name}:")]);
+        without_numbers(&text, Clock::system().unix_s(), &counted.collect::<Vec<_>>(), &self.counted)
     }
 }
 
-/// Puts `<time>` in place of each number that is a time of today, in seconds or milliseconds.
-fn without_times(text: &str, now_s: i64) -> String {
+/// Puts `<time>` in place of each number that is a time of today, in seconds or milliseconds, and the place of each counted
+/// number in the order in which they came.
+fn without_numbers(text: &str, now_s: i64, before_counted: &[String], counted: &[String]) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(begin) = rest.find(|c: char| c.is_ascii_digit()) {
@@ -128,14 +140,24 @@ fn without_times(text: &str, now_s: i64) -> String {
         let digits = &rest[begin..end];
         let is_near = |time_s: i64| (time_s - now_s).abs() < DAY_S;
         let is_time = digits.parse::<i64>().is_ok_and(|number| is_near(number) || is_near(number / 1_000));
-        out.push_str(if is_time { "<time>" } else { digits });
+        let place = counted.iter().position(|known| known == digits);
+        match place.filter(|_| before_counted.iter().any(|name| out.ends_with(name))) {
+            Some(place) => out.push_str(&format!("<number {}>", place + 1)),
+            None => out.push_str(if is_time { "<time>" } else { digits }),
+        }
         rest = &rest[end..];
     }
     out + rest
 }
 
 #[test]
-fn times_of_today_are_not_kept() {
+fn times_and_counted_numbers_are_not_kept() {
     let text = r#"{"timestamp":1700000100, "ms": 1700000100123, "other": 1500000000}"#;
-    assert_eq!(without_times(text, 1_700_000_000), r#"{"timestamp":<time>, "ms": <time>, "other": 1500000000}"#);
+    let kept = without_numbers(text, 1_700_000_000, &[], &[]);
+    assert_eq!(kept, r#"{"timestamp":<time>, "ms": <time>, "other": 1500000000}"#);
+    let (before, counted) = (["lockid: ".to_owned()], ["8".to_owned(), "9".to_owned()]);
+    assert_eq!(
+        without_numbers("lockid: 9, id: 9, lockid: 7", 1_700_000_000, &before, &counted),
+        "lockid: <number 2>, id: 9, lockid: 7"
+    );
 }

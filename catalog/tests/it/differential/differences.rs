@@ -12,7 +12,7 @@ const ANSWER: &str = "answer";
 /// One place where two answers differ.
 #[derive(Debug, Clone)]
 pub(super) struct Difference {
-    /// The scenario and the call, `tables/get_table(...)`.
+    /// The scenario and the call, `tables/get_table#2`.
     pub(super) call: String,
     pub(super) path: String,
     pub(super) theirs: String,

@@ -35,8 +35,8 @@ fn folder() -> PathBuf {
 /// A file of recorded exchanges.
 fn printed(exchanges: &[Exchange]) -> String {
     let mut text = String::new();
-    for Exchange { call, answer } in exchanges {
-        text.push_str(&format!("> {call}\n"));
+    for Exchange { call, args, answer } in exchanges {
+        text.push_str(&format!("> {call} {args}\n"));
         for (path, value) in answer {
             text.push_str(&format!("{path} = {value}\n"));
         }
@@ -50,8 +50,8 @@ fn recorded(scenario: &str) -> Vec<Exchange> {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut exchanges: Vec<Exchange> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
-        if let Some(call) = line.strip_prefix("> ") {
-            exchanges.push(Exchange { call: call.to_owned(), answer: Vec::new() });
+        if let Some((call, args)) = line.strip_prefix("> ").and_then(|line| line.split_once(' ')) {
+            exchanges.push(Exchange { call: call.to_owned(), args: args.to_owned(), answer: Vec::new() });
         } else {
             let (path, value) = line.split_once(" = ").expect("a path and a value");
             exchanges.last_mut().expect("a call").answer.push((path.to_owned(), value.to_owned()));
@@ -108,6 +108,10 @@ async fn compare(metastore: Metastore) {
         let calls = |exchanges: &[Exchange]| exchanges.iter().map(|one| one.call.clone()).collect::<Vec<_>>();
         assert_eq!(calls(&theirs), calls(&ours), "{name} was changed: record it anew");
         found.extend(theirs.iter().zip(&ours).flat_map(|(theirs, ours)| differences::between(name, theirs, ours)));
+    }
+    // For whoever looks into them.
+    if let Ok(file) = std::env::var("TEREZA_TEST_DIFFERENCES") {
+        std::fs::write(file, found.iter().map(|difference| difference.line() + "\n").collect::<String>()).unwrap();
     }
     let rules = Rule::all(&std::fs::read_to_string(folder().join("differences.md")).unwrap());
     let unknown: BTreeSet<String> = found
