@@ -126,6 +126,11 @@ impl Engine {
         self.cluster.get().cloned()
     }
 
+    /// Whether other processes may have the catalog too.
+    pub(crate) fn shares_catalog(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Waits until what dropped statements left is cleaned up. What is cut off here, the next start cleans up.
     pub async fn close(&self) {
         write::settle().await;

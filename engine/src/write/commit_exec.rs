@@ -27,6 +27,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use super::output::Output;
 use super::written::{self, WrittenFile};
 use super::{BACKGROUND, CLEANUP_TIMEOUT, Mode, Target, Writing, entry, fail_point, recover, remote, roll_forward};
+use crate::engine::Engine;
 use crate::error::{from_datafusion, to_datafusion};
 
 /// Tries to find out whether a commit happened whose answer was lost, and the pause before the second one; it doubles.
@@ -198,7 +199,19 @@ async fn gather(
     let begun = writing.output.tasks.spawn(begin).await;
     begun.map_err(|error| Error::internal("a write did not begin").with_source(error))??;
     fail_point::hit(fail_point::AFTER_BEGIN);
+    match write_files(remote.is_some(), engine, input, context).await {
+        Ok(files) => Ok(files),
+        Err(error) => Err(explain(writing, error).await),
+    }
+}
 
+/// Runs the tasks of a write that has begun.
+async fn write_files(
+    is_remote: bool,
+    engine: &Engine,
+    input: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<Vec<WrittenFile>> {
     // Only now: executing a plan of several partitions starts their tasks at once.
     let mut descriptions = input.execute(0, context).map_err(from_datafusion)?;
     let mut files = Vec::new();
@@ -206,7 +219,7 @@ async fn gather(
         files.extend(written::from_batch(&batch.map_err(from_datafusion)?)?);
     }
     fail_point::hit(fail_point::AFTER_LAST_CLOSE);
-    if remote.is_some() {
+    if is_remote {
         remote::require_files(engine, &files).await?;
     }
     Ok(files)
@@ -233,6 +246,7 @@ async fn end(write: &RunningWrite, files: Vec<WrittenFile>) -> Result<u64> {
         match outcome(writing, &commit, &error).await {
             Outcome::Committed => {}
             Outcome::NotCommitted => {
+                let error = explain(writing, error).await;
                 abandon(write).await;
                 return Err(error);
             }
@@ -260,6 +274,16 @@ async fn end(write: &RunningWrite, files: Vec<WrittenFile>) -> Result<u64> {
             Ok(count)
         }
     }
+}
+
+/// Says of a write that failed if others ended it: they took this process for dead, and its files are gone.
+async fn explain(writing: &Writing, error: Error) -> Error {
+    let engine = &writing.engine;
+    if !engine.shares_catalog() || !matches!(engine.catalog.write(writing.id()).await, Ok(None)) {
+        return error;
+    }
+    let message = "the write was given up: this process could not say in the catalog for too long that it lives";
+    Error::unavailable(message).with_hint("run the statement again").with_source(error)
 }
 
 enum Outcome {
