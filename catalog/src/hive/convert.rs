@@ -18,7 +18,7 @@ const ENTRY_BYTES: usize = 64;
 /// How many entries a column is worth.
 const COLUMN_ENTRIES: usize = 3;
 /// The parameter by which an external table is told.
-const EXTERNAL: &str = "EXTERNAL";
+pub(super) const EXTERNAL: &str = "EXTERNAL";
 
 pub(super) fn database_to(database: Database) -> hive::Database {
     hive::Database {

@@ -41,7 +41,7 @@ mod names;
 mod partition_changes;
 mod partitions;
 mod pattern;
-mod remote;
+pub(crate) mod remote;
 mod removals;
 mod service;
 mod settings;

@@ -247,7 +247,7 @@ fn merge(known: &mut ColumnStatistics, next: &ColumnStatistics) {
     };
 }
 
-fn to_object(column: ColumnStatistics) -> ColumnStatisticsObj {
+pub(super) fn to_object(column: ColumnStatistics) -> ColumnStatisticsObj {
     let (num_nulls, num_dvs) = (column.num_nulls, column.num_distincts.unwrap_or_default());
     let long = match column.range {
         Range::Long { low, high } => Some((low, high)),

@@ -24,6 +24,7 @@
 //! nothing new is kept in it: `Unavailable`.
 
 mod filter;
+pub mod hms;
 pub mod mysql;
 mod names;
 pub(crate) mod places;

@@ -6,6 +6,7 @@ mod clients;
 mod constraints;
 mod databases;
 mod differential;
+mod hms;
 mod import;
 mod mariadb;
 mod mysql;

@@ -50,20 +50,26 @@ pub(crate) async fn commit(conn: &mut Connection, commit: &Commit, now_ms: i64) 
     };
     let journaled =
         Commit { database: head.database().to_owned(), table: head.name().to_owned(), version, ..commit.clone() };
+    enter(conn, head.id, &journaled, now_ms).await?;
+    writes::end(conn, &commit.id).await?;
+    Ok(version)
+}
+
+/// Puts a commit into the journal.
+pub(crate) async fn enter(conn: &mut Connection, table_id: i64, journaled: &Commit, now_ms: i64) -> Result<()> {
     query(
         "INSERT INTO TZ_COMMITS (COMMIT_ID, TBL_ID, DB_NAME, TBL_NAME, VERSION, COMMITTED_MS, BODY) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&journaled.id)
-    .bind(head.id)
+    .bind(table_id)
     .bind(&journaled.database)
     .bind(&journaled.table)
-    .bind(version)
+    .bind(journaled.version)
     .bind(now_ms)
-    .bind(writes::to_json(&journaled)?)
-    .execute(&mut *conn)
+    .bind(writes::to_json(journaled)?)
+    .execute(conn)
     .await?;
-    writes::end(conn, &commit.id).await?;
-    Ok(version)
+    Ok(())
 }
 
 /// Commits of a table that are not rolled forward, oldest first.
@@ -192,14 +198,14 @@ async fn change_table_parameters(conn: &mut Connection, head: &Head, commit: &Co
 
 /// What a commit does to the parameters of one table or partition.
 #[derive(Default)]
-struct Changes<'a> {
-    set: Vec<&'a Parameters>,
-    increments: Vec<&'a (String, i64)>,
+pub(crate) struct Changes<'a> {
+    pub(crate) set: Vec<&'a Parameters>,
+    pub(crate) increments: Vec<&'a (String, i64)>,
 }
 
 impl Changes<'_> {
     /// Sets first, then adds. An absent number counts as 0; one that is not known (negative, or no number) stays unknown.
-    fn apply(self, parameters: &mut Parameters) {
+    pub(crate) fn apply(self, parameters: &mut Parameters) {
         for set in self.set {
             parameters.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
@@ -227,7 +233,7 @@ fn commits(rows: Vec<Row>) -> Result<Vec<Commit>> {
         .collect()
 }
 
-async fn journaled_version(conn: &mut Connection, commit_id: &str) -> Result<Option<i64>> {
+pub(crate) async fn journaled_version(conn: &mut Connection, commit_id: &str) -> Result<Option<i64>> {
     let version = sqlx::query_scalar("SELECT VERSION FROM TZ_COMMITS WHERE COMMIT_ID = ?");
     Ok(version.bind(commit_id).fetch_optional(conn).await?)
 }

@@ -9,6 +9,7 @@
 //! Ids are taken inside the transaction that uses them. With one writer at a time that is as good as the separate
 //! transaction that metastores on MySQL use, and it leaves no gaps.
 
+pub(super) mod beside;
 mod cache;
 mod dialect;
 mod error;

@@ -1,0 +1,310 @@
+//! The commit, and doing at the metastore what is decided.
+
+use tereza_runtime::{Error, Result};
+use tokio::sync::{MutexGuard, RwLockWriteGuard};
+
+use super::super::names;
+use super::super::sqlite::beside::{Changed, Undone};
+use super::Inner;
+use super::effects::{check_partition, checked, mark_of};
+use super::held::Held;
+use super::look::Look;
+use crate::hive::remote::Failed;
+use crate::model::{LockMode, Partition, Table};
+use crate::store::Commit;
+
+/// The right to change tables: nobody else in this process, and nobody who asks the metastore for locks.
+pub(super) struct Change<'a> {
+    held: Held,
+    /// Given up in this order, when the lock is given back.
+    turn: Vec<RwLockWriteGuard<'a, ()>>,
+    line: Vec<MutexGuard<'a, ()>>,
+}
+
+impl Change<'_> {
+    pub(super) async fn end(self) {
+        let Self { held, turn, line } = self;
+        drop(turn);
+        held.give_back().await;
+        drop(line);
+    }
+}
+
+/// How far what is decided came.
+enum NotDone {
+    /// Nothing of it is done, and nothing will be.
+    Untouched(Error),
+    /// Some of it may be done.
+    Partly(Error),
+}
+
+/// Sorts the failures of one go at a commit.
+struct Progress {
+    is_touched: bool,
+}
+
+impl Progress {
+    fn of<T>(&mut self, outcome: Result<T, Failed>) -> Result<T, NotDone> {
+        match outcome {
+            Ok(value) => {
+                self.is_touched = true;
+                Ok(value)
+            }
+            Err(Failed::Refused(error)) if !self.is_touched => Err(NotDone::Untouched(error)),
+            Err(Failed::Refused(error) | Failed::Lost(error)) => Err(NotDone::Partly(error)),
+        }
+    }
+
+    fn read<T>(&self, outcome: Result<T>) -> Result<T, NotDone> {
+        outcome.map_err(|error| if self.is_touched { NotDone::Partly(error) } else { NotDone::Untouched(error) })
+    }
+}
+
+impl Inner {
+    /// Waits for the right to change tables, and does what is decided of them and not done.
+    pub(super) async fn change(&self, mode: LockMode, tables: &[(&str, &str)]) -> Result<Change<'_>> {
+        let line = self.turns.line(tables).await;
+        let patience = self.settings.lock_patience;
+        let held = Held::take(&self.remote, &self.instance, mode, tables, patience).await?;
+        let turn = self.turns.write(tables).await;
+        let change = Change { held, turn, line };
+        for (database, table) in tables {
+            if let Err(error) = self.settle(database, table).await {
+                change.end().await;
+                return Err(error.context(format!("a former commit to table '{database}.{table}'")));
+            }
+        }
+        Ok(change)
+    }
+
+    /// [`Store::commit`](crate::Store::commit).
+    pub(super) async fn commit(&self, commit: &Commit) -> Result<i64> {
+        if let Some(version) = self.journaled(commit).await? {
+            return Ok(version);
+        }
+        let (database, table) = (names::fold(&commit.database), names::fold(&commit.table));
+        let mut commit = Commit { database: database.clone(), table: table.clone(), ..commit.clone() };
+        if let Some(new) = commit.create_table.as_mut() {
+            if names::fold(&new.name) != table || names::fold(&new.database) != database {
+                return Err(Error::invalid_input(format!(
+                    "the commit to table '{database}.{table}' would make table '{}.{}'",
+                    new.database, new.name
+                )));
+            }
+            *new = checked(new)?;
+        }
+        let is_alone =
+            commit.create_table.is_some() || commit.expected_version.is_some() || !commit.drop_partitions.is_empty();
+        let mode = if is_alone { LockMode::Exclusive } else { LockMode::SharedWrite };
+        let change = self.change(mode, &[(&database, &table)]).await?;
+        let outcome = self.commit_in_turn(&change.held, &commit).await;
+        change.end().await;
+        outcome
+    }
+
+    /// The version of a commit that was made before; `NotFound` if its write has not begun or was ended.
+    async fn journaled(&self, commit: &Commit) -> Result<Option<i64>> {
+        match self.local.journaled(&commit.id).await? {
+            (None, false) => Err(Error::not_found(format!("write '{}' has not begun or has ended", commit.id))),
+            (version, _) => Ok(version),
+        }
+    }
+
+    async fn commit_in_turn(&self, held: &Held, commit: &Commit) -> Result<i64> {
+        // It may have been asked for twice at once.
+        if let Some(version) = self.journaled(commit).await? {
+            return Ok(version);
+        }
+        let id = self.check_commit(commit).await?;
+        held.check()?;
+        let (undone, write) = self.local.decide(commit, id, self.clock.unix_ms()).await?;
+        let version = undone.commit.version;
+        match self.carry_out(&undone, false).await {
+            Ok(()) => Ok(version),
+            Err(NotDone::Untouched(error)) => match self.local.withdraw(&undone.commit, write.as_ref()).await {
+                Ok(()) => Err(error),
+                Err(other) => {
+                    tracing::warn!(commit = commit.id, %error, %other, "a commit that the metastore refused stays decided");
+                    Ok(version)
+                }
+            },
+            Err(NotDone::Partly(error)) => {
+                tracing::warn!(commit = commit.id, %error, "a commit is decided and not done at the metastore yet");
+                Ok(version)
+            }
+        }
+    }
+
+    /// Whether all is as a commit demands; returns the id of its table, if that is there.
+    async fn check_commit(&self, commit: &Commit) -> Result<Option<i64>> {
+        let (database, name) = (commit.database.as_str(), commit.table.as_str());
+        let look = self.look(database, name).await?;
+        let keys = match (&commit.create_table, &look) {
+            (Some(_), Some(_)) => {
+                return Err(Error::already_exists(format!("table '{database}.{name}' already exists")));
+            }
+            (Some(new), None) => {
+                self.require_database(database).await?;
+                new.partition_keys.clone()
+            }
+            (None, None) => {
+                self.require_database(database).await?;
+                return Err(Error::not_found(format!("table '{database}.{name}' does not exist")));
+            }
+            (None, Some(look)) => {
+                expect_table(look, commit)?;
+                expect_version(look, commit.expected_version, database, name)?;
+                look.keys().to_vec()
+            }
+        };
+        let plan = self.marks.plan(&keys, commit)?;
+        for (name, partition) in &plan.add {
+            check_partition(name, partition)?;
+        }
+        let mut changed: Vec<String> = plan.change.keys().filter(|name| !plan.add.contains_key(*name)).cloned().collect();
+        if !changed.is_empty() {
+            if let Some(look) = &look {
+                let there = self.named(look, (database, name), &changed).await?;
+                changed.retain(|name| !there.contains_key(name) || plan.drop.contains(name));
+            }
+            if let Some(missing) = changed.first() {
+                let message = format!("partition '{missing}' of table '{database}.{name}' was dropped meanwhile");
+                return Err(Error::conflict(message).with_hint("run the statement again"));
+            }
+        }
+        Ok(look.map(|look| look.seen.id))
+    }
+
+    /// Does what is decided of a table and not done. To be called with the right to change it.
+    async fn settle(&self, database: &str, table: &str) -> Result<()> {
+        let undone = self.local.seen(database, table).await?.map(|seen| seen.undone).unwrap_or_default();
+        for undone in undone {
+            self.carry_out(&undone, true).await.map_err(|not_done| match not_done {
+                NotDone::Untouched(error) | NotDone::Partly(error) => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Does all that is decided and not done.
+    pub(super) async fn settle_all(&self) -> Result<()> {
+        let mut failed = None;
+        for (database, table) in self.local.tables_with_undone().await? {
+            match self.change(LockMode::Exclusive, &[(&database, &table)]).await {
+                Ok(change) => change.end().await,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Does at the metastore what a commit says, as far as it is not done, and notes that it is. `is_late`: tried before.
+    async fn carry_out(&self, undone: &Undone, is_late: bool) -> Result<(), NotDone> {
+        let commit = &undone.commit;
+        let (database, name) = (commit.database.as_str(), commit.table.as_str());
+        let mut progress = Progress { is_touched: is_late };
+        let found = progress.read(self.remote.table(database, name).await)?;
+        let seen = progress.read(self.local.seen(database, name).await)?;
+        let created_s = seen.and_then(|seen| seen.created_s);
+        let is_marked = found.as_ref().is_some_and(|table| self.marks.has(&table.parameters, commit.version));
+        match (&commit.create_table, &found) {
+            (Some(new), None) if created_s.is_none() => {
+                let made = self.remote.create_table(&self.marks.new_table(new, undone)).await;
+                progress.of(made)?;
+                self.change_partitions(&mut progress, undone, new).await?;
+            }
+            // Nothing is done yet: whoever asks hears of it.
+            (Some(_), Some(_)) if !is_marked && !is_late => {
+                let message = format!("table '{database}.{name}' already exists");
+                return Err(NotDone::Untouched(Error::already_exists(message)));
+            }
+            (Some(_), Some(table)) if is_marked => self.change_partitions(&mut progress, undone, table).await?,
+            (None, Some(table)) if created_s == Some(table.create_time_s) => {
+                if !is_marked {
+                    self.change_partitions(&mut progress, undone, table).await?;
+                    let changed = self.marks.table_after(table, commit);
+                    progress.of(self.remote.alter_table(database, name, &changed, false).await)?;
+                }
+            }
+            // It was dropped, or others have the name: as with every table that is dropped, files that are staged for it are
+            // left to the cleaner.
+            (new, _) => {
+                if new.is_some() {
+                    tracing::error!(commit = commit.id, database, name, "a table was not made: others took its name meanwhile");
+                }
+                return progress.read(self.local.gone(database, name).await);
+            }
+        }
+        let table = progress.read(self.remote.table(database, name).await)?;
+        let Some(table) = table else { return progress.read(self.local.gone(database, name).await) };
+        let mark = progress.read(mark_of(&table))?;
+        progress.read(self.local.done(commit, &mark, is_late).await)
+    }
+
+    async fn change_partitions(&self, progress: &mut Progress, undone: &Undone, table: &Table) -> Result<(), NotDone> {
+        let commit = &undone.commit;
+        let (database, name, version) = (commit.database.as_str(), commit.table.as_str(), commit.version);
+        let keys = &table.partition_keys;
+        let plan = progress.read(self.marks.plan(keys, commit))?;
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let mut asked: Vec<String> =
+            plan.drop.iter().chain(plan.add.keys()).chain(plan.change.keys()).cloned().collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut there = progress.read(self.named_at_remote(keys, (database, name), &asked).await)?;
+        let is_mine = |partition: &Partition| self.marks.has(&partition.parameters, version);
+        let dropped: Vec<String> =
+            there.iter().filter(|(name, old)| plan.drop.contains(*name) && !is_mine(old)).map(|(name, _)| name.clone()).collect();
+        if !dropped.is_empty() {
+            progress.of(self.remote.drop_partitions(database, name, &dropped, false).await)?;
+            there.retain(|name, _| !dropped.contains(name));
+        }
+        let new = plan.add.iter().filter(|(name, _)| !there.contains_key(*name));
+        let new: Vec<Partition> = new.map(|(name, new)| self.marks.new_partition(name, new, &plan, undone)).collect();
+        if !new.is_empty() {
+            progress.of(self.remote.add_partitions(database, name, &new, true).await)?;
+        }
+        let changed = plan.change.iter().filter_map(|(name, change)| {
+            there.get(name).and_then(|old| self.marks.partition_after(old, change, version))
+        });
+        let changed: Vec<Partition> = changed.collect();
+        if !changed.is_empty() {
+            progress.of(self.remote.alter_partitions(database, name, &changed).await)?;
+        }
+        Ok(())
+    }
+
+    /// Notes how a table is after a change that was made here.
+    pub(super) async fn note_change(&self, database: &str, name: &str) -> Result<()> {
+        let Some(table) = self.remote.table(database, name).await? else {
+            return self.local.gone(database, name).await;
+        };
+        self.local.note(database, name, &mark_of(&table)?, Changed::Here).await.map(|_| ())
+    }
+}
+
+/// `Conflict` unless it is the table that the caller saw.
+fn expect_table(look: &Look, commit: &Commit) -> Result<()> {
+    match commit.expected_table {
+        Some(expected) if expected != look.seen.id => {
+            let (database, name) = (&commit.database, &commit.table);
+            Err(Error::conflict(format!("table '{database}.{name}' was dropped and made again meanwhile"))
+                .with_hint("read it again and retry"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `Conflict` unless the table still has the version that the caller saw.
+pub(super) fn expect_version(look: &Look, expected: Option<i64>, database: &str, name: &str) -> Result<()> {
+    match expected {
+        Some(expected) if expected != look.seen.version => Err(Error::conflict(format!(
+            "table '{database}.{name}' was changed meanwhile: expected version {expected}, found {}",
+            look.seen.version
+        ))
+        .with_hint("read it again and retry")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,1 @@
+//! A real Hive Metastore 3.1.
