@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
+use tereza_engine::fail_point;
 use tereza_runtime::clock;
 
 use crate::support::{self, Server, own_bytes, python, spark, sql, tereza};
@@ -71,6 +72,63 @@ fn schemas_outlive_their_server() {
     let server = Server::start_catalog(&data, &[]);
     let found = python.run("metastore/registry.py", &[&server.endpoint("registry"), "get", message.trim()]);
     assert_eq!(found, "ok\n");
+}
+
+/// Its tables are read and written in place, and no death at any step of a write loses a row or shows one twice.
+#[test]
+fn a_running_metastore_is_a_catalog() {
+    const ROWS: &str = "SELECT l_orderkey AS k, l_comment, l_linenumber AS n FROM tpch.\"sf0.01\".lineitem";
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("theirs");
+    sql(&theirs, "CREATE SCHEMA web; CREATE TABLE web.hits (id bigint, name string) PARTITIONED BY (day string)");
+    sql(&theirs, "INSERT INTO web.hits VALUES (1, 'a', 'x'), (2, 'b', 'y')");
+    let mut server = Server::start_catalog(&theirs, &[]);
+    let url = format!("catalog.url={}", server.endpoint("metastore"));
+    let mine = folder.path().join("mine");
+    let run = |statement: &str, dies_at: Option<&str>| {
+        let mut command = tereza();
+        command.arg("sql").arg("--data").arg(&mine).args(["--format", "csv", "--set", &url, "-c", statement]);
+        if let Some(place) = dies_at {
+            command.env(fail_point::VARIABLE, place);
+        }
+        command.output().unwrap()
+    };
+    let ask = |statement: &str| -> String {
+        let answer = text(run(statement, None));
+        answer.lines().skip(1).map(|line| format!("{line}\n")).collect()
+    };
+    assert_eq!(ask("SELECT id, name, day FROM web.hits ORDER BY id"), "1,a,x\n2,b,y\n");
+    ask("INSERT INTO web.hits VALUES (3, 'c', 'y'), (4, 'd', 'z')");
+    ask("INSERT OVERWRITE web.hits VALUES (5, 'e', 'x')");
+    ask("ALTER TABLE web.hits ADD COLUMN more int");
+    ask("INSERT INTO web.hits VALUES (6, 'f', 60, 'z')");
+    ask("ANALYZE TABLE web.hits COMPUTE STATISTICS");
+    ask("CREATE SCHEMA shop; CREATE TABLE shop.made AS SELECT 1 AS one");
+    ask("CREATE VIEW shop.seen AS SELECT one FROM shop.made");
+    assert_eq!(ask("SELECT one FROM shop.seen"), "1\n");
+    assert!(!run("CREATE TABLE web.hits (id int)", None).status.success());
+
+    ask("CREATE TABLE web.t (k bigint, l_comment string) PARTITIONED BY (n int)");
+    let rows: u64 = ask(&format!("SELECT count(*) FROM ({ROWS}) AS l")).trim().parse().unwrap();
+    let mut expected = 0;
+    let steps = fail_point::BEFORE_COMMIT_POINT.map(|step| (step, false)).into_iter();
+    for (step, is_committed) in steps.chain(fail_point::AFTER_COMMIT_POINT.map(|step| (step, true))) {
+        let died = run(&format!("INSERT INTO web.t {ROWS}"), Some(step));
+        assert_eq!(died.status.code(), None, "{step}: {died:?}");
+        expected += if is_committed { rows } else { 0 };
+        assert_eq!(ask("SELECT count(*) FROM web.t"), format!("{expected}\n"), "{step}");
+    }
+    // Everything is where the metastore's own process finds it.
+    let expected = format!("{expected},7\n");
+    let found = sql_of(&theirs, &mut server, "SELECT count(*), count(DISTINCT n) FROM web.t");
+    assert_eq!(found, expected);
+    assert_eq!(
+        sql(&theirs, "SELECT id, name, more, day FROM web.hits ORDER BY id"),
+        "2,b,,y\n3,c,,y\n4,d,,z\n5,e,,x\n6,f,60,z\n"
+    );
+    assert_eq!(sql(&theirs, "SELECT one FROM shop.seen"), "1\n");
+    let gone = run("SELECT 1", None);
+    assert_eq!(gone.status.code(), Some(3), "{}", String::from_utf8_lossy(&gone.stderr));
 }
 
 #[test]

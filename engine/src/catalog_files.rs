@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore as _;
 use tereza_catalog::hive::{DataFiles, LocalFiles};
-use tereza_catalog::store::mysql;
-use tereza_catalog::{MySqlStore, SchemaStore, SqliteStore, Store};
+use tereza_catalog::store::{hms, mysql};
+use tereza_catalog::{HmsStore, MySqlStore, SchemaStore, SqliteStore, Store};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::{Settings, without_passwords};
 use tereza_runtime::{Error, ErrorKind, Result};
@@ -19,6 +19,8 @@ use crate::error::from_object_store;
 use crate::session::DEFAULT_SCHEMA;
 use crate::stores::ObjectStores;
 
+/// The file in the data folder that keeps what a running metastore cannot.
+const BESIDE_METASTORE: &str = "metastore.db";
 /// Objects that one call removes.
 const REMOVED_AT_ONCE: usize = 1_000;
 
@@ -37,12 +39,16 @@ impl Catalog {
     /// The caller holds the data folder, in which an embedded catalog is.
     pub async fn open(settings: &Settings, clock: Clock) -> Result<Self> {
         let url = &settings.catalog.url;
-        let catalog = match url.strip_prefix("sqlite:") {
-            Some(path) => Self::of(SqliteStore::open(Path::new(path), clock).await?),
-            None => {
-                let settings = mysql::Settings { create: settings.catalog.create, ..mysql::Settings::default() };
-                Self::of(MySqlStore::open(url, settings, clock).await?)
-            }
+        let catalog = if let Some(path) = url.strip_prefix("sqlite:") {
+            Self::of(SqliteStore::open(Path::new(path), clock).await?)
+        } else if url.starts_with("thrift://") {
+            let own = settings.data.dir.join(BESIDE_METASTORE);
+            let store = HmsStore::connect(url, hms::Settings::default(), own, clock).await?;
+            let schemas = Arc::new(store.local().clone());
+            Self { store: Arc::new(store), schemas }
+        } else {
+            let settings = mysql::Settings { create: settings.catalog.create, ..mysql::Settings::default() };
+            Self::of(MySqlStore::open(url, settings, clock).await?)
         };
         let mut default = catalog.store.database(DEFAULT_SCHEMA).await?;
         if default.location.is_empty() {

@@ -293,8 +293,10 @@ impl Layers {
             return bad("engine.memory_fraction", &fraction.to_string(), "more than 0 and at most 1");
         }
         let url = &settings.catalog.url;
-        if !url.is_empty() && !["sqlite:", "mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme)) {
-            let expected = "sqlite:<path>, or mysql://user:password@host:port/database";
+        if !url.is_empty()
+            && !["sqlite:", "mysql://", "mariadb://", "thrift://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            let expected = "sqlite:<path>, mysql://user:password@host:port/database, or thrift://host:port";
             return bad("catalog.url", &quoted(&without_passwords(url)), expected);
         }
         if settings.catalog.lease_ms < LEASE_MS_MIN {

@@ -109,8 +109,8 @@ pub struct Listen {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Catalog {
-    /// `sqlite:<path>`, or `mysql://user:password@host:port/database`, which may be the database of a Hive Metastore 3.1;
-    /// empty means `catalog.db` in the data folder.
+    /// `sqlite:<path>`; `mysql://user:password@host:port/database`, which may be the database of a Hive Metastore 3.1; or
+    /// `thrift://host:port` of a running metastore of any version; empty means `catalog.db` in the data folder.
     pub url: String,
     /// Whether a catalog is made in an empty database of MySQL; else that is refused.
     pub create: bool,

@@ -102,7 +102,7 @@ fn a_bad_value_is_refused_with_what_was_expected() {
         ("engine.memory_fraction=1.5", "engine.memory_fraction = 1.5: expected more than 0 and at most 1"),
         ("engine.queries_max=0", "engine.queries_max = 0: expected at least 1"),
         ("s3.buckets.b.connect_timeout_ms=0", "s3.buckets.b.connect_timeout_ms = 0: expected at least 1"),
-        ("catalog.url=pg://u:pw@db/x", "catalog.url = \"pg://u:***@db/x\": expected sqlite:<path>, or mysql://"),
+        ("catalog.url=pg://u:pw@db/x", "catalog.url = \"pg://u:***@db/x\": expected sqlite:<path>, mysql://"),
         ("s3.endpoint=http://h", "s3.endpoint = \"http://h\": expected https://, or s3.allow_http = true"),
         ("s3.endpoint=h:9000", "s3.endpoint = \"h:9000\": expected http://host:port or https://host:port"),
         ("gateway.tls_cert=c.pem", "gateway.tls_key = \"\": expected a path, as gateway.tls_cert is set"),

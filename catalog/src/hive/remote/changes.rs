@@ -169,8 +169,13 @@ impl Remote {
             }
             Some(name) => {
                 let part_name = text(name);
-                let args =
-                    DeletePartitionColumnStatisticsArgs { db_name, tbl_name, part_name, col_name, ..Default::default() };
+                let args = DeletePartitionColumnStatisticsArgs {
+                    db_name,
+                    tbl_name,
+                    part_name,
+                    col_name,
+                    ..Default::default()
+                };
                 self.tell(&args).await.map(|_| ())
             }
         }

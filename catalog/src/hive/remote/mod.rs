@@ -149,11 +149,7 @@ impl Remote {
     }
 
     /// By the call of all before Hive 4, or by that of all since 2.3.
-    async fn get_table(
-        &self,
-        database: &str,
-        name: &str,
-    ) -> Result<tereza_thrift::hive::Table, CallError<Exception>> {
+    async fn get_table(&self, database: &str, name: &str) -> Result<tereza_thrift::hive::Table, CallError<Exception>> {
         if !self.is_new.load(Ordering::Relaxed) {
             let args = GetTableArgs { dbname: Some(database.to_owned()), tbl_name: Some(name.to_owned()) };
             match self.ask(&args).await {
@@ -177,7 +173,9 @@ impl Remote {
         };
         let found = self.ask(&args).await.map_err(failed)?;
         // The database is a pattern there.
-        let mine = found.into_iter().filter(|meta| names::database(Some(meta.db_name.clone())).is_ok_and(|name| name == database));
+        let mine = found
+            .into_iter()
+            .filter(|meta| names::database(Some(meta.db_name.clone())).is_ok_and(|name| name == database));
         Ok(mine.map(|meta| (meta.table_name, TableKind::parse(Some(&meta.table_type)))).collect())
     }
 
@@ -242,7 +240,10 @@ fn explain(exception: Exception) -> Error {
         Exception::Meta(meta) => meta.message.clone().unwrap_or_default(),
         _ => String::new(),
     };
-    match NAMED.iter().find(|(name, _)| message.trim_start_matches("org.apache.hadoop.hive.metastore.api.").starts_with(name)) {
+    match NAMED
+        .iter()
+        .find(|(name, _)| message.trim_start_matches("org.apache.hadoop.hive.metastore.api.").starts_with(name))
+    {
         Some((_, kind)) => Error::new(*kind, format!("the metastore answered {message}")),
         None => exception.into(),
     }

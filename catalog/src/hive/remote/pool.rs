@@ -47,9 +47,9 @@ impl Pool {
 
     async fn take(&self, is_sound: bool) -> Result<Taken<'_>> {
         let waits = self.settings.call_timeout;
-        let permit = timeout(waits, self.permits.acquire()).await.map_err(|_| {
-            Error::unavailable(format!("no connection to the metastore was free within {waits:?}"))
-        })?;
+        let permit = timeout(waits, self.permits.acquire())
+            .await
+            .map_err(|_| Error::unavailable(format!("no connection to the metastore was free within {waits:?}")))?;
         let permit = permit.map_err(|error| Error::internal("connections are closed").with_source(error))?;
         loop {
             let Some((mut client, used)) = self.idle.lock().pop() else { break };

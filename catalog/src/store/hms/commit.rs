@@ -161,7 +161,8 @@ impl Inner {
         for (name, partition) in &plan.add {
             check_partition(name, partition)?;
         }
-        let mut changed: Vec<String> = plan.change.keys().filter(|name| !plan.add.contains_key(*name)).cloned().collect();
+        let mut changed: Vec<String> =
+            plan.change.keys().filter(|name| !plan.add.contains_key(*name)).cloned().collect();
         if !changed.is_empty() {
             if let Some(look) = &look {
                 let there = self.named(look, (database, name), &changed).await?;
@@ -230,7 +231,12 @@ impl Inner {
             // left to the cleaner.
             (new, _) => {
                 if new.is_some() {
-                    tracing::error!(commit = commit.id, database, name, "a table was not made: others took its name meanwhile");
+                    tracing::error!(
+                        commit = commit.id,
+                        database,
+                        name,
+                        "a table was not made: others took its name meanwhile"
+                    );
                 }
                 return progress.read(self.local.gone(database, name).await);
             }
@@ -255,8 +261,11 @@ impl Inner {
         asked.dedup();
         let mut there = progress.read(self.named_at_remote(keys, (database, name), &asked).await)?;
         let is_mine = |partition: &Partition| self.marks.has(&partition.parameters, version);
-        let dropped: Vec<String> =
-            there.iter().filter(|(name, old)| plan.drop.contains(*name) && !is_mine(old)).map(|(name, _)| name.clone()).collect();
+        let dropped: Vec<String> = there
+            .iter()
+            .filter(|(name, old)| plan.drop.contains(*name) && !is_mine(old))
+            .map(|(name, _)| name.clone())
+            .collect();
         if !dropped.is_empty() {
             progress.of(self.remote.drop_partitions(database, name, &dropped, false).await)?;
             there.retain(|name, _| !dropped.contains(name));

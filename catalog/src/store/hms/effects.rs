@@ -85,7 +85,12 @@ impl Marks {
     }
 
     /// A partition after the change of its parameters by a commit of this version, marked; nothing if that is done already.
-    pub(super) fn partition_after(&self, partition: &Partition, change: &Change<'_>, version: i64) -> Option<Partition> {
+    pub(super) fn partition_after(
+        &self,
+        partition: &Partition,
+        change: &Change<'_>,
+        version: i64,
+    ) -> Option<Partition> {
         if self.has(&partition.parameters, version) {
             return None;
         }
@@ -97,7 +102,13 @@ impl Marks {
     }
 
     /// A partition that a commit adds, with the change that comes after it.
-    pub(super) fn new_partition(&self, name: &str, partition: &Partition, plan: &Plan<'_>, undone: &Undone) -> Partition {
+    pub(super) fn new_partition(
+        &self,
+        name: &str,
+        partition: &Partition,
+        plan: &Plan<'_>,
+        undone: &Undone,
+    ) -> Partition {
         let mut partition = Partition { create_time_s: undone.decided_s, ..partition.clone() };
         partition.parameters.entry(LAST_DDL_TIME.into()).or_insert_with(|| undone.decided_s.to_string());
         let change = plan.change.get(name).cloned().unwrap_or_default();

@@ -106,7 +106,9 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.renewing.abort();
-        if !self.is_given_back && let Ok(runtime) = Handle::try_current() {
+        if !self.is_given_back
+            && let Ok(runtime) = Handle::try_current()
+        {
             let (remote, id) = (Arc::clone(&self.remote), self.id);
             runtime.spawn(async move { unlock(&remote, id).await });
         }

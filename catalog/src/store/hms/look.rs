@@ -6,8 +6,8 @@ use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::super::filter::{NameFilter, Places};
 use super::super::sqlite::beside::{Changed, Seen, Undone};
-use super::effects::{Marks, mark_of, without_marks};
 use super::Inner;
+use super::effects::{Marks, mark_of, without_marks};
 use crate::import::Source;
 use crate::model::{Column, Partition, Table, partition_name};
 use crate::store::PartitionFilter;

@@ -10,7 +10,7 @@ use super::look::{no_database, shown};
 use super::partitions::folded;
 use crate::hive::remote::Failed;
 use crate::import::Source;
-use crate::model::{ColumnStatistics, Database, Function, Job, LockPart, Partition, Table, TableKind};
+use crate::model::{ColumnStatistics, Constraint, Database, Function, Job, LockPart, Partition, Table, TableKind};
 use crate::store::{
     Commit, Lock, LockRequest, PartitionFilter, Removal, Snapshot, StagedFile, Store, VersionedTable, Write,
 };
@@ -189,7 +189,8 @@ impl Store for HmsStore {
         let _turn = self.0.turns.read(&database, &table).await;
         let look = self.0.require(&database, &table).await?;
         let mut found = self.0.named(&look, (&database, &table), names).await?;
-        let ordered = names.iter().filter_map(|name| found.remove(name)).map(|one| shown([(String::new(), one)].into()));
+        let ordered =
+            names.iter().filter_map(|name| found.remove(name)).map(|one| shown([(String::new(), one)].into()));
         Ok(ordered.flatten().collect())
     }
 
@@ -416,6 +417,47 @@ impl Store for HmsStore {
         self.0.local.end_write(write_id).await
     }
 
+    async fn give_up_write(&self, write_id: &str) -> Result<bool> {
+        self.0.local.give_up_write(write_id).await
+    }
+
+    async fn renew_owner(&self, owner: &str, for_ms: i64) -> Result<()> {
+        self.0.local.renew_owner(owner, for_ms).await
+    }
+
+    async fn end_owner(&self, owner: &str) -> Result<()> {
+        self.0.local.end_owner(owner).await
+    }
+
+    async fn live_owners(&self) -> Result<Vec<String>> {
+        self.0.local.live_owners().await
+    }
+
+    // ---- constraints, which nothing in Tereza itself asks for
+
+    async fn constraints(&self, _database: &str, _table: &str) -> Result<Vec<Constraint>> {
+        Err(no_constraints())
+    }
+
+    async fn foreign_keys_to(&self, _database: &str, _table: &str) -> Result<Vec<Constraint>> {
+        Err(no_constraints())
+    }
+
+    async fn add_constraints(&self, _constraints: &[Constraint]) -> Result<()> {
+        Err(no_constraints())
+    }
+
+    async fn create_table_with_constraints(&self, table: &Table, constraints: &[Constraint]) -> Result<()> {
+        match constraints.is_empty() {
+            true => self.create_table(table).await,
+            false => Err(no_constraints()),
+        }
+    }
+
+    async fn drop_constraint(&self, _database: &str, _table: &str, _name: &str) -> Result<()> {
+        Err(no_constraints())
+    }
+
     async fn create_job(&self, job: &Job) -> Result<()> {
         self.0.local.create_job(job).await
     }
@@ -451,6 +493,10 @@ impl HmsStore {
         let found = self.0.remote.locks().await?.into_iter().find(|lock| lock.id == id);
         found.ok_or_else(|| Error::not_found(format!("lock {id} does not exist")))
     }
+}
+
+fn no_constraints() -> Error {
+    Error::unsupported("constraints of tables of a running metastore").with_hint("ask the metastore for them")
 }
 
 fn check_request(request: &LockRequest) -> Result<()> {

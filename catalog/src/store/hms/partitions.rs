@@ -189,7 +189,8 @@ impl Inner {
         }
         let outcome = self.remote.drop_partitions(table.0, table.1, &there, with_files).await;
         self.changed(&parent, outcome).await?;
-        let dropped = names.iter().filter_map(|name| known.remove(name)).map(|one| shown([(String::new(), one)].into()));
+        let dropped =
+            names.iter().filter_map(|name| known.remove(name)).map(|one| shown([(String::new(), one)].into()));
         Ok(dropped.flatten().collect())
     }
 }

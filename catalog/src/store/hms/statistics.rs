@@ -33,7 +33,9 @@ impl Inner {
         let Some(values) = values else { return Ok(None) };
         let name = checked_name(look.keys(), &format!("{}.{}", table.0, table.1), values)?;
         match self.named(look, table, std::slice::from_ref(&name)).await?.is_empty() {
-            true => Err(Error::not_found(format!("partition '{name}' of table '{}.{}' does not exist", table.0, table.1))),
+            true => {
+                Err(Error::not_found(format!("partition '{name}' of table '{}.{}' does not exist", table.0, table.1)))
+            }
             false => Ok(Some(name)),
         }
     }
@@ -99,7 +101,10 @@ impl Inner {
                 return Err(Error::not_found(message));
             }
             if !seen.insert(column.column.clone()) {
-                return Err(Error::invalid_input(format!("the statistics of column '{}' are there twice", column.column)));
+                return Err(Error::invalid_input(format!(
+                    "the statistics of column '{}' are there twice",
+                    column.column
+                )));
             }
             folded.push(column);
         }

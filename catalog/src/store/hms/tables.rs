@@ -142,9 +142,14 @@ impl Inner {
                 return Err(Error::unavailable(message).with_hint("read the table, and try again"));
             }
         }
-        let same_keys = old.partition_keys.iter().map(|key| &key.name).eq(new.partition_keys.iter().map(|key| &key.name));
-        if !same_keys && !old.partition_keys.is_empty() && !self.remote.partition_names(database, name).await?.is_empty() {
-            let message = format!("the partition keys of table '{database}.{name}' cannot change while it has partitions");
+        let same_keys =
+            old.partition_keys.iter().map(|key| &key.name).eq(new.partition_keys.iter().map(|key| &key.name));
+        if !same_keys
+            && !old.partition_keys.is_empty()
+            && !self.remote.partition_names(database, name).await?.is_empty()
+        {
+            let message =
+                format!("the partition keys of table '{database}.{name}' cannot change while it has partitions");
             return Err(Error::invalid_input(message));
         }
         let id = ids::new_id();

@@ -18,10 +18,7 @@ pub(super) struct Turns {
 impl Turns {
     pub(super) fn new() -> Self {
         let count = || 0..COUNT;
-        Self {
-            lines: count().map(|_| Mutex::default()).collect(),
-            turns: count().map(|_| RwLock::default()).collect(),
-        }
+        Self { lines: count().map(|_| Mutex::default()).collect(), turns: count().map(|_| RwLock::default()).collect() }
     }
 
     /// Waits until no other change of these tables is under way or waits for a lock.

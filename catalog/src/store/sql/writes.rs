@@ -109,7 +109,8 @@ pub(crate) async fn expect_open(conn: &mut Connection, write_id: &str) -> Result
     Ok(())
 }
 
-async fn exists(conn: &mut Connection, write_id: &str) -> Result<bool> {
+/// Whether a write has begun and not ended, given up or not; that stays so to the end of the transaction.
+pub(crate) async fn exists(conn: &mut Connection, write_id: &str) -> Result<bool> {
     let select = for_update!("SELECT 1 FROM TZ_WRITES WHERE WRITE_ID = ?");
     let found: Option<i64> = query_scalar(select).bind(write_id).fetch_optional(conn).await?;
     Ok(found.is_some())

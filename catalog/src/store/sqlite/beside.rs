@@ -300,13 +300,7 @@ async fn seen(conn: &mut Connection, database: &str, name: &str) -> sql::Result<
     Ok(Some(Seen { id, version: version.unwrap_or_default(), created_s, state, undone, pending }))
 }
 
-async fn note(
-    conn: &mut Connection,
-    database: &str,
-    name: &str,
-    mark: &Mark,
-    changed: Changed,
-) -> sql::Result<Seen> {
+async fn note(conn: &mut Connection, database: &str, name: &str, mark: &Mark, changed: Changed) -> sql::Result<Seen> {
     match find(conn, database, name).await? {
         Some((id, created_s, state, ..)) if created_s.is_none_or(|created_s| created_s == mark.created_s) => {
             let is_other = changed == Changed::Here

@@ -82,11 +82,7 @@ async fn what_others_change_is_another_version() {
     let given = table(&metastore.warehouse(), "t");
     one.create_table(&given).await.unwrap();
     let overwrite = async |version: i64, id: i64| {
-        let commit = Commit {
-            expected_version: Some(version),
-            expected_table: Some(id),
-            ..begin(&one, "t").await
-        };
+        let commit = Commit { expected_version: Some(version), expected_table: Some(id), ..begin(&one, "t").await };
         one.commit(&commit).await.map_err(|error| error.kind())
     };
     let seen = one.table("web", "t").await.unwrap();
