@@ -8,7 +8,7 @@
 //! keeps a registry's schemas), `store/sql` (what each method does inside its transaction, in SQL that both databases
 //! understand), `store/sqlite` (the embedded implementation: opening, transactions, tables), `store/mysql` (the same beside a
 //! metastore on MySQL or MariaDB), [`conformance`] (what every implementation must pass), [`hive`] (the catalog as a Hive
-//! Metastore over Thrift), [`import`] (the names of another catalog).
+//! Metastore over Thrift), `store/hms` (another's metastore as the catalog), [`import`] (the names of another catalog).
 
 pub mod conformance;
 pub mod hive;
@@ -17,6 +17,7 @@ pub mod model;
 pub mod store;
 
 pub use store::Store;
+pub use store::hms::HmsStore;
 pub use store::mysql::MySqlStore;
 pub use store::schemas::SchemaStore;
 pub use store::sqlite::SqliteStore;

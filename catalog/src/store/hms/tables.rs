@@ -195,7 +195,12 @@ impl Inner {
     pub(super) async fn locations_in_use(&self, locations: &[String]) -> Result<Vec<String>> {
         let mut used = self.local.seen_locations().await?;
         for database in self.remote.databases().await? {
-            let home = self.remote.database(&database).await?.location;
+            let home = match self.remote.database(&database).await {
+                Ok(database) => database.location,
+                // One that was dropped since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             if !locations.iter().any(|location| places::is_below(location, &home)) {
                 continue;
             }

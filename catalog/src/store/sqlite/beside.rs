@@ -241,10 +241,19 @@ impl SqliteStore {
                     .execute(&mut *conn)
                     .await?;
             }
-            if commit.create_table.is_some() && let Some(row) = find(conn, &commit.database, &commit.table).await? {
-                end(conn, &row).await?;
+            match find(conn, &commit.database, &commit.table).await? {
+                Some(row) if commit.create_table.is_some() => end(conn, &row).await,
+                // Nobody has seen the version: whoever expects the one before is right.
+                Some(row) => {
+                    query("UPDATE TZ_TABLE_VERSIONS SET VERSION = VERSION - 1 WHERE TBL_ID = ? AND VERSION = ?")
+                        .bind(row.0)
+                        .bind(commit.version)
+                        .execute(conn)
+                        .await?;
+                    Ok(())
+                }
+                None => Ok(()),
             }
-            Ok(())
         })
     }
 

@@ -14,35 +14,28 @@ const NAMES: &str = "a metastore gives new things names of letters, digits and _
 const FILES: &str = "the metastore removes the files of what is dropped, in its own way: nothing is noted here";
 
 /// What does not apply, and why. A case that passes must not be here.
-const NOT_HERE: [(&str, &str); 16] = [
+const NOT_HERE: [(&str, &str); 8] = [
     ("names::hostile_names_are_only_names", NAMES),
     ("names::impossible_names_are_refused", NAMES),
-    ("names::hostile_texts_are_only_texts", "a metastore makes the folders of new tables, and these are no locations"),
     ("tables::missing_and_empty_values_stay_apart", "an absent location is where the metastore puts it"),
-    ("tables::names_are_sorted_and_folded", "an absent location is where the metastore puts it"),
     (
         "statistics::statistics_come_back_as_they_were_given",
         "the interface has a shape of statistics for each type, and no time",
     ),
-    ("statistics::setting_some_keeps_the_others", "the interface has no time"),
     ("removals::only_what_owns_its_files_is_noted", FILES),
-    ("removals::what_others_need_is_kept", FILES),
     ("removals::partitions_are_noted_inside_their_table_only", FILES),
     ("removals::a_database_leaves_what_is_not_its_own", FILES),
     ("removals::a_place_is_not_given_before_it_is_empty", FILES),
-    ("a", ""),
-    ("b", ""),
-    ("c", ""),
-    ("d", ""),
 ];
 
 macro_rules! cases {
     ($store:expr, $($module:ident: [$($case:ident),* $(,)?]),* $(,)?) => {
-        vec![$($({
+        BTreeMap::from([$($({
             let store: Arc<HmsStore> = Arc::clone(&$store);
             let name = concat!(stringify!($module), "::", stringify!($case));
-            (name, tokio::spawn(async move { $module::$case(store.as_ref()).await }))
-        }),*),*]
+            // In a task, which may fail alone.
+            (name, tokio::spawn(async move { $module::$case(store.as_ref()).await }).await.is_ok())
+        }),*),*])
     };
 }
 
@@ -51,7 +44,7 @@ async fn a_metastore_conforms() {
     let metastore = Metastore::new().await;
     let store = open(&metastore.address.to_string(), metastore.folder.path(), "beside.db", &metastore.clock).await;
     let store = Arc::new(store);
-    let cases = cases!(store,
+    let outcomes = cases!(store,
         databases: [the_default_database_always_exists, a_database_comes_back_as_it_was_given,
             missing_and_empty_values_stay_apart, names_are_sorted_and_folded, an_altered_database_keeps_its_name,
             missing_databases_are_not_found, a_name_is_given_once,
@@ -91,10 +84,6 @@ async fn a_metastore_conforms() {
             partitions_are_noted_inside_their_table_only, a_database_leaves_what_is_not_its_own,
             a_place_is_not_given_before_it_is_empty],
     );
-    let mut outcomes = BTreeMap::new();
-    for (name, case) in cases {
-        outcomes.insert(name, case.await.is_ok());
-    }
     let expected: BTreeMap<&str, &str> = NOT_HERE.into_iter().collect();
     let failed: Vec<&str> = outcomes.iter().filter(|(_, passed)| !**passed).map(|(name, _)| *name).collect();
     assert_eq!(failed, expected.into_keys().collect::<Vec<_>>());

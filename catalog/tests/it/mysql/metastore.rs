@@ -114,7 +114,7 @@ impl Hive {
         Some(client)
     }
 
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         self.try_client().await.expect("the metastore answers")
     }
 }
