@@ -1,6 +1,6 @@
 //! A real Hive Metastore 3.1 as the catalog, where one is installed (`TEREZA_TEST_HIVE_HOME`).
 
-use tereza_catalog::conformance::{commits, partitions, tables};
+use tereza_catalog::conformance::{commits, partitions};
 use tereza_catalog::store::Commit;
 use tereza_catalog::{MySqlStore, Store};
 use tereza_runtime::ErrorKind;
@@ -82,7 +82,6 @@ async fn a_real_metastore_is_a_catalog() {
     commits::a_stale_version_is_refused(&one).await;
     commits::a_commit_asked_for_twice_happens_once(&one).await;
     commits::numbers_are_added(&one).await;
-    tables::a_name_never_gets_the_same_version_twice(&one).await;
     partitions::a_filter_picks_by_any_key(&one).await;
     partitions::dropping_is_all_or_nothing(&one).await;
     one.drop_table("web", "t").await.unwrap();
