@@ -4,6 +4,8 @@
 
 mod clients;
 mod constraints;
+mod crash;
+mod crowd;
 mod databases;
 mod differential;
 mod hms;
@@ -11,6 +13,8 @@ mod import;
 mod mariadb;
 mod mysql;
 mod others;
+mod outage;
 mod partitions;
+mod process;
 mod support;
 mod tables;
