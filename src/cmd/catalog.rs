@@ -164,6 +164,7 @@ pub(super) fn start_registry(
     let service = service::Settings {
         schema_bytes_max: from.schema_limit_bytes,
         references_max: from.references_max,
+        references_bytes_max: from.references_limit_bytes,
         cached_schemas: from.cached_schemas,
         cached_bytes: from.cached_bytes,
         ..service::Settings::default()

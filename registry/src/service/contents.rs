@@ -18,9 +18,6 @@ use crate::refusal::{Answer, Refusal};
 /// Characters of a schema that an error shows.
 const SHOWN_CHARS: usize = 1_000;
 
-/// Bytes that the texts of all that a schema refers to have at most, directly or through others: they are in memory at once.
-const REFERENCES_BYTES_MAX: usize = 8 << 20;
-
 /// A content with what it means.
 #[derive(Debug, Clone)]
 pub(super) struct Parsed {
@@ -123,7 +120,8 @@ impl Service {
             Leave(Referenced),
         }
         let mut found = Vec::new();
-        let mut bytes_left = REFERENCES_BYTES_MAX;
+        let bytes_max = self.settings().references_bytes_max;
+        let mut bytes_left = bytes_max;
         let mut seen = HashSet::new();
         let mut steps: Vec<Step> = references.iter().rev().cloned().map(Step::Enter).collect();
         while let Some(step) = steps.pop() {
@@ -153,7 +151,7 @@ impl Service {
             let version = version.ok_or_else(missing)?;
             let schema = self.schema(&reference.subject.context, version.id).await?.ok_or_else(missing)?;
             bytes_left = bytes_left.checked_sub(schema.content.text.len()).ok_or_else(|| {
-                Refusal::invalid_schema(format!("what a schema refers to may have {REFERENCES_BYTES_MAX} bytes"))
+                Refusal::invalid_schema(format!("what a schema refers to may have {bytes_max} bytes"))
             })?;
             steps.push(Step::Leave(Referenced {
                 name: reference.name.clone(),

@@ -26,6 +26,7 @@ use crate::names;
 use crate::refusal::{Answer, Refusal};
 
 pub use self::read::{ListQuery, VersionsQuery};
+use self::register::Turns;
 pub use self::register::{Compatibility, Normalize};
 
 /// Entries that a list has at most, and has if nobody says how many.
@@ -42,6 +43,8 @@ pub struct Settings {
     pub schema_bytes_max: usize,
     /// Schemas that one may refer to, directly or through others.
     pub references_max: usize,
+    /// Bytes that their texts have together at most: they are in memory at once.
+    pub references_bytes_max: usize,
     /// Schemas that are parsed or compared at once.
     pub parallelism: usize,
     /// Schemas that are kept in memory for look-ups by id.
@@ -55,6 +58,7 @@ impl Default for Settings {
         Self {
             schema_bytes_max: 1 << 20,
             references_max: 200,
+            references_bytes_max: 8 << 20,
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             cached_schemas: 1_000,
             cached_bytes: 16 << 20,
@@ -73,6 +77,7 @@ struct Shared {
     work: Arc<Semaphore>,
     cache: Cache,
     contexts: Contexts,
+    turns: Turns,
 }
 
 impl Service {
@@ -80,7 +85,7 @@ impl Service {
     pub fn new(store: Arc<dyn SchemaStore>, settings: Settings) -> Self {
         let work = Arc::new(Semaphore::new(settings.parallelism.max(1)));
         let cache = Cache::new(settings.cached_schemas, settings.cached_bytes);
-        Self(Arc::new(Shared { store, settings, work, cache, contexts: Contexts::default() }))
+        Self(Arc::new(Shared { store, settings, work, cache, contexts: Contexts::default(), turns: Turns::new() }))
     }
 
     fn store(&self) -> &dyn SchemaStore {

@@ -1,11 +1,13 @@
 //! Registering schemas, looking them up, and whether they are compatible.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use tereza_catalog::store::schemas::{
     DEFAULT_CONTEXT, NewVersion, Schema as StoredSchema, Subject, SubjectName, Version,
 };
 use tereza_runtime::{Error, ErrorKind};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::contents::{Parsed, Reading};
 use super::{Service, body};
@@ -17,6 +19,8 @@ use crate::refusal::{Answer, Refusal};
 
 /// How often a registration begins again because its subject was changed by another one.
 const ATTEMPTS: u32 = 20;
+/// Turns that there are, for all subjects.
+const TURNS: usize = 64;
 /// Versions of a subject that a look-up goes through for one that was registered with references and is asked for without.
 const LOOKUP_MAX: usize = 100;
 /// Bytes of an old schema that a message about incompatibility shows.
@@ -37,6 +41,24 @@ pub struct Compatibility {
     pub is_compatible: bool,
     /// Why not.
     pub messages: Vec<String>,
+}
+
+/// Registrations that lost to another one go on one after the other, so that many at once for one subject all get through.
+/// Some subjects share a turn, by chance.
+#[derive(Debug)]
+pub(super) struct Turns([Mutex<()>; TURNS]);
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self([const { Mutex::const_new(()) }; TURNS])
+    }
+
+    async fn take(&self, name: &SubjectName) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        (&name.context, &name.subject).hash(&mut hasher);
+        let place = hasher.finish() % u64::try_from(TURNS).unwrap_or(1);
+        self.0[usize::try_from(place).unwrap_or(0)].lock().await
+    }
 }
 
 impl Service {
@@ -76,9 +98,13 @@ impl Service {
         request: &SchemaRequest,
         normalize: Normalize,
     ) -> Answer<SchemaBody> {
+        let mut turn = None;
         for _ in 0..ATTEMPTS {
             if let Some(registered) = self.try_register(mode, name, request, normalize).await? {
                 return Ok(registered);
+            }
+            if turn.is_none() {
+                turn = Some(self.0.turns.take(name).await);
             }
         }
         Err(Error::conflict(format!("subject '{}' is being changed all the time", names::render(name))).into())

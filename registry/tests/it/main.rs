@@ -5,6 +5,11 @@ mod codes;
 mod crash;
 mod hostile;
 mod imports;
+#[path = "../../../catalog/tests/it/mariadb.rs"]
+#[expect(dead_code, reason = "the catalog's tests use more of it")]
+mod mariadb;
+mod mysql;
+mod outage;
 mod rest;
 mod support;
 mod vectors;

@@ -1,17 +1,19 @@
-//! A registry that is served in this process, and requests to it.
+//! A registry that is served in this process, and requests to it. `TEREZA_TEST_CATALOG=mysql` keeps its schemas in MariaDB.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tereza_catalog::SqliteStore;
+use tereza_catalog::{SchemaStore, SqliteStore};
 use tereza_registry::{Service, rest, service};
 use tereza_runtime::Result;
 use tereza_runtime::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::mariadb;
 
 /// A served registry over a store of its own.
 pub(crate) struct Registry {
@@ -30,8 +32,21 @@ impl Registry {
 
     pub(crate) async fn with(settings: service::Settings, server: rest::Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = SqliteStore::open(folder.path().join("catalog.db"), Clock::system()).await.expect("a store");
-        let service = Service::new(Arc::new(store), settings);
+        let store: Arc<dyn SchemaStore> = match std::env::var("TEREZA_TEST_CATALOG").as_deref() {
+            Ok("mysql") => Arc::new(mariadb::new_database().await.expect("a MariaDB").store().await),
+            _ => Arc::new(SqliteStore::open(folder.path().join("catalog.db"), Clock::system()).await.expect("a store")),
+        };
+        Self::over(store, folder, settings, server).await
+    }
+
+    /// Over a store that somebody opened.
+    pub(crate) async fn over(
+        store: Arc<dyn SchemaStore>,
+        folder: TempDir,
+        settings: service::Settings,
+        server: rest::Settings,
+    ) -> Self {
+        let service = Service::new(store, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let drain = CancellationToken::new();

@@ -174,6 +174,8 @@ pub struct Registry {
     pub schema_limit_bytes: usize,
     /// Schemas that one may refer to, directly or through others.
     pub references_max: usize,
+    /// Size of the texts of all of those together.
+    pub references_limit_bytes: usize,
     /// Schemas that are kept in memory for look-ups by id.
     pub cached_schemas: usize,
     /// Memory of all of them.
@@ -445,6 +447,7 @@ impl Default for Registry {
             request_limit_bytes: 4 << 20,
             schema_limit_bytes: 1 << 20,
             references_max: 200,
+            references_limit_bytes: 8 << 20,
             cached_schemas: 1_000,
             cached_bytes: 16 << 20,
         }
