@@ -99,8 +99,7 @@ impl Session {
         for _ in 0..ATTEMPTS_MAX {
             let known = self.store().table(&database, &table).await.map_err(|error| match error.kind() {
                 ErrorKind::NotFound => {
-                    InvalidOperationException::new(format!("table {} doesn't exist", qualified(&database, &table)))
-                        .into()
+                    InvalidOperationException::new(format!("{} table not found", qualified(&database, &table))).into()
                 }
                 _ => Exception::from(error),
             })?;
@@ -188,7 +187,8 @@ fn keep_path(old: &Table, new: &mut Table) {
 }
 
 fn already_there(new: &Table) -> Failure {
-    let message = format!("new table {} already exists", qualified(&new.database, &new.name));
+    // Iceberg's client looks for this text, without a catalog.
+    let message = format!("new table {}.{} already exists", new.database, new.name);
     Failure::Answer(InvalidOperationException::new(message).into())
 }
 

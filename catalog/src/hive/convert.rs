@@ -158,11 +158,9 @@ pub(super) fn table_to(table: Table) -> hive::Table {
         view_original_text: table.view_original_text,
         view_expanded_text: table.view_expanded_text,
         table_type: Some(table.kind.as_str().to_owned()),
-        temporary: Some(false),
         rewrite_enabled: Some(false),
         cat_name: Some(CATALOG.to_owned()),
         owner_type: Some(hive::PrincipalType::USER),
-        write_id: Some(-1),
         ..hive::Table::default()
     }
 }

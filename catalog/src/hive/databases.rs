@@ -2,17 +2,26 @@
 
 use tereza_runtime::{Error, ErrorKind};
 use tereza_thrift::hive::{
-    self, AlreadyExistsException, Exception, InvalidObjectException, InvalidOperationException, NoSuchObjectException,
+    self, AlreadyExistsException, Exception, InvalidObjectException, InvalidOperationException, MetaException,
+    NoSuchObjectException,
 };
 
 use super::pattern::Pattern;
 use super::{Answer, Session, below, convert, names};
 
+/// The database that is always there.
+const DEFAULT_DATABASE: &str = "default";
+
 impl Session {
     /// Names of the databases that fit a pattern.
     pub(super) async fn databases(&self, pattern: Option<String>) -> Answer<Vec<String>> {
         let mut found = self.store().databases().await?;
-        if let Some(pattern) = names::database_or_all(pattern)? {
+        let pattern = match names::database_or_all(pattern) {
+            // Another catalog has no databases.
+            Err(Exception::NoSuchObject(_)) => return Ok(Vec::new()),
+            pattern => pattern?,
+        };
+        if let Some(pattern) = pattern {
             let pattern = Pattern::of_names(&pattern);
             found.retain(|name| pattern.matches(name));
         }
@@ -26,7 +35,7 @@ impl Session {
     }
 
     pub(super) async fn make_database(&self, database: hive::Database) -> Answer<()> {
-        names::check_catalog(database.catalog_name.as_deref())?;
+        names::check_new_in(database.catalog_name.as_deref())?;
         let name = names::database(database.name.clone())?;
         names::check_new(&name, "database")?;
         let mut new = convert::database_from(name.clone(), database);
@@ -51,11 +60,19 @@ impl Session {
         if new.location.is_empty() {
             new.location = old.location;
         }
+        // A metastore takes an empty one for one that is not said.
+        if new.description.as_deref().is_none_or(|text| text.trim().is_empty()) {
+            new.description = old.description;
+        }
         self.store().alter_database(&name, &new).await.map_err(|error| of_database(error, &name))
     }
 
     pub(super) async fn remove_database(&self, name: Option<String>, delete_data: bool, cascade: bool) -> Answer<()> {
         let name = names::database(name)?;
+        if name == DEFAULT_DATABASE {
+            let message = format!("Can not drop default database in catalog {}", names::CATALOG);
+            return Err(MetaException::new(message).into());
+        }
         let dropped = if delete_data {
             self.store().drop_database_with_files(&name, cascade).await
         } else {

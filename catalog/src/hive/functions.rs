@@ -1,6 +1,7 @@
 //! Functions of users.
 
 use tereza_runtime::{Error, ErrorKind};
+use tereza_thrift::call::Exceptions;
 use tereza_thrift::hive::{
     self, AlreadyExistsException, Exception, GetFunctionsRequest, GetFunctionsResponse, InvalidObjectException,
     InvalidOperationException, NoSuchObjectException,
@@ -62,7 +63,7 @@ impl Session {
     }
 
     pub(super) async fn make_function(&self, function: hive::Function) -> Answer<()> {
-        names::check_catalog(function.cat_name.as_deref())?;
+        names::check_new_in(function.cat_name.as_deref())?;
         let database = names::database(function.db_name.clone())?;
         let name = names::object(function.function_name.clone());
         names::check_new(&name, "object")?;
@@ -91,6 +92,12 @@ impl Session {
             None => database.clone(),
         };
         let to_name = function.function_name.as_deref().map_or_else(|| name.clone(), str::to_lowercase);
+        names::check_new(&to_name, "object")
+            .map_err(|exception| InvalidOperationException::new(exception.message()))?;
+        if to_database != database {
+            let parent = self.store().database(&to_database).await;
+            parent.map_err(|error| InvalidOperationException::new(error.to_string()))?;
+        }
         let new = convert::function_from(to_database, to_name, function);
         self.store().alter_function(&database, &name, &new).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => {

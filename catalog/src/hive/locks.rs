@@ -35,13 +35,21 @@ impl Session {
 
     pub(super) async fn give_lock(&self, request: UnlockRequest) -> Answer<()> {
         let id = request.lockid;
-        self.store().unlock(id, self.lock_timeout_ms()).await.map_err(|error| of_lock(error, id))
+        match self.store().unlock(id, self.lock_timeout_ms()).await {
+            // It ran out, or was given back before: either way the client does not have it.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            given => given.map_err(Exception::from),
+        }
     }
 
     pub(super) async fn renew_lock(&self, request: HeartbeatRequest) -> Answer<()> {
         no_transaction(request.txnid)?;
         let Some(id) = request.lockid.filter(|id| *id > 0) else { return Ok(()) };
-        self.store().renew_lock(id, self.lock_timeout_ms()).await.map_err(|error| of_lock(error, id))
+        let renewed = self.store().renew_lock(id, self.lock_timeout_ms()).await;
+        renewed.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => NoSuchLockException::new(format!("No such lock: lockid:{id}")).into(),
+            _ => error.into(),
+        })
     }
 
     pub(super) async fn list_locks(&self, request: ShowLocksRequest) -> Answer<ShowLocksResponse> {
@@ -88,7 +96,8 @@ fn element(lock: &Lock, part: &LockPart, number: i64) -> ShowLocksResponseElemen
             LockMode::SharedWrite => LockType::SHARED_WRITE,
             LockMode::Exclusive => LockType::EXCLUSIVE,
         },
-        txnid: None,
+        // Of no transaction.
+        txnid: Some(0),
         lastheartbeat: lock.renewed_ms,
         acquiredat: lock.acquired_ms,
         user: lock.request.user.clone(),

@@ -6,7 +6,7 @@
 //! It never lists, opens or moves files. What a metastore does to them goes to [`DataFiles`]: folders of new tables and
 //! partitions are made, and those of managed tables that are dropped with their data are removed (`removals`).
 //!
-//! Where it is not like Hive 3.1, on purpose:
+//! Where it is not like Hive 3.1, on purpose (`tests/it/differential` has every answer that differs, with its reason):
 //! * a filter of partitions works on keys of every type, as SQL says; NULL is different from every value in `!=`, as there;
 //! * a table is external if its type or its parameter says so; there, a type without the parameter is managed;
 //! * cascading an alteration gives all partitions the one column list of their table;

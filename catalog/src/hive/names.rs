@@ -14,7 +14,11 @@ pub(super) const CATALOG: &str = "hive";
 pub(super) fn database_or_all(text: Option<String>) -> Answer<Option<String>> {
     let Some(text) = text else { return Ok(None) };
     let Some(qualified) = text.strip_prefix('@') else { return Ok(Some(text.to_lowercase())) };
-    let (catalog, name) = qualified.split_once('#').unwrap_or((qualified, ""));
+    let Some((catalog, name)) = qualified.split_once('#') else {
+        let message =
+            format!("{text} is prepended with the catalog marker but does not appear to have a catalog name in it");
+        return Err(MetaException::new(message).into());
+    };
     check_catalog(Some(catalog))?;
     match name {
         "" => Ok(None),
@@ -42,6 +46,14 @@ pub(super) fn check_catalog(catalog: Option<&str>) -> Answer<()> {
     }
 }
 
+/// Refuses what is to be made in another catalog.
+pub(super) fn check_new_in(catalog: Option<&str>) -> Answer<()> {
+    check_catalog(catalog).map_err(|_| {
+        let catalog = catalog.unwrap_or_default();
+        InvalidObjectException::new(format!("No such catalog {catalog}")).into()
+    })
+}
+
 /// Refuses a name that a metastore gives to nothing new (`MetaStoreUtils.validateName`).
 pub(super) fn check_new(name: &str, kind: &str) -> Answer<()> {
     let is_valid = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -65,6 +77,29 @@ pub(super) fn no_table(database: &str, table: &str) -> Exception {
 /// The exception for a partition that is not there; values are shown as Java shows lists.
 pub(super) fn no_partition(values: &[String]) -> Exception {
     NoSuchObjectException::new(format!("partition values=[{}]", values.join(", "))).into()
+}
+
+/// The exception for values that are more or fewer than the keys of their table.
+pub(super) fn wrong_values(keys: &[Column], values: &[String]) -> Exception {
+    let list = |items: Vec<&str>| items.into_iter().map(|item| format!("{item}, ")).collect::<String>();
+    let keys = list(keys.iter().map(|key| key.name.as_str()).collect());
+    let values = list(values.iter().map(String::as_str).collect());
+    MetaException::new(format!("Invalid partition key & values; keys [{keys}], values [{values}]")).into()
+}
+
+/// The exception for a partition's name that has not all keys.
+pub(super) fn incomplete_name(name: &str, keys: &[Column]) -> Exception {
+    if name.is_empty() {
+        return MetaException::new("Partition name is invalid. ").into();
+    }
+    let parts = parts_of(name).unwrap_or_default();
+    let missing = keys.iter().find(|key| parts.iter().all(|(name, _)| name.to_lowercase() != key.name));
+    match missing {
+        Some(missing) => {
+            NoSuchObjectException::new(format!("incomplete partition name - missing {}", missing.name)).into()
+        }
+        None => NoSuchObjectException::new(format!("partition name {name} has other keys than the table")).into(),
+    }
 }
 
 /// Keys and values of a partition's name, unescaped.

@@ -24,12 +24,7 @@ impl Session {
             check_parent(asked, &partition)?;
             let mut partition = convert::partition_from(partition);
             if partition.values.len() != keys.len() || keys.is_empty() {
-                let message = format!(
-                    "Incorrect number of partition values. numPartKeys={}, part_val=[{}]",
-                    keys.len(),
-                    partition.values.join(", ")
-                );
-                return Err(InvalidObjectException::new(message).into());
+                return Err(names::wrong_values(keys, &partition.values));
             }
             asked.complete(&mut partition);
             partitions.push(partition);
@@ -122,7 +117,10 @@ impl Session {
         name: Option<String>,
     ) -> Answer<hive::Partition> {
         let asked = self.to_change(database.clone(), table.clone()).await?;
-        let values = asked.values_of(&name.unwrap_or_default())?;
+        let values = asked.values_of(&name.unwrap_or_default()).map_err(|exception| match exception {
+            Exception::NoSuchObject(missing) => InvalidObjectException { message: missing.message }.into(),
+            other => other,
+        })?;
         self.append(database, table, Some(values)).await
     }
 
@@ -202,7 +200,7 @@ impl Session {
         complete(&mut new, &old.storage);
         let keys = &asked.table.partition_keys;
         if new.values.len() != keys.len() {
-            return Err(InvalidOperationException::new("the new partition has another number of values").into());
+            return Err(names::wrong_values(keys, &new.values));
         }
         let new_name = partition_name(keys, &new.values);
         let is_taken = new_name != partition_name(keys, &values)
@@ -244,6 +242,10 @@ impl Session {
         delete_data: bool,
     ) -> Answer<Vec<Partition>> {
         let (database, name) = (&asked.database, &asked.name);
+        let keys = &asked.table.partition_keys;
+        if let Some(wrong) = values.iter().find(|values| values.len() != keys.len() || keys.is_empty()) {
+            return Err(names::wrong_values(keys, wrong));
+        }
         let dropped = if delete_data {
             self.store().drop_partitions_with_files(database, name, values, if_exists).await
         } else {

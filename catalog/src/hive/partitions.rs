@@ -58,7 +58,7 @@ impl Session {
     pub(super) async fn kept_partition(&self, asked: &Asked, values: &[String]) -> Answer<Partition> {
         let keys = &asked.table.partition_keys;
         if values.len() != keys.len() || keys.is_empty() {
-            return Err(names::no_partition(values));
+            return Err(names::wrong_values(keys, values));
         }
         let name = partition_name(keys, values);
         let found = self.store().partitions_by_names(&asked.database, &asked.name, &[name]).await?;
@@ -256,10 +256,8 @@ impl Session {
 impl Asked {
     /// The values in a partition's name.
     pub(super) fn values_of(&self, name: &str) -> Answer<Vec<String>> {
-        names::values_of(name, &self.table.partition_keys).ok_or_else(|| {
-            MetaException::new(format!("'{name}' is not the name of a partition of {}.{}", self.database, self.name))
-                .into()
-        })
+        let keys = &self.table.partition_keys;
+        names::values_of(name, keys).ok_or_else(|| names::incomplete_name(name, keys))
     }
 
     pub(super) fn convert(&self, found: Vec<Partition>) -> Vec<hive::Partition> {

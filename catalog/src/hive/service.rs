@@ -41,7 +41,7 @@ impl HiveMetastore for Session {
         Ok(hive::FbStatus::ALIVE)
     }
     async fn get_status_details(&self) -> Answer<String> {
-        Ok("ok".to_owned())
+        Ok(String::new())
     }
     async fn get_counters(&self) -> Answer<BTreeMap<String, i64>> {
         Ok(BTreeMap::new())
@@ -68,9 +68,8 @@ impl HiveMetastore for Session {
     // ---- the connection
 
     async fn set_ugi(&self, args: hive::SetUgiArgs) -> Answer<Vec<String>> {
-        let user = args.user_name.unwrap_or_default();
-        *self.user.lock() = Some(user.clone());
-        Ok(std::iter::once(user).chain(args.group_names.unwrap_or_default()).collect())
+        *self.user.lock() = args.user_name;
+        Ok(args.group_names.unwrap_or_default())
     }
     async fn get_config_value(&self, args: hive::GetConfigValueArgs) -> Answer<String> {
         config_value(args.name, args.default_value)

@@ -3,6 +3,7 @@
 use tereza_thrift::hive::{ConfigValSecurityException, MetaException};
 
 use super::Answer;
+use crate::model::DEFAULT_PARTITION;
 
 /// Settings of a metastore that clients ask for by name, with what they are here.
 const META_CONF: [(&str, &str); 3] = [
@@ -11,7 +12,11 @@ const META_CONF: [(&str, &str); 3] = [
     ("hive.metastore.client.capability.check", "false"),
 ];
 
-/// Of the settings of others a client may see its own default, and nothing of what is not Hive's.
+/// Settings of a metastore by names of Hive 2 that engines ask for before they begin, with what they are here.
+const CONFIG: [(&str, &str); 2] =
+    [("hive.metastore.try.direct.sql", "true"), ("hive.exec.default.partition.name", DEFAULT_PARTITION)];
+
+/// Of the other settings of others a client may see its own default, and nothing of what is not Hive's.
 pub(super) fn config_value(name: Option<String>, default: Option<String>) -> Answer<String> {
     let is_allowed = |name: &String| ["hive", "hdfs", "mapred", "metastore"].iter().any(|own| name.starts_with(own));
     match name {
@@ -19,7 +24,11 @@ pub(super) fn config_value(name: Option<String>, default: Option<String>) -> Ans
             let message = format!("For security reasons, the config key {name} cannot be accessed");
             Err(ConfigValSecurityException::new(message).into())
         }
-        _ => Ok(default.unwrap_or_default()),
+        Some(name) => {
+            let known = CONFIG.iter().chain(&META_CONF).find(|(known, _)| *known == name);
+            Ok(known.map(|(_, value)| (*value).to_owned()).or(default).unwrap_or_default())
+        }
+        None => Ok(default.unwrap_or_default()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
+use tereza_runtime::ErrorKind;
 use tereza_thrift::hive::{
     self, AggrStats, BinaryColumnStatsData, BooleanColumnStatsData, ColumnStatisticsData, ColumnStatisticsDesc,
     ColumnStatisticsObj, DateColumnStatsData, DecimalColumnStatsData, DeleteColumnStatisticsRequest,
@@ -148,6 +149,7 @@ impl Session {
         column: Option<String>,
     ) -> Answer<()> {
         let (database, table) = (names::database(database)?, names::object(table));
+        let named = partition.clone().flatten();
         let values = match partition {
             None => None,
             Some(name) => {
@@ -163,7 +165,13 @@ impl Session {
         };
         let column = column.filter(|column| !column.is_empty());
         let deleted = self.store().delete_column_statistics(&database, &table, values.as_deref(), column.as_deref());
-        let deleted = deleted.await.map_err(|error| self.of_table(error, &database, &table))?;
+        let deleted = deleted.await.map_err(|error| match &named {
+            Some(name) if error.kind() == ErrorKind::NotFound => {
+                let message = format!("Partition {name} for which stats deletion is requested doesn't exist");
+                NoSuchObjectException::new(message).into()
+            }
+            _ => self.of_table(error, &database, &table),
+        })?;
         if deleted == 0
             && let Some(column) = column
         {

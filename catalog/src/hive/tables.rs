@@ -13,7 +13,7 @@ use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG, qualified};
 use super::pattern::Pattern;
 use super::value::Family;
-use super::{Answer, Session, below, convert, databases, limit, unless_gone};
+use super::{Answer, Session, below, convert, limit, unless_gone};
 use crate::model::{Constraint, Table, TableKind};
 
 /// Tables that are read from the store at once.
@@ -33,7 +33,11 @@ impl Session {
         pattern: Option<String>,
         table_type: Option<String>,
     ) -> Answer<Vec<String>> {
-        let database = names::database(database)?;
+        let database = match names::database(database) {
+            // Another catalog has no tables.
+            Err(Exception::NoSuchObject(_)) => return Ok(Vec::new()),
+            database => database?,
+        };
         let pattern = pattern.as_deref().map(Pattern::of_names);
         let tables = unless_gone(self.store().tables(&database).await)?.unwrap_or_default();
         let fits = |(name, kind): &(String, TableKind)| {
@@ -92,9 +96,12 @@ impl Session {
         max: Option<i16>,
     ) -> Answer<Vec<String>> {
         let database = names::database(database)?;
-        let filter = Filter::of_tables(&filter.unwrap_or_default(), table_key);
-        let filter = filter.map_err(InvalidOperationException::new)?;
-        let tables = self.store().tables(&database).await.map_err(|error| unknown_database(error, &database))?;
+        if database.is_empty() {
+            return Err(UnknownDBException::new("DB name is null or empty").into());
+        }
+        let filter = filter.ok_or_else(|| InvalidOperationException::new("there is no filter of tables"))?;
+        let filter = Filter::of_tables(&filter, table_key).map_err(MetaException::new)?;
+        let tables = unless_gone(self.store().tables(&database).await)?.unwrap_or_default();
         let count = limit(max).unwrap_or(usize::MAX);
         let names: Vec<String> = tables.into_iter().map(|(name, _)| name).collect();
         if filter.keys().is_empty() {
@@ -201,12 +208,16 @@ impl Session {
     }
 
     pub(super) async fn make_table(&self, table: hive::Table, constraints: &[Constraint]) -> Answer<()> {
-        names::check_catalog(table.cat_name.as_deref())?;
+        names::check_new_in(table.cat_name.as_deref())?;
         let (database, name) = (names::database(table.db_name.clone())?, names::object(table.table_name.clone()));
         names::check_new(&name, "object")?;
         let mut new = convert::table_from(database.clone(), name.clone(), table);
         let parent = self.store().database(&database).await;
-        let parent = parent.map_err(|error| databases::of_database(error, &database))?;
+        // Clients know by this type of exception that the database is missing, or look.
+        let parent = parent.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => InvalidObjectException::new(&database).into(),
+            _ => Exception::from(error),
+        })?;
         let exists = || {
             let message = format!("Table {} already exists", qualified(&database, &name));
             Exception::from(AlreadyExistsException::new(message))

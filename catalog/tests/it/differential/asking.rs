@@ -1,4 +1,5 @@
-//! Asking a metastore, and keeping what it is asked and what it answers in a form that does not depend on when and where.
+//! Asking a metastore, and keeping what it is asked and what it answers in a form that does not depend on when and
+//! where.
 
 use std::fmt::Debug;
 
@@ -27,7 +28,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    fn method(&self) -> &str {
+    pub(super) fn method(&self) -> &str {
         self.call.split('#').next().unwrap_or_default()
     }
 }
@@ -129,8 +130,8 @@ impl Asking {
     }
 }
 
-/// Puts `<time>` in place of each number that is a time of today, in seconds or milliseconds, and the place of each counted
-/// number in the order in which they came.
+/// Puts `<time>` in place of each number that is a time of today, in seconds or milliseconds, and the place of each
+/// counted number in the order in which they came.
 fn without_numbers(text: &str, now_s: i64, before_counted: &[String], counted: &[String]) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,11 +1,12 @@
 //! A real Hive Metastore 3.1.3 and ours, asked the same.
 //!
-//! `scenarios` are calls in an order. What the real one answers to them is in `recorded`, a file for each scenario, so that
-//! neither it nor a JVM is needed to compare: the tests ask ours, on SQLite and on MariaDB, and every difference has to be in
-//! `differences.md`, and everything there has to be a difference.
+//! `scenarios` are calls in an order. What the real one answers to them is in `recorded`, a file for each scenario, so
+//! that neither it nor a JVM is needed to compare: the tests ask ours, on SQLite and on MariaDB, and every difference has
+//! to be in `differences.md`, and everything there has to be a difference.
 //!
-//! With `TEREZA_TEST_HIVE_HOME` (see `mysql/metastore.rs`) the real one is asked again and has to answer what is recorded;
-//! with `TEREZA_TEST_RECORD=1` as well the files are written anew:
+//! With `TEREZA_TEST_HIVE_HOME` (see `mysql/metastore.rs`) the real one is asked again and has to answer what is
+//! recorded; with `TEREZA_TEST_RECORD=1` as well the files are written anew. `TEREZA_TEST_DIFFERENCES` may name a file in
+//! which all differences are listed, in the form of `differences.md`.
 //!
 //! ```text
 //! TEREZA_TEST_HIVE_HOME=... TEREZA_TEST_RECORD=1 cargo test -p tereza-catalog --test it differential::a_real
@@ -86,6 +87,44 @@ async fn a_real_metastore_answers_what_is_recorded() {
             assert_eq!(printed(&exchanges), printed(&recorded(name)), "{name}");
         }
     }
+}
+
+/// What clients of Hive 2 and 3 are known to ask for, and what every service of Facebook's base library answers.
+const ASKED_FOR: &str = "\
+    abort_txn abort_txns add_dynamic_partitions add_foreign_key add_not_null_constraint \
+    add_partition_with_environment_context add_partitions add_partitions_req add_primary_key add_unique_constraint \
+    aliveSince allocate_table_write_ids alter_catalog alter_database alter_function alter_partition \
+    alter_partition_with_environment_context alter_partitions alter_partitions_req \
+    alter_partitions_with_environment_context alter_table alter_table_req alter_table_with_environment_context \
+    append_partition_with_environment_context check_lock commit_txn compact2 create_catalog create_database \
+    create_function create_role create_table create_table_with_constraints create_table_with_environment_context \
+    delete_partition_column_statistics delete_table_column_statistics drop_catalog drop_constraint drop_database \
+    drop_function drop_index_by_name drop_partition drop_partition_with_environment_context drop_partitions_req \
+    drop_role drop_table drop_table_with_environment_context exchange_partitions fire_listener_event flushCache \
+    getCounter getCounters getCpuProfile getMetaConf getName getOption getOptions getStatus getStatusDetails \
+    getVersion get_aggr_stats_for get_all_databases get_all_functions get_all_tables get_catalog get_catalogs \
+    get_check_constraints get_config_value get_current_notificationEventId get_database get_databases \
+    get_default_constraints get_delegation_token get_fields get_foreign_keys get_function get_functions get_indexes \
+    get_metastore_db_uuid get_next_notification get_not_null_constraints get_notification_events_count \
+    get_num_partitions_by_filter get_open_txns get_open_txns_info get_part_specs_by_filter get_partition \
+    get_partition_by_name get_partition_names get_partition_names_ps get_partition_values get_partition_with_auth \
+    get_partitions get_partitions_by_expr get_partitions_by_filter get_partitions_by_names get_partitions_ps \
+    get_partitions_ps_with_auth get_partitions_pspec get_partitions_statistics_req get_partitions_with_auth \
+    get_primary_keys get_principals_in_role get_role_grants_for_principal get_role_names get_schema \
+    get_schema_with_environment_context get_table get_table_column_statistics get_table_meta \
+    get_table_names_by_filter get_table_objects_by_name get_table_objects_by_name_req get_table_req \
+    get_table_statistics_req get_tables get_tables_by_type get_unique_constraints get_valid_write_ids \
+    grant_privileges grant_revoke_privileges grant_revoke_role heartbeat heartbeat_txn_range list_privileges \
+    list_roles lock open_txns partition_name_has_valid_characters partition_name_to_spec partition_name_to_vals \
+    reinitialize rename_partition revoke_privileges setMetaConf setOption set_aggr_stats_for set_ugi show_compact \
+    show_locks shutdown truncate_table unlock update_partition_column_statistics update_table_column_statistics";
+
+#[test]
+fn all_that_clients_ask_for_is_recorded() {
+    let recorded: Vec<Exchange> = SCENARIOS.iter().flat_map(|scenario| recorded(scenario)).collect();
+    let recorded: BTreeSet<&str> = recorded.iter().map(Exchange::method).collect();
+    let missing: Vec<&str> = ASKED_FOR.split_whitespace().filter(|method| !recorded.contains(method)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[tokio::test]

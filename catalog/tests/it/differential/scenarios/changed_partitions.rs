@@ -19,6 +19,9 @@ pub(super) async fn play(to: &mut Asking) {
     dropped(to).await;
     exchanged(to).await;
     truncated(to).await;
+    for name in ["p", "plain", "target", "source"] {
+        to.ask(DropTableArgs { dbname: text("web"), name: text(name), delete_data: Some(true) }).await;
+    }
     drop_web(to).await;
 }
 

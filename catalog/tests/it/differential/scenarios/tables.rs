@@ -33,6 +33,7 @@ async fn made(to: &mut Asking) {
     to.ask(get_table("said_external")).await;
     make_table(to, Table { table_type: None, parameters: None, ..table("plain") }).await;
     to.ask(get_table("plain")).await;
+    to.ask(drop("plain")).await;
 
     let mut view = table("view");
     view.table_type = text("VIRTUAL_VIEW");
@@ -50,7 +51,7 @@ async fn made(to: &mut Asking) {
     full.create_time = Some(5);
     full.parameters = Some(map(&[("comment", "t"), ("transient_lastDdlTime", "12"), ("empty", "")]));
     let sd = full.sd.as_mut().unwrap();
-    let commented = FieldSchema { comment: text("the id"), ..column("Id", "BIGINT") };
+    let commented = FieldSchema { comment: text("the id"), ..column("Id", "bigint") };
     sd.cols =
         Some(vec![commented, column("Amount", "decimal(10,2)"), column("s", "struct<a:int,b:array<string>>")].into());
     sd.location = text("file:///tmp/tereza-differential/full/");
@@ -126,10 +127,12 @@ async fn refused(to: &mut Asking) {
         table
     };
     make_table(to, with_columns(&[column("id", "foo")])).await;
+    to.ask(drop("columns")).await;
     make_table(to, with_columns(&[column("id", "int"), column("ID", "int")])).await;
     make_table(to, with_columns(&[column("a b", "int")])).await;
     to.ask(drop("columns")).await;
     make_table(to, with_columns(&[column("a,b", "int")])).await;
+    to.ask(drop("columns")).await;
     make_table(to, with_columns(&[FieldSchema { r#type: None, ..column("id", "int") }])).await;
     make_table(to, with_columns(&[FieldSchema { name: None, ..column("id", "int") }])).await;
     let long = "c".repeat(200);
@@ -142,6 +145,9 @@ async fn refused(to: &mut Asking) {
     let mut bad_key = partitioned_table("bad_key");
     bad_key.partition_keys = Some(vec![column("k-k", "foo")]);
     make_table(to, bad_key).await;
+    for name in ["bad_key", "a/b", "no_storage", "no_serde", "1a"] {
+        to.ask(drop(name)).await;
+    }
 }
 
 async fn found(to: &mut Asking) {
