@@ -24,6 +24,9 @@ pub struct Database {
     pub location: String,
     /// Owner's name.
     pub owner: Option<String>,
+    /// What the owner is.
+    #[serde(default)]
+    pub owner_kind: PrincipalKind,
     /// Free text.
     pub parameters: Parameters,
 }
@@ -75,6 +78,38 @@ pub struct Storage {
     pub parameters: Parameters,
     /// Whether each partition has sub-folders (skewed tables).
     pub stored_as_sub_directories: bool,
+    /// Values that many rows have.
+    #[serde(default)]
+    pub skewed: Skewed,
+}
+
+/// Values that many rows of a table have, for an engine to treat in another way.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Skewed {
+    /// Columns.
+    pub columns: Vec<String>,
+    /// For each of the values one for each column.
+    pub values: Vec<Vec<String>>,
+    /// Folders of such values that have their own.
+    #[serde(with = "as_pairs")]
+    pub locations: BTreeMap<Vec<String>, String>,
+}
+
+/// JSON has no lists for keys.
+mod as_pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Locations = BTreeMap<Vec<String>, String>;
+
+    pub(super) fn serialize<S: Serializer>(locations: &Locations, serializer: S) -> Result<S::Ok, S::Error> {
+        locations.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Locations, D::Error> {
+        Vec::<(Vec<String>, String)>::deserialize(deserializer).map(|pairs| pairs.into_iter().collect())
+    }
 }
 
 /// What kind of thing a table is: the metastore's `TBL_TYPE`.
@@ -123,6 +158,9 @@ pub struct Table {
     pub kind: TableKind,
     /// Owner's name.
     pub owner: Option<String>,
+    /// What the owner is.
+    #[serde(default)]
+    pub owner_kind: PrincipalKind,
     /// Seconds since 1970; set by the store when the table is made.
     pub create_time_s: i64,
     /// Seconds since 1970, 0 if never kept.
@@ -292,6 +330,136 @@ pub struct Reference {
     pub update_rule: Option<i32>,
     /// What happens when the row goes, in the same numbers.
     pub delete_rule: Option<i32>,
+}
+
+/// The role that may do everything.
+pub const ADMIN_ROLE: &str = "admin";
+/// The role that everybody has.
+pub const PUBLIC_ROLE: &str = "public";
+
+/// What somebody is who owns something or was given something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum PrincipalKind {
+    /// A user.
+    #[default]
+    User,
+    /// A role.
+    Role,
+    /// A group of users that something else keeps.
+    Group,
+}
+
+impl PrincipalKind {
+    /// The metastore's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "USER",
+            Self::Role => "ROLE",
+            Self::Group => "GROUP",
+        }
+    }
+
+    /// Reads the metastore's word; a missing or unknown one means a user, as in the metastore.
+    pub fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("ROLE") => Self::Role,
+            Some("GROUP") => Self::Group,
+            _ => Self::User,
+        }
+    }
+}
+
+/// Somebody. Names keep their case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// Name.
+    pub name: String,
+    /// What they are.
+    pub kind: PrincipalKind,
+}
+
+/// A role (`ROLES`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// Name, in its own case.
+    pub name: String,
+    /// Who made it.
+    pub owner: Option<String>,
+    /// Seconds since 1970; set by the store.
+    pub create_time_s: i64,
+}
+
+/// That somebody has a role (`ROLE_MAP`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleGrant {
+    /// The role.
+    pub role: String,
+    /// Who has it.
+    pub to: Principal,
+    /// Who gave it.
+    pub grantor: Option<Principal>,
+    /// Whether they may give it on.
+    pub grant_option: bool,
+    /// Seconds since 1970; set by the store.
+    pub added_s: i64,
+}
+
+/// What privileges are on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Securable {
+    /// All of the catalog.
+    Everything,
+    /// A database.
+    Database {
+        /// Its name.
+        database: String,
+    },
+    /// A table.
+    Table {
+        /// Its database.
+        database: String,
+        /// Its name.
+        table: String,
+    },
+    /// A partition.
+    Partition {
+        /// The table's database.
+        database: String,
+        /// The table.
+        table: String,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// A column, of the whole table or of one partition.
+    Column {
+        /// The table's database.
+        database: String,
+        /// The table.
+        table: String,
+        /// The partition's values.
+        partition: Option<Vec<String>>,
+        /// Its name.
+        column: String,
+    },
+}
+
+/// That somebody may do something. It is kept for engines to read: the catalog asks nobody for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// On what.
+    pub on: Securable,
+    /// Who may.
+    pub to: Principal,
+    /// The engine's word for what they may do, in its case, such as `SELECT`.
+    pub privilege: String,
+    /// Who gave it.
+    pub grantor: Option<Principal>,
+    /// Whether they may give it on.
+    pub grant_option: bool,
+    /// Seconds since 1970; set by the store.
+    pub create_time_s: i64,
+    /// The engine's word for the rules that it is part of, such as `SQL`.
+    pub authorizer: Option<String>,
 }
 
 /// How much a lock keeps others out, the weakest first.

@@ -29,7 +29,7 @@ pub async fn constraints_come_back_as_they_were_given(store: &dyn Store) {
         constraint(&database, "t", &["k"], Rule::Check("k > 0".into())),
         Constraint { relied: true, ..constraint(&database, "t", &[], Rule::Check("k > id".into())) },
     ];
-    store.create_table_with_constraints(&partitioned_table(&database, "t"), &given).await.expect("a new table");
+    store.create_table_with(&partitioned_table(&database, "t"), &given, &[]).await.expect("a new table");
     let mut expected: Vec<Constraint> = given.iter().map(folded).collect();
     expected.sort_by(|one, two| one.name.cmp(&two.name));
     assert_eq!(store.constraints(&database, "T").await.expect("constraints"), expected);
@@ -77,7 +77,7 @@ pub async fn a_constraint_that_does_not_fit_is_refused(store: &dyn Store) {
 
     let good = constraint(&database, "u", &["name"], Rule::NotNull);
     let bad = constraint(&database, "u", &["nope"], Rule::NotNull);
-    let made = store.create_table_with_constraints(&table(&database, "u"), &[good, bad]).await;
+    let made = store.create_table_with(&table(&database, "u"), &[good, bad], &[]).await;
     expect_error(made, ErrorKind::InvalidInput);
     expect_error(store.table(&database, "u").await, ErrorKind::NotFound);
 }

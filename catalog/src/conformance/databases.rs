@@ -4,7 +4,7 @@ use tereza_runtime::ErrorKind;
 
 use super::{database, expect_error, new_database, parameters, table};
 use crate::Store;
-use crate::model::{Database, Parameters};
+use crate::model::{Database, Parameters, PrincipalKind};
 
 /// All tests of this module.
 pub async fn run(store: &dyn Store) {
@@ -31,6 +31,7 @@ pub async fn a_database_comes_back_as_it_was_given(store: &dyn Store) {
     let given = Database {
         description: Some("all of it".into()),
         owner: Some("ada".into()),
+        owner_kind: PrincipalKind::Role,
         parameters: parameters(&[("a", "1"), ("b", "")]),
         ..database(&format!("whole_{}", tereza_runtime::ids::new_id()))
     };
@@ -68,6 +69,7 @@ pub async fn an_altered_database_keeps_its_name(store: &dyn Store) {
         description: Some("new".into()),
         location: "s3://bucket/new".into(),
         owner: Some("bob".into()),
+        owner_kind: PrincipalKind::Group,
         parameters: parameters(&[("b", "3"), ("c", "4")]),
     };
     store.alter_database(&name.to_uppercase(), &second).await.expect("altered");

@@ -9,8 +9,10 @@ pub mod databases;
 pub mod functions;
 pub mod jobs;
 pub mod locks;
+pub mod methods;
 pub mod names;
 pub mod partitions;
+pub mod privileges;
 pub mod races;
 pub mod removals;
 pub mod schemas;
@@ -22,7 +24,9 @@ use std::fmt::Debug;
 use tereza_runtime::{Error, ErrorKind, Result, ids};
 
 use crate::Store;
-use crate::model::{Column, Database, Parameters, Partition, Serde, Storage, Table, TableKind, partition_name};
+use crate::model::{
+    Column, Database, Parameters, Partition, PrincipalKind, Serde, Storage, Table, TableKind, partition_name,
+};
 
 /// Runs all tests, one after the other.
 pub async fn run(store: &dyn Store) {
@@ -35,6 +39,8 @@ pub async fn run(store: &dyn Store) {
     jobs::run(store).await;
     functions::run(store).await;
     constraints::run(store).await;
+    privileges::run(store).await;
+    methods::run(store).await;
     locks::run(store).await;
     removals::run(store).await;
     races::run(store).await;
@@ -67,6 +73,7 @@ fn database(name: &str) -> Database {
         description: None,
         location: format!("file:///warehouse/{name}.db"),
         owner: None,
+        owner_kind: PrincipalKind::User,
         parameters: Parameters::new(),
     }
 }
@@ -77,6 +84,7 @@ fn table(database: &str, name: &str) -> Table {
         name: name.into(),
         kind: TableKind::Managed,
         owner: Some("ada".into()),
+        owner_kind: PrincipalKind::User,
         create_time_s: 0,
         last_access_time_s: 0,
         retention: 0,

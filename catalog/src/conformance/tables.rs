@@ -4,10 +4,10 @@ use tereza_runtime::ErrorKind;
 
 use super::{
     column, expect_error, new_database, new_partitioned_table, new_table, parameters, partition, partitioned_table,
-    table, with_additions,
+    strings, table, with_additions,
 };
 use crate::Store;
-use crate::model::{Column, Serde, Storage, Table, TableKind};
+use crate::model::{Column, PrincipalKind, Serde, Skewed, Storage, Table, TableKind};
 use crate::store::PartitionFilter;
 
 /// All tests of this module.
@@ -52,6 +52,7 @@ pub async fn a_table_comes_back_as_it_was_given(store: &dyn Store) {
     let database = new_database(store).await;
     let given = Table {
         last_access_time_s: 7,
+        owner_kind: PrincipalKind::Role,
         retention: -1,
         storage: Storage {
             columns: vec![
@@ -66,6 +67,11 @@ pub async fn a_table_comes_back_as_it_was_given(store: &dyn Store) {
             serde: Serde { name: Some("t".into()), library: None, parameters: parameters(&[("field.delim", "\u{1}")]) },
             parameters: parameters(&[("storage", "yes"), ("empty", "")]),
             stored_as_sub_directories: true,
+            skewed: Skewed {
+                columns: vec!["id".into(), "a".into()],
+                values: vec![strings(&["1", "x"]), strings(&["2", ""])],
+                locations: [(strings(&["2", ""]), "s3://bucket/t/2".to_owned())].into(),
+            },
             ..super::storage("s3://bucket/t")
         },
         partition_keys: vec![Column { comment: Some("day".into()), ..column("ds", "date") }, column("b", "int")],

@@ -3,13 +3,16 @@
 //! What the catalog does not keep is not in what comes back: skewed values, the type of an owner (always USER), privileges
 //! that come with a new table, bit vectors of statistics, and of a serde all but its name, class and parameters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use tereza_thrift::codec::Shared;
 use tereza_thrift::hive;
 
 use super::names::{self, CATALOG};
-use crate::model::{Column, Database, Function, Parameters, Partition, Serde, Storage, Table, TableKind};
+use crate::model::{
+    Column, Database, Function, Parameters, Partition, Principal, PrincipalKind, Serde, Skewed, Storage, Table,
+    TableKind,
+};
 
 /// Bytes that a partition takes in memory besides its texts.
 const PARTITION_BYTES: usize = 1_000;
@@ -26,7 +29,7 @@ pub(super) fn database_to(database: Database) -> hive::Database {
         description: database.description,
         location_uri: Some(database.location),
         parameters: Some(database.parameters),
-        owner_type: database.owner.is_some().then_some(hive::PrincipalType::USER),
+        owner_type: database.owner.is_some().then_some(kind_to(database.owner_kind)),
         owner_name: database.owner,
         catalog_name: Some(CATALOG.to_owned()),
         ..hive::Database::default()
@@ -54,6 +57,7 @@ pub(super) fn database_from(name: String, database: hive::Database) -> Database 
         description: database.description,
         location: database.location_uri.unwrap_or_default(),
         owner: database.owner_name,
+        owner_kind: kind_from(database.owner_type),
         parameters: database.parameters.unwrap_or_default(),
     }
 }
@@ -113,9 +117,9 @@ pub(super) fn storage_to(storage: Storage, lists: &mut ColumnLists) -> hive::Sto
         parameters: Some(storage.parameters),
         // Hive's own client does not expect it to be absent.
         skewed_info: Some(hive::SkewedInfo {
-            skewed_col_names: Some(Vec::new()),
-            skewed_col_values: Some(Vec::new()),
-            skewed_col_value_location_maps: Some(BTreeMap::new()),
+            skewed_col_names: Some(storage.skewed.columns),
+            skewed_col_values: Some(storage.skewed.values),
+            skewed_col_value_location_maps: Some(storage.skewed.locations),
         }),
         stored_as_sub_directories: Some(storage.stored_as_sub_directories),
     }
@@ -124,6 +128,7 @@ pub(super) fn storage_to(storage: Storage, lists: &mut ColumnLists) -> hive::Sto
 pub(super) fn storage_from(storage: Option<hive::StorageDescriptor>) -> Storage {
     let storage = storage.unwrap_or_default();
     let serde = storage.serde_info.unwrap_or_default();
+    let skewed = storage.skewed_info.unwrap_or_default();
     let order = |order: hive::Order| (order.col.unwrap_or_default(), order.order.unwrap_or_default());
     Storage {
         columns: columns_from(storage.cols.map(Shared::into_inner)),
@@ -141,6 +146,11 @@ pub(super) fn storage_from(storage: Option<hive::StorageDescriptor>) -> Storage 
         },
         parameters: storage.parameters.unwrap_or_default(),
         stored_as_sub_directories: storage.stored_as_sub_directories.unwrap_or_default(),
+        skewed: Skewed {
+            columns: skewed.skewed_col_names.unwrap_or_default(),
+            values: skewed.skewed_col_values.unwrap_or_default(),
+            locations: skewed.skewed_col_value_location_maps.unwrap_or_default(),
+        },
     }
 }
 
@@ -160,7 +170,7 @@ pub(super) fn table_to(table: Table) -> hive::Table {
         table_type: Some(table.kind.as_str().to_owned()),
         rewrite_enabled: Some(false),
         cat_name: Some(CATALOG.to_owned()),
-        owner_type: Some(hive::PrincipalType::USER),
+        owner_type: Some(kind_to(table.owner_kind)),
         ..hive::Table::default()
     }
 }
@@ -180,6 +190,7 @@ pub(super) fn table_from(database: String, name: String, table: hive::Table) -> 
         name,
         kind,
         owner: table.owner,
+        owner_kind: kind_from(table.owner_type),
         create_time_s: 0,
         last_access_time_s: i64::from(table.last_access_time.unwrap_or_default()),
         retention: table.retention.unwrap_or_default(),
@@ -283,8 +294,29 @@ pub(super) fn function_from(database: String, name: String, function: hive::Func
     }
 }
 
+pub(super) fn kind_to(kind: PrincipalKind) -> hive::PrincipalType {
+    match kind {
+        PrincipalKind::User => hive::PrincipalType::USER,
+        PrincipalKind::Role => hive::PrincipalType::ROLE,
+        PrincipalKind::Group => hive::PrincipalType::GROUP,
+    }
+}
+
+/// A missing or unknown type is a user's.
+pub(super) fn kind_from(kind: Option<hive::PrincipalType>) -> PrincipalKind {
+    match kind {
+        Some(hive::PrincipalType::ROLE) => PrincipalKind::Role,
+        Some(hive::PrincipalType::GROUP) => PrincipalKind::Group,
+        _ => PrincipalKind::User,
+    }
+}
+
+pub(super) fn principal_from(name: Option<String>, kind: Option<hive::PrincipalType>) -> Principal {
+    Principal { name: name.unwrap_or_default(), kind: kind_from(kind) }
+}
+
 /// The interface has 32 bits for a time.
-fn seconds(time_s: i64) -> i32 {
+pub(super) fn seconds(time_s: i64) -> i32 {
     i32::try_from(time_s).unwrap_or(i32::MAX)
 }
 
@@ -306,6 +338,11 @@ mod tests {
             serde: Serde { name: Some(String::new()), library: Some("lib".into()), parameters: [].into() },
             parameters: [("a".to_owned(), "b".to_owned())].into(),
             stored_as_sub_directories: true,
+            skewed: Skewed {
+                columns: vec!["id".into()],
+                values: vec![vec!["1".into()]],
+                locations: [(vec!["1".to_owned()], "s3://b/t/1".to_owned())].into(),
+            },
         }
     }
 
@@ -316,6 +353,7 @@ mod tests {
             name: "t".into(),
             kind: TableKind::External,
             owner: None,
+            owner_kind: PrincipalKind::Role,
             create_time_s: 0,
             last_access_time_s: 7,
             retention: 3,
@@ -339,6 +377,7 @@ mod tests {
             description: Some(String::new()),
             location: "file:/w".into(),
             owner: Some("ada".into()),
+            owner_kind: PrincipalKind::Group,
             parameters: [("k".to_owned(), "v".to_owned())].into(),
         };
         assert_eq!(database_from("web".into(), database_to(database.clone())), database);

@@ -16,20 +16,23 @@
 //!   that would get its folder gets another; a managed table's partition in its usual folder is not renamed at all;
 //! * partitions that are dropped by an expression serialised in Java are refused, as it cannot be read without a JVM; asked
 //!   for by one, all are returned with the mark that the client has to look itself;
-//! * there are no transactions, events and grants; every user has the role `public`. Privileges in a new table are dropped (so
-//!   are the other things that `convert` lists);
-//! * constraints follow a column that gets another place or name, and go with it; there, all of a table go when its columns
-//!   change.
+//! * there are no transactions, and nothing is written to the log of notifications; what would begin a transaction, other
+//!   catalogs and `truncate_table` are refused;
+//! * roles and privileges are kept, and nothing here asks for them; a privilege on what is not there is refused;
+//! * partitions that are exchanged keep their places;
+//! * constraints follow a column that gets another place or name, and go with it; there, those of a table whose columns change
+//!   forget which they are of.
 //!
 //! Locks are rows of the store (`HIVE_LOCKS`), so a metastore on the same database respects them.
 //!
 //! Files in reading order: `service` (each method in a line), `databases`, `tables`, `alter_table`, `partitions`,
-//! `partition_changes`, `removals`, `constraints`, `statistics`, `functions`, `locks`, `settings`; under them `names`, `convert`, `pattern`,
-//! `filter` and `value`; `answers` (their memory); `local_files` for a metastore on one machine. `remote` is the other side: a running metastore that is
-//! read.
+//! `partition_changes`, `removals`, `constraints`, `statistics`, `functions`, `locks`, `roles`, `privileges`, `notifications`,
+//! `transactions`, `catalogs`, `settings`; under them `names`, `convert`, `pattern`, `filter` and `value`; `answers` (their
+//! memory); `local_files` for a metastore on one machine. `remote` is the other side: a running metastore that is read.
 
 mod alter_table;
 mod answers;
+mod catalogs;
 mod constraints;
 mod convert;
 mod databases;
@@ -38,15 +41,19 @@ mod functions;
 mod local_files;
 mod locks;
 mod names;
+mod notifications;
 mod partition_changes;
 mod partitions;
 mod pattern;
+mod privileges;
 pub(crate) mod remote;
 mod removals;
+mod roles;
 mod service;
 mod settings;
 mod statistics;
 mod tables;
+mod transactions;
 mod value;
 
 #[cfg(test)]

@@ -14,8 +14,6 @@ use super::{Answer, Session, limit};
 
 /// What every Hive Metastore of versions 2 and 3 says of itself.
 const VERSION: &str = "3.0";
-/// The role that every user has.
-const PUBLIC: &str = "public";
 
 /// Methods that are whole in the file of their noun: the method of the interface, and which one answers it.
 macro_rules! answered_by {
@@ -675,55 +673,75 @@ impl HiveMetastore for Session {
         get_all_table_constraints(GetAllTableConstraintsArgs) -> hive::AllTableConstraintsResponse = all_constraints;
     }
 
-    // ---- what is not kept
+    // ---- roles and privileges
 
-    /// Nobody listens.
-    async fn fire_listener_event(&self, _: hive::FireListenerEventArgs) -> Answer<hive::FireEventResponse> {
-        Ok(hive::FireEventResponse::default())
+    async fn get_role_names(&self) -> Answer<Vec<String>> {
+        self.role_names().await
     }
+    answered_by! {
+        create_role(CreateRoleArgs) -> bool = new_role;
+        drop_role(DropRoleArgs) -> bool = remove_role;
+        grant_role(GrantRoleArgs) -> bool = give_role;
+        revoke_role(RevokeRoleArgs) -> bool = take_role;
+        grant_revoke_role(GrantRevokeRoleArgs) -> hive::GrantRevokeRoleResponse = change_role;
+        list_roles(ListRolesArgs) -> Vec<hive::Role> = roles_of;
+        get_principals_in_role(GetPrincipalsInRoleArgs) -> hive::GetPrincipalsInRoleResponse = principals_in;
+        get_role_grants_for_principal(GetRoleGrantsForPrincipalArgs) -> hive::GetRoleGrantsForPrincipalResponse
+            = role_grants;
+        grant_privileges(GrantPrivilegesArgs) -> bool = give_privileges;
+        revoke_privileges(RevokePrivilegesArgs) -> bool = take_privileges;
+        grant_revoke_privileges(GrantRevokePrivilegesArgs) -> hive::GrantRevokePrivilegeResponse = change_privileges;
+        list_privileges(ListPrivilegesArgs) -> Vec<hive::HiveObjectPrivilege> = listed_privileges;
+        get_privilege_set(GetPrivilegeSetArgs) -> hive::PrincipalPrivilegeSet = privilege_set;
+    }
+
+    // ---- notifications
+
+    async fn get_current_notification_event_id(&self) -> Answer<hive::CurrentNotificationEventId> {
+        self.last_notification().await
+    }
+    answered_by! {
+        get_next_notification(GetNextNotificationArgs) -> hive::NotificationEventResponse = next_notifications;
+        get_notification_events_count(GetNotificationEventsCountArgs) -> hive::NotificationEventsCountResponse
+            = count_notifications;
+        fire_listener_event(FireListenerEventArgs) -> hive::FireEventResponse = fire_event;
+    }
+
+    // ---- what there is none of
+
+    async fn get_open_txns(&self) -> Answer<hive::GetOpenTxnsResponse> {
+        self.open_transactions().await
+    }
+    async fn get_open_txns_info(&self) -> Answer<hive::GetOpenTxnsInfoResponse> {
+        self.open_transaction_infos().await
+    }
+    async fn get_metastore_db_uuid(&self) -> Answer<String> {
+        self.catalog_id().await
+    }
+    answered_by! {
+        get_open_txns_req(GetOpenTxnsReqArgs) -> hive::GetOpenTxnsResponse = open_transactions_of;
+        get_valid_write_ids(GetValidWriteIdsArgs) -> hive::GetValidWriteIdsResponse = valid_write_ids;
+        show_compact(ShowCompactArgs) -> hive::ShowCompactResponse = compactions;
+        open_txns(OpenTxnsArgs) -> hive::OpenTxnsResponse = begin_transactions;
+        allocate_table_write_ids(AllocateTableWriteIdsArgs) -> hive::AllocateTableWriteIdsResponse = write_ids;
+        compact2(Compact2Args) -> hive::CompactionResponse = compact;
+        commit_txn(CommitTxnArgs) -> () = commit_transaction;
+        abort_txn(AbortTxnArgs) -> () = abort_transaction;
+        abort_txns(AbortTxnsArgs) -> () = abort_transactions;
+        heartbeat_txn_range(HeartbeatTxnRangeArgs) -> hive::HeartbeatTxnRangeResponse = renew_transactions;
+        add_dynamic_partitions(AddDynamicPartitionsArgs) -> () = note_partitions;
+        create_catalog(CreateCatalogArgs) -> () = new_catalog;
+        alter_catalog(AlterCatalogArgs) -> () = change_catalog;
+        drop_catalog(DropCatalogArgs) -> () = remove_catalog;
+        get_delegation_token(GetDelegationTokenArgs) -> String = delegation_token;
+        drop_index_by_name(DropIndexByNameArgs) -> bool = remove_index;
+        truncate_table(TruncateTableArgs) -> () = empty_table;
+        truncate_table_req(TruncateTableReqArgs) -> hive::TruncateTableResponse = empty_table_as;
+        exchange_partitions(ExchangePartitionsArgs) -> Vec<hive::Partition> = exchange;
+    }
+
     async fn get_indexes(&self, _: hive::GetIndexesArgs) -> Answer<Vec<hive::Index>> {
         Ok(Vec::new())
-    }
-    async fn list_privileges(&self, _: hive::ListPrivilegesArgs) -> Answer<Vec<hive::HiveObjectPrivilege>> {
-        Ok(Vec::new())
-    }
-    async fn get_privilege_set(&self, _: hive::GetPrivilegeSetArgs) -> Answer<hive::PrincipalPrivilegeSet> {
-        Ok(hive::PrincipalPrivilegeSet::default())
-    }
-    async fn get_role_names(&self) -> Answer<Vec<String>> {
-        Ok(vec!["admin".to_owned(), PUBLIC.to_owned()])
-    }
-    async fn list_roles(&self, args: hive::ListRolesArgs) -> Answer<Vec<hive::Role>> {
-        let is_user = args.principal_type == Some(hive::PrincipalType::USER);
-        let public = hive::Role {
-            role_name: Some(PUBLIC.to_owned()),
-            create_time: Some(0),
-            owner_name: Some(PUBLIC.to_owned()),
-        };
-        Ok(if is_user { vec![public] } else { Vec::new() })
-    }
-    async fn get_principals_in_role(
-        &self,
-        _: hive::GetPrincipalsInRoleArgs,
-    ) -> Answer<hive::GetPrincipalsInRoleResponse> {
-        Ok(hive::GetPrincipalsInRoleResponse::default())
-    }
-    async fn get_role_grants_for_principal(
-        &self,
-        args: hive::GetRoleGrantsForPrincipalArgs,
-    ) -> Answer<hive::GetRoleGrantsForPrincipalResponse> {
-        let request = args.request.unwrap_or_default();
-        let is_user = request.principal_type == hive::PrincipalType::USER;
-        let public = hive::RolePrincipalGrant {
-            role_name: Some(PUBLIC.to_owned()),
-            principal_name: Some(request.principal_name),
-            principal_type: Some(hive::PrincipalType::USER),
-            grant_option: Some(false),
-            ..hive::RolePrincipalGrant::default()
-        };
-        Ok(hive::GetRoleGrantsForPrincipalResponse {
-            principal_grants: if is_user { vec![public] } else { Vec::new() },
-        })
     }
 }
 

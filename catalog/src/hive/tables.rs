@@ -74,7 +74,7 @@ impl Session {
                     comments: table.parameters.get("comment").cloned(),
                     cat_name: Some(CATALOG.to_owned()),
                     owner_name: table.owner,
-                    owner_type: Some(hive::PrincipalType::USER),
+                    owner_type: Some(convert::kind_to(table.owner_kind)),
                 }));
             }
         }
@@ -211,6 +211,8 @@ impl Session {
         names::check_new_in(table.cat_name.as_deref())?;
         let (database, name) = (names::database(table.db_name.clone())?, names::object(table.table_name.clone()));
         names::check_new(&name, "object")?;
+        let mut table = table;
+        let grants = Self::grants_of(&database, &name, table.privileges.take());
         let mut new = convert::table_from(database.clone(), name.clone(), table);
         let parent = self.store().database(&database).await;
         // Clients know by this type of exception that the database is missing, or look.
@@ -238,7 +240,7 @@ impl Session {
         }
         self.make_folders(new.storage.location.iter().cloned().collect()).await?;
         let constraints = of_new_table(constraints, &database, &name);
-        self.store().create_table_with_constraints(&new, &constraints).await.map_err(|error| match error.kind() {
+        self.store().create_table_with(&new, &constraints, &grants).await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists if !error.message().starts_with("constraint") => exists(),
             ErrorKind::AlreadyExists | ErrorKind::InvalidInput => InvalidObjectException::new(error.to_string()).into(),
             _ => of_constraints(error, &constraints),

@@ -39,7 +39,8 @@ use serde::{Deserialize, Serialize};
 use tereza_runtime::Result;
 
 use crate::model::{
-    ColumnStatistics, Constraint, Database, Function, Job, LockPart, Parameters, Partition, Table, TableKind,
+    ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Parameters, Partition, Principal, Role,
+    RoleGrant, Securable, Table, TableKind,
 };
 
 /// A table with the version that a compare-and-set names.
@@ -189,6 +190,40 @@ pub struct Lock {
     pub blocked_by: Option<i64>,
 }
 
+/// A change that a metastore's listener wrote down (`NOTIFICATION_LOG`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Its number; they go up one by one.
+    pub id: i64,
+    /// Seconds since 1970.
+    pub time_s: i64,
+    /// Such as `CREATE_TABLE`.
+    pub kind: String,
+    /// Name of the catalog.
+    pub catalog: Option<String>,
+    /// Name of the database, as a client wrote it.
+    pub database: Option<String>,
+    /// Name of the table, as a client wrote it.
+    pub table: Option<String>,
+    /// What was changed.
+    pub message: String,
+    /// How that is written, such as `json-0.2`.
+    pub format: Option<String>,
+}
+
+/// Which [`Notification`]s to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotificationFilter {
+    /// Those with a greater id.
+    pub after: i64,
+    /// Up to this id.
+    pub until: Option<i64>,
+    /// Those of this database.
+    pub database: String,
+    /// Those of these tables; of all if there are none.
+    pub tables: Vec<String>,
+}
+
 /// A folder of something that was dropped with its files, some of which may be there still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
@@ -327,6 +362,15 @@ pub trait Store: Send + Sync + Debug + 'static {
         if_exists: bool,
     ) -> Result<Vec<Partition>>;
 
+    /// Gives partitions of one table to another with the same columns and keys, named `(database, table)`, and returns them.
+    /// They keep their places, and lose their statistics. `AlreadyExists` if the other has one of these values.
+    async fn give_partitions(
+        &self,
+        from: (&str, &str),
+        to: (&str, &str),
+        values: &[Vec<String>],
+    ) -> Result<Vec<Partition>>;
+
     // ---- statistics
 
     /// Column statistics of a table (or of one partition, by its values).
@@ -384,10 +428,35 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// that is missing, a second primary key, a foreign key to columns that are no key: `InvalidInput`; a name that any
     /// constraint has: `AlreadyExists`.
     async fn add_constraints(&self, constraints: &[Constraint]) -> Result<()>;
-    /// [`Store::create_table`] and [`Store::add_constraints`] in one.
-    async fn create_table_with_constraints(&self, table: &Table, constraints: &[Constraint]) -> Result<()>;
+    /// [`Store::create_table`], [`Store::add_constraints`] and [`Store::grant_privileges`] in one.
+    async fn create_table_with(&self, table: &Table, constraints: &[Constraint], grants: &[Grant]) -> Result<()>;
     /// Drops a constraint of a table or a foreign key to it.
     async fn drop_constraint(&self, database: &str, table: &str, name: &str) -> Result<()>;
+
+    // ---- roles and privileges, which nothing in the catalog asks for
+
+    /// All roles, sorted by name; `admin` and `public` are always among them.
+    async fn roles(&self) -> Result<Vec<Role>>;
+    /// Makes a role.
+    async fn create_role(&self, role: &Role) -> Result<()>;
+    /// Drops a role with all that it was given, and returns whether there was one. `admin` and `public`: `InvalidInput`.
+    async fn drop_role(&self, name: &str) -> Result<bool>;
+    /// The roles that were given to somebody, without those that they have through these, sorted by name.
+    async fn roles_of(&self, principal: &Principal) -> Result<Vec<RoleGrant>>;
+    /// Who was given a role, sorted by name.
+    async fn principals_in_role(&self, role: &str) -> Result<Vec<RoleGrant>>;
+    /// Gives somebody a role. If they have it: `AlreadyExists`; if it has what it would be given to: `InvalidInput`.
+    async fn grant_role(&self, grant: &RoleGrant) -> Result<()>;
+    /// Takes a role from somebody; with `option_only` only that they may give it on, `InvalidInput` if they may not. Nothing
+    /// happens if they have it not.
+    async fn revoke_role(&self, role: &str, from: &Principal, option_only: bool) -> Result<()>;
+    /// Who may do what on something, in the order in which it was given; of one principal if it is said of which.
+    async fn privileges(&self, on: &Securable, of: Option<&Principal>) -> Result<Vec<Grant>>;
+    /// Gives privileges, all or none. One that the same grantor has given: `AlreadyExists`.
+    async fn grant_privileges(&self, grants: &[Grant]) -> Result<()>;
+    /// Takes privileges, all or none, whoever gave them and in whatever case they are written; with `option_only` only that
+    /// they may be given on, `InvalidInput` if they may not. One that is not there: `NotFound`.
+    async fn revoke_privileges(&self, grants: &[Grant], option_only: bool) -> Result<()>;
 
     // ---- locks, as clients of a metastore take them; nothing in Tereza itself waits for one
 
@@ -403,6 +472,17 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn unlock(&self, id: i64, timeout_ms: i64) -> Result<()>;
     /// All locks, held and waiting, oldest first.
     async fn locks(&self, timeout_ms: i64) -> Result<Vec<Lock>>;
+
+    // ---- what a metastore says of itself
+
+    /// The id of the catalog: the same as long as it lives, also for a metastore on the same database.
+    async fn catalog_id(&self) -> Result<String>;
+    /// The id of the last notification; 0 if there was none.
+    async fn last_notification(&self) -> Result<i64>;
+    /// Notifications after an id, oldest first, at most `limit`.
+    async fn notifications(&self, after: i64, limit: usize) -> Result<Vec<Notification>>;
+    /// How many notifications a filter lets through.
+    async fn count_notifications(&self, filter: &NotificationFilter) -> Result<i64>;
 
     // ---- reading and writing with commits
 

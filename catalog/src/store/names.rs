@@ -29,6 +29,8 @@ pub(crate) const KEY_TEXT_CHARS: usize = 767;
 pub(crate) const SHORT_TEXT_CHARS: usize = 128;
 /// Characters that `KEY_CONSTRAINTS.CONSTRAINT_NAME` and `KEY_CONSTRAINTS.DEFAULT_VALUE` hold.
 pub(crate) const CONSTRAINT_CHARS: usize = 400;
+/// Characters that `SKEWED_COL_NAMES.SKEWED_COL_NAME` and `SKEWED_STRING_LIST_VALUES.STRING_LIST_VALUE` hold.
+pub(crate) const SKEWED_CHARS: usize = 256;
 /// Characters that `TZ_WRITES.OWNER`, `TZ_JOBS.NAME` and `TZ_JOBS.USER_NAME` hold.
 pub(crate) const OWNER_CHARS: usize = 256;
 /// Characters that ids of writes, commits and jobs hold.

@@ -155,6 +155,7 @@ mod tests {
             parameters: parameters.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             view_original_text: None,
             view_expanded_text: None,
+            owner_kind: Default::default(),
         }
     }
 

@@ -29,6 +29,7 @@ fn table(storage: Storage, table_parameters: &[(&str, &str)]) -> Table {
         parameters: parameters(table_parameters),
         view_original_text: None,
         view_expanded_text: None,
+        owner_kind: Default::default(),
     }
 }
 

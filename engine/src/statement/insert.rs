@@ -226,6 +226,7 @@ mod tests {
             parameters: Parameters::new(),
             view_original_text: None,
             view_expanded_text: None,
+            owner_kind: Default::default(),
         }
     }
 

@@ -218,6 +218,7 @@ impl CreateView {
             parameters,
             view_original_text: Some(self.text),
             view_expanded_text: Some(expanded),
+            owner_kind: Default::default(),
         }
     }
 }

@@ -66,6 +66,7 @@ impl Fixture {
             parameters: Parameters::new(),
             view_original_text: None,
             view_expanded_text: None,
+            owner_kind: Default::default(),
         };
         self.engine.catalog.create_table(&table).await.unwrap();
     }

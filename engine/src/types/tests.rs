@@ -149,6 +149,7 @@ fn errors_name_the_column() {
         parameters: Default::default(),
         view_original_text: None,
         view_expanded_text: None,
+        owner_kind: Default::default(),
     };
     let error = table_fields(&table).unwrap_err();
     assert!(error.message().starts_with("column 'u' of table db.t: type uniontype"), "{error}");

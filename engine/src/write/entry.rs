@@ -363,6 +363,7 @@ mod tests {
             parameters: Parameters::new(),
             view_original_text: None,
             view_expanded_text: None,
+            owner_kind: Default::default(),
         };
         let values = vec!["a/b".to_owned(), tereza_catalog::model::DEFAULT_PARTITION.to_owned()];
         let partition = new_partition(&table, "s3://b/t/", values, Parameters::new());

@@ -108,7 +108,8 @@ pub(crate) async fn follow(conn: &mut Connection, head: &Head, before: &Columns)
         let found: Vec<Row> = query_as(AssertSqlSafe(select)).bind(head.id).fetch_all(&mut *conn).await?;
         for (name, position, old_list, old_place) in found {
             let old_place = old_place.unwrap_or(NO_COLUMN);
-            if old_place == NO_COLUMN {
+            // A metastore leaves behind the list that a column was in, and with that forgets which it was.
+            if old_place == NO_COLUMN || old_list.is_some_and(|list| list != before.list) {
                 continue;
             }
             let Some((new_list, new_place)) = now.follow(before, old_list, old_place) else {
@@ -315,7 +316,7 @@ async fn add_one(conn: &mut Connection, constraint: &Constraint) -> Result<()> {
     let flags = bit(constraint.enabled, flag::ENABLED)
         | bit(constraint.validated, flag::VALIDATED)
         | bit(constraint.relied, flag::RELIED);
-    let numbered: Vec<(usize, i64)> = ends.parent_columns.iter().enumerate().map(|(at, _)| at).zip(1..).collect();
+    let numbered: Vec<(usize, i64)> = (0..ends.parent_columns.len()).zip(1..).collect();
     let into = "INSERT INTO KEY_CONSTRAINTS (CONSTRAINT_NAME, POSITION, CONSTRAINT_TYPE, PARENT_TBL_ID, PARENT_CD_ID, \
                 PARENT_INTEGER_IDX, CHILD_TBL_ID, CHILD_CD_ID, CHILD_INTEGER_IDX, UPDATE_RULE, DELETE_RULE, \
                 ENABLE_VALIDATE_RELY, DEFAULT_VALUE) ";

@@ -7,7 +7,7 @@ use super::super::dialect::for_update;
 use super::ids::{self, Sequence};
 use super::removals::{self, Places};
 use super::{CATALOG, Connection, Result, parameters, partitions, tables};
-use crate::model::Database;
+use crate::model::{Database, PrincipalKind};
 use crate::store::{names, places};
 
 /// The database that always exists.
@@ -29,15 +29,16 @@ pub(crate) async fn find(conn: &mut Connection, name: &str) -> Result<i64> {
 
 /// One database.
 pub(crate) async fn load(conn: &mut Connection, name: &str) -> Result<Database> {
-    type Row = (String, Option<String>, String, Option<String>);
+    type Row = (String, Option<String>, String, Option<String>, Option<String>);
     let id = find(conn, name).await?;
-    let (name, description, location, owner): Row =
-        query_as("SELECT NAME, `DESC`, DB_LOCATION_URI, OWNER_NAME FROM DBS WHERE DB_ID = ?")
+    let (name, description, location, owner, owner_kind): Row =
+        query_as("SELECT NAME, `DESC`, DB_LOCATION_URI, OWNER_NAME, OWNER_TYPE FROM DBS WHERE DB_ID = ?")
             .bind(id)
             .fetch_one(&mut *conn)
             .await?;
     let parameters = parameters::DATABASE.load(conn, &[id]).await?.remove(&id).unwrap_or_default();
-    Ok(Database { name, description, location, owner, parameters })
+    let owner_kind = PrincipalKind::parse(owner_kind.as_deref());
+    Ok(Database { name, description, location, owner, owner_kind, parameters })
 }
 
 /// Makes a database.
@@ -51,13 +52,14 @@ pub(crate) async fn create(conn: &mut Connection, database: &Database) -> Result
     let id = ids::take(conn, Sequence::Database, 1).await?;
     query(
         "INSERT INTO DBS (DB_ID, `DESC`, DB_LOCATION_URI, NAME, OWNER_NAME, OWNER_TYPE, CTLG_NAME) \
-         VALUES (?, ?, ?, ?, ?, 'USER', ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id)
     .bind(&database.description)
     .bind(&database.location)
     .bind(&name)
     .bind(&database.owner)
+    .bind(database.owner_kind.as_str())
     .bind(CATALOG)
     .execute(&mut *conn)
     .await?;
@@ -71,10 +73,11 @@ pub(crate) async fn alter(conn: &mut Connection, name: &str, database: &Database
     if load(conn, name).await?.location != database.location {
         removals::refuse(conn, std::slice::from_ref(&database.location)).await?;
     }
-    query("UPDATE DBS SET `DESC` = ?, DB_LOCATION_URI = ?, OWNER_NAME = ? WHERE DB_ID = ?")
+    query("UPDATE DBS SET `DESC` = ?, DB_LOCATION_URI = ?, OWNER_NAME = ?, OWNER_TYPE = ? WHERE DB_ID = ?")
         .bind(&database.description)
         .bind(&database.location)
         .bind(&database.owner)
+        .bind(database.owner_kind.as_str())
         .bind(id)
         .execute(&mut *conn)
         .await?;

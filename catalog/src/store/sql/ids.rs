@@ -16,6 +16,15 @@ pub(crate) enum Sequence {
     TableStatistics,
     PartitionStatistics,
     Function,
+    Role,
+    RoleGrant,
+    GlobalPrivilege,
+    DatabasePrivilege,
+    TablePrivilege,
+    ColumnPrivilege,
+    PartitionPrivilege,
+    PartitionColumnPrivilege,
+    StringList,
 }
 
 impl Sequence {
@@ -31,6 +40,15 @@ impl Sequence {
             Self::TableStatistics => ("MTableColumnStatistics", "TAB_COL_STATS", "CS_ID"),
             Self::PartitionStatistics => ("MPartitionColumnStatistics", "PART_COL_STATS", "CS_ID"),
             Self::Function => ("MFunction", "FUNCS", "FUNC_ID"),
+            Self::Role => ("MRole", "ROLES", "ROLE_ID"),
+            Self::RoleGrant => ("MRoleMap", "ROLE_MAP", "ROLE_GRANT_ID"),
+            Self::GlobalPrivilege => ("MGlobalPrivilege", "GLOBAL_PRIVS", "USER_GRANT_ID"),
+            Self::DatabasePrivilege => ("MDBPrivilege", "DB_PRIVS", "DB_GRANT_ID"),
+            Self::TablePrivilege => ("MTablePrivilege", "TBL_PRIVS", "TBL_GRANT_ID"),
+            Self::ColumnPrivilege => ("MTableColumnPrivilege", "TBL_COL_PRIVS", "TBL_COLUMN_GRANT_ID"),
+            Self::PartitionPrivilege => ("MPartitionPrivilege", "PART_PRIVS", "PART_GRANT_ID"),
+            Self::PartitionColumnPrivilege => ("MPartitionColumnPrivilege", "PART_COL_PRIVS", "PART_COLUMN_GRANT_ID"),
+            Self::StringList => ("MStringList", "SKEWED_STRING_LIST", "STRING_LIST_ID"),
         }
     }
 

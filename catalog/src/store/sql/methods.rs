@@ -7,11 +7,16 @@ use async_trait::async_trait;
 use tereza_runtime::Result;
 
 use super::{
-    commits, constraints, databases, functions, jobs, locks, owners, removals, storage, tables, transactions, writes,
+    commits, constraints, databases, functions, jobs, locks, notifications, owners, privileges, properties, removals,
+    roles, storage, tables, transactions, writes,
 };
-use crate::model::{ColumnStatistics, Constraint, Database, Function, Job, Partition, Table, TableKind};
+use crate::model::{
+    ColumnStatistics, Constraint, Database, Function, Grant, Job, Partition, Principal, Role, RoleGrant, Securable,
+    Table, TableKind,
+};
 use crate::store::{
-    Commit, Lock, LockRequest, PartitionFilter, Removal, Snapshot, StagedFile, Store, VersionedTable, Write,
+    Commit, Lock, LockRequest, Notification, NotificationFilter, PartitionFilter, Removal, Snapshot, StagedFile, Store,
+    VersionedTable, Write,
 };
 
 use super::super::dialect::{Catalog, change, read};
@@ -170,6 +175,16 @@ impl Store for Catalog {
         )
     }
 
+    async fn give_partitions(
+        &self,
+        from: (&str, &str),
+        to: (&str, &str),
+        values: &[Vec<String>],
+    ) -> Result<Vec<Partition>> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => transactions::give_partitions(conn, from, to, values, now_s))
+    }
+
     async fn column_statistics(
         &self,
         database: &str,
@@ -245,16 +260,60 @@ impl Store for Catalog {
         change!(self, conn => constraints::add(conn, constraints))
     }
 
-    async fn create_table_with_constraints(&self, table: &Table, constraints: &[Constraint]) -> Result<()> {
+    async fn create_table_with(&self, table: &Table, constraints: &[Constraint], grants: &[Grant]) -> Result<()> {
         let now_s = self.clock.unix_s();
         change!(self, conn => async {
             tables::create(conn, table, now_s).await?;
-            constraints::add(conn, constraints).await
+            constraints::add(conn, constraints).await?;
+            privileges::grant(conn, grants, now_s).await
         })
     }
 
     async fn drop_constraint(&self, database: &str, table: &str, name: &str) -> Result<()> {
         change!(self, conn => constraints::drop(conn, database, table, name))
+    }
+
+    async fn roles(&self) -> Result<Vec<Role>> {
+        read!(self, conn => roles::list(conn))
+    }
+
+    async fn create_role(&self, role: &Role) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => roles::create(conn, role, now_s))
+    }
+
+    async fn drop_role(&self, name: &str) -> Result<bool> {
+        change!(self, conn => roles::drop(conn, name))
+    }
+
+    async fn roles_of(&self, principal: &Principal) -> Result<Vec<RoleGrant>> {
+        read!(self, conn => roles::of_principal(conn, principal))
+    }
+
+    async fn principals_in_role(&self, role: &str) -> Result<Vec<RoleGrant>> {
+        read!(self, conn => roles::principals(conn, role))
+    }
+
+    async fn grant_role(&self, grant: &RoleGrant) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => roles::grant(conn, grant, now_s))
+    }
+
+    async fn revoke_role(&self, role: &str, from: &Principal, option_only: bool) -> Result<()> {
+        change!(self, conn => roles::revoke(conn, role, from, option_only))
+    }
+
+    async fn privileges(&self, on: &Securable, of: Option<&Principal>) -> Result<Vec<Grant>> {
+        read!(self, conn => privileges::list(conn, on, of))
+    }
+
+    async fn grant_privileges(&self, grants: &[Grant]) -> Result<()> {
+        let now_s = self.clock.unix_s();
+        change!(self, conn => privileges::grant(conn, grants, now_s))
+    }
+
+    async fn revoke_privileges(&self, grants: &[Grant], option_only: bool) -> Result<()> {
+        change!(self, conn => privileges::revoke(conn, grants, option_only))
     }
 
     async fn lock(&self, request: &LockRequest, timeout_ms: i64) -> Result<Lock> {
@@ -280,6 +339,22 @@ impl Store for Catalog {
     async fn locks(&self, timeout_ms: i64) -> Result<Vec<Lock>> {
         let now_ms = self.clock.unix_ms();
         read!(self, conn => locks::list(conn, now_ms, timeout_ms))
+    }
+
+    async fn catalog_id(&self) -> Result<String> {
+        change!(self, conn => properties::id(conn))
+    }
+
+    async fn last_notification(&self) -> Result<i64> {
+        read!(self, conn => notifications::last(conn))
+    }
+
+    async fn notifications(&self, after: i64, limit: usize) -> Result<Vec<Notification>> {
+        read!(self, conn => notifications::after(conn, after, limit))
+    }
+
+    async fn count_notifications(&self, filter: &NotificationFilter) -> Result<i64> {
+        read!(self, conn => notifications::count(conn, filter))
     }
 
     async fn snapshot(&self, database: &str, table: &str, filter: &PartitionFilter) -> Result<Snapshot> {

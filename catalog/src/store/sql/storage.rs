@@ -12,8 +12,8 @@ use tereza_runtime::{Error, Result as PublicResult};
 
 use super::super::dialect::LOCATIONS_HAVE_AN_INDEX;
 use super::ids::{self, Sequence};
-use super::{Connection, Result, parameters, removals, rows};
-use crate::model::{Column, Parameters, Serde, Storage};
+use super::{Connection, Result, parameters, removals, rows, skewed};
+use crate::model::{Column, Parameters, Serde, Skewed, Storage};
 use crate::store::{names, places};
 
 /// A storage as it is kept.
@@ -131,15 +131,19 @@ pub(crate) async fn insert(conn: &mut Connection, storages: &[&Storage], shared:
     })
     .await?;
     insert_children(conn, &numbered).await?;
+    let skewed: Vec<(i64, &Skewed)> = numbered.iter().map(|row| (row.id, &row.storage.skewed)).collect();
+    skewed::insert(conn, &skewed).await?;
     Ok(first_storage)
 }
 
 /// Storages by their ids.
 pub(crate) async fn load(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i64, Kept>> {
-    type Row = (i64, Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>, i32, bool, bool);
+    type Text = Option<String>;
+    type Row = (i64, Option<i64>, Option<i64>, Text, Text, Text, i32, bool, bool, i64);
     type SerdeRow = (i64, Option<String>, Option<String>);
     let select = "SELECT SD_ID, CD_ID, SERDE_ID, INPUT_FORMAT, OUTPUT_FORMAT, LOCATION, NUM_BUCKETS, IS_COMPRESSED, \
-                  IS_STOREDASSUBDIRECTORIES FROM SDS WHERE SD_ID IN ";
+                  IS_STOREDASSUBDIRECTORIES, (SELECT COUNT(*) FROM SKEWED_COL_NAMES k WHERE k.SD_ID = SDS.SD_ID) \
+                  FROM SDS WHERE SD_ID IN ";
     let found: Vec<Row> = rows::select_in(conn, select, ids, "").await?;
     let serde_ids: Vec<i64> = found.iter().filter_map(|row| row.2).collect();
     let select = "SELECT SERDE_ID, NAME, SLIB FROM SERDES WHERE SERDE_ID IN ";
@@ -158,9 +162,11 @@ pub(crate) async fn load(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i
     let mut storage_parameters = parameters::STORAGE.load(conn, ids).await?;
     let mut buckets = load_bucket_columns(conn, ids).await?;
     let mut sorts = load_sort_columns(conn, ids).await?;
+    let have_skewed: Vec<i64> = found.iter().filter(|row| row.9 > 0).map(|row| row.0).collect();
+    let mut skewed = skewed::load(conn, &have_skewed).await?;
 
     let mut storages = HashMap::with_capacity(found.len());
-    for (id, list, serde, input_format, output_format, location, num_buckets, compressed, sub_directories) in found {
+    for (id, list, serde, input_format, output_format, location, num_buckets, compressed, sub_directories, _) in found {
         let storage = Storage {
             columns: list.and_then(|list| lists.get(&list)).cloned().unwrap_or_default(),
             location,
@@ -173,6 +179,7 @@ pub(crate) async fn load(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i
             serde: serde.and_then(|serde| serdes.remove(&serde)).unwrap_or_default(),
             parameters: storage_parameters.remove(&id).unwrap_or_default(),
             stored_as_sub_directories: sub_directories,
+            skewed: skewed.remove(&id).unwrap_or_default(),
         };
         let (column_list, serde) = (list.unwrap_or_default(), serde.unwrap_or_default());
         storages.insert(id, Kept { column_list, serde, storage });
@@ -192,6 +199,7 @@ pub(crate) async fn replace(
     let mut numbered = Vec::with_capacity(changes.len());
     let mut changed_columns = Vec::new();
     let mut new_places = Vec::new();
+    let mut changed_skewed = Vec::new();
     for &(id, storage) in changes {
         check(storage)?;
         let Some(kept) = kept.get(&id) else {
@@ -199,6 +207,9 @@ pub(crate) async fn replace(
         };
         if kept.storage.columns != storage.columns {
             changed_columns.push(numbered.len());
+        }
+        if kept.storage.skewed != storage.skewed {
+            changed_skewed.push((id, &storage.skewed));
         }
         if kept.storage.location != storage.location {
             new_places.extend(storage.location.clone());
@@ -241,6 +252,10 @@ pub(crate) async fn replace(
     rows::execute_in(conn, "DELETE FROM BUCKETING_COLS WHERE SD_ID IN ", &ids, "").await?;
     rows::execute_in(conn, "DELETE FROM SORT_COLS WHERE SD_ID IN ", &ids, "").await?;
     insert_children(conn, &numbered).await?;
+    if !changed_skewed.is_empty() {
+        skewed::delete(conn, &changed_skewed.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
+        skewed::insert(conn, &changed_skewed).await?;
+    }
     delete_unused_columns(conn, old_lists).await
 }
 
@@ -251,12 +266,10 @@ pub(crate) async fn delete(conn: &mut Connection, ids: &[i64]) -> Result<()> {
     let lists = found.iter().filter_map(|(list, _)| *list).collect();
     let serdes: Vec<i64> = found.iter().filter_map(|(_, serde)| *serde).collect();
     parameters::STORAGE.delete(conn, ids).await?;
+    skewed::delete(conn, ids).await?;
     for child in [
         "DELETE FROM BUCKETING_COLS WHERE SD_ID IN ",
         "DELETE FROM SORT_COLS WHERE SD_ID IN ",
-        "DELETE FROM SKEWED_COL_NAMES WHERE SD_ID IN ",
-        "DELETE FROM SKEWED_VALUES WHERE SD_ID_OID IN ",
-        "DELETE FROM SKEWED_COL_VALUE_LOC_MAP WHERE SD_ID IN ",
         "DELETE FROM SDS WHERE SD_ID IN ",
     ] {
         rows::execute_in(conn, child, ids, "").await?;
@@ -409,6 +422,7 @@ async fn load_sort_columns(conn: &mut Connection, ids: &[i64]) -> Result<HashMap
 }
 
 fn check(storage: &Storage) -> PublicResult<()> {
+    skewed::check(&storage.skewed)?;
     names::check_optional_chars("the location", storage.location.as_ref(), names::TEXT_CHARS)?;
     places::check(storage.location.as_deref())?;
     names::check_optional_chars("the input format", storage.input_format.as_ref(), names::TEXT_CHARS)?;

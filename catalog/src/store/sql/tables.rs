@@ -13,7 +13,7 @@ use super::{
     CATALOG, Connection, Result, commits, constraints, databases, parameters, partitions, rows, statistics, storage,
     versions,
 };
-use crate::model::{Column, Parameters, Storage, Table, TableKind};
+use crate::model::{Column, Parameters, PrincipalKind, Storage, Table, TableKind};
 use crate::store::{VersionedTable, names};
 
 /// A table's row, without what other tables hold of it.
@@ -140,13 +140,14 @@ pub(crate) async fn create(conn: &mut Connection, table: &Table, now_s: i64) -> 
     query(
         "INSERT INTO TBLS (TBL_ID, CREATE_TIME, DB_ID, LAST_ACCESS_TIME, OWNER, OWNER_TYPE, RETENTION, SD_ID, TBL_NAME, \
          TBL_TYPE, VIEW_EXPANDED_TEXT, VIEW_ORIGINAL_TEXT, IS_REWRITE_ENABLED) \
-         VALUES (?, ?, ?, ?, ?, 'USER', ?, ?, ?, ?, ?, ?, 0)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
     )
     .bind(id)
     .bind(now_s)
     .bind(database_id)
     .bind(table.last_access_time_s)
     .bind(&table.owner)
+    .bind(table.owner_kind.as_str())
     .bind(table.retention)
     .bind(storage_id)
     .bind(&new.name)
@@ -185,12 +186,13 @@ pub(crate) async fn alter(
         constraints::follow(conn, &head, &before).await?;
     }
     query(
-        "UPDATE TBLS SET DB_ID = ?, TBL_NAME = ?, OWNER = ?, LAST_ACCESS_TIME = ?, RETENTION = ?, TBL_TYPE = ?, \
+        "UPDATE TBLS SET DB_ID = ?, TBL_NAME = ?, OWNER = ?, OWNER_TYPE = ?, LAST_ACCESS_TIME = ?, RETENTION = ?, TBL_TYPE = ?, \
          VIEW_EXPANDED_TEXT = ?, VIEW_ORIGINAL_TEXT = ? WHERE TBL_ID = ?",
     )
     .bind(database_id)
     .bind(&new.name)
     .bind(&table.owner)
+    .bind(table.owner_kind.as_str())
     .bind(table.last_access_time_s)
     .bind(table.retention)
     .bind(table.kind.as_str())
@@ -300,6 +302,7 @@ type HeadRow = (
     String,
     Option<String>,
     Option<String>,
+    Option<String>,
     i64,
     i64,
     i32,
@@ -307,13 +310,27 @@ type HeadRow = (
     Option<String>,
 );
 
-const SELECT_HEADS: &str = "SELECT t.TBL_ID, t.SD_ID, v.VERSION, d.NAME, t.TBL_NAME, t.TBL_TYPE, t.OWNER, t.CREATE_TIME, \
+const SELECT_HEADS: &str = "SELECT t.TBL_ID, t.SD_ID, v.VERSION, d.NAME, t.TBL_NAME, t.TBL_TYPE, t.OWNER, t.OWNER_TYPE, t.CREATE_TIME, \
      t.LAST_ACCESS_TIME, t.RETENTION, t.VIEW_ORIGINAL_TEXT, t.VIEW_EXPANDED_TEXT \
      FROM DBS d JOIN TBLS t ON t.DB_ID = d.DB_ID LEFT JOIN TZ_TABLE_VERSIONS v ON v.TBL_ID = t.TBL_ID WHERE ";
 
 impl From<HeadRow> for Head {
     fn from(row: HeadRow) -> Self {
-        let (id, storage, version, database, name, kind, owner, created, accessed, retention, original, expanded) = row;
+        let (
+            id,
+            storage,
+            version,
+            database,
+            name,
+            kind,
+            owner,
+            owner_kind,
+            created,
+            accessed,
+            retention,
+            original,
+            expanded,
+        ) = row;
         Self {
             id,
             storage: storage.unwrap_or_default(),
@@ -323,6 +340,7 @@ impl From<HeadRow> for Head {
                 name,
                 kind: TableKind::parse(kind.as_deref()),
                 owner,
+                owner_kind: PrincipalKind::parse(owner_kind.as_deref()),
                 create_time_s: created,
                 last_access_time_s: accessed,
                 retention,

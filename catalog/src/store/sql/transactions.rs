@@ -1,5 +1,7 @@
 //! The methods of the store that touch several nouns, each the body of one transaction.
 
+use tereza_runtime::Result as PublicResult;
+
 use super::partitions::{self, Parent};
 use super::removals::Places;
 use super::statistics::{self, Owner};
@@ -139,6 +141,26 @@ pub(crate) async fn drop_partitions_with_files(
         removals::note(conn, folders, &Places::default(), Some(head.storage), now_ms).await?;
     }
     Ok(dropped)
+}
+
+/// [`Store::give_partitions`](crate::Store::give_partitions).
+pub(crate) async fn give_partitions(
+    conn: &mut Connection,
+    from: (&str, &str),
+    to: (&str, &str),
+    values: &[Vec<String>],
+    now_s: i64,
+) -> Result<Vec<Partition>> {
+    let source = tables::find_to_change(conn, from.0, from.1).await?;
+    let target = tables::find_to_change(conn, to.0, to.1).await?;
+    let parent = Parent::load(conn, &source).await?;
+    let given = partitions::drop(conn, &parent, values, false).await?;
+    let parent = Parent::load(conn, &target).await?;
+    partitions::add(conn, &parent, &given, false, now_s).await?;
+    versions::bump(conn, source.id).await?;
+    versions::bump(conn, target.id).await?;
+    let names: Vec<String> = values.iter().map(|values| parent.name_of(values)).collect::<PublicResult<_>>()?;
+    partitions::by_names(conn, &parent, &names).await
 }
 
 /// [`Store::column_statistics`](crate::Store::column_statistics).

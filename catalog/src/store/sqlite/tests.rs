@@ -409,6 +409,11 @@ async fn nothing_is_left_of_what_was_dropped() {
         storage: Storage {
             bucket_columns: vec!["id".into()],
             sort_columns: vec![("id".into(), 1)],
+            skewed: crate::model::Skewed {
+                columns: vec!["id".into()],
+                values: vec![vec!["1".into()], vec!["2".into()]],
+                locations: [(vec!["1".to_owned()], "file:///d/t/1".to_owned())].into(),
+            },
             parameters: Parameters::from([("a".into(), "b".into())]),
             serde: crate::model::Serde {
                 parameters: Parameters::from([("a".into(), "b".into())]),
@@ -432,7 +437,6 @@ async fn nothing_is_left_of_what_was_dropped() {
            SELECT 1, 1, 1, PART_ID FROM PARTITIONS;
          INSERT INTO KEY_CONSTRAINTS (PARENT_TBL_ID, PARENT_INTEGER_IDX, POSITION, CONSTRAINT_NAME, CONSTRAINT_TYPE,
            ENABLE_VALIDATE_RELY) SELECT TBL_ID, 0, 1, 'pk', 0, 0 FROM TBLS;
-         INSERT INTO SKEWED_COL_NAMES (SD_ID, SKEWED_COL_NAME, INTEGER_IDX) SELECT SD_ID, 'id', 0 FROM SDS;
          INSERT INTO DB_PRIVS (DB_GRANT_ID, CREATE_TIME, GRANT_OPTION, DB_ID) SELECT 1, 1, 1, DB_ID FROM DBS WHERE NAME = 'd';
          INSERT INTO FUNCS (FUNC_ID, CREATE_TIME, FUNC_TYPE, DB_ID) SELECT 1, 1, 1, DB_ID FROM DBS WHERE NAME = 'd';
          INSERT INTO FUNC_RU (FUNC_ID, RESOURCE_TYPE, INTEGER_IDX) VALUES (1, 1, 0);",
@@ -576,6 +580,7 @@ fn database(name: &str) -> Database {
         description: None,
         location: format!("file:///{name}"),
         owner: None,
+        owner_kind: Default::default(),
         parameters: Parameters::from([("a".into(), "b".into())]),
     }
 }
@@ -586,6 +591,7 @@ fn table(database: &str, name: &str) -> Table {
         name: name.into(),
         kind: TableKind::Managed,
         owner: None,
+        owner_kind: Default::default(),
         create_time_s: 0,
         last_access_time_s: 0,
         retention: 0,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, MySqlConnection, query_as, query_scalar, raw_sql};
 use tempfile::TempDir;
-use tereza_catalog::model::{LockMode, LockPart};
+use tereza_catalog::model::{
+    Constraint, Grant, LockMode, LockPart, Principal, PrincipalKind, RoleGrant, Rule, Securable,
+};
 use tereza_catalog::store::{LockRequest, mysql};
 use tereza_catalog::{MySqlStore, Store, conformance};
 use tereza_runtime::clock::Clock;
@@ -20,7 +22,7 @@ use tokio::process::{Child, Command};
 
 use super::partition as catalog_partition;
 use crate::mariadb::{TestDatabase, new_database};
-use crate::support::{make_web, partition, partitioned_table, text, texts};
+use crate::support::{make_web, partition, partitioned_table, table, text, texts};
 
 /// Longer than a metastore takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -164,6 +166,9 @@ async fn the_tables_of_a_metastore_conform() {
     conformance::commits::run(store).await;
     conformance::functions::run(store).await;
     conformance::locks::run(store).await;
+    conformance::constraints::run(store).await;
+    conformance::privileges::run(store).await;
+    conformance::methods::run(store).await;
     conformance::races::run(store).await;
 }
 
@@ -311,6 +316,107 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
         let left: i64 =
             query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).fetch_one(&mut conn).await.unwrap();
         assert_eq!(left, 0, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn constraints_roles_and_privileges_are_those_of_both() {
+    let (Some(home), Some(at)) = (home(), new_database().await) else { return };
+    make_by_its_own_file(&home, &mut at.connect().await).await;
+    let store = MySqlStore::open(&at.url(), mysql::Settings::default(), Clock::system()).await.unwrap();
+    let hive = Hive::start(&home, &at).await;
+    let mut client = hive.client().await;
+    make_web(&mut client).await;
+    let mut skewed = Table { owner_type: Some(PrincipalType::ROLE), ..table("t") };
+    skewed.sd.as_mut().unwrap().skewed_info = Some(SkewedInfo {
+        skewed_col_names: Some(texts(&["id"])),
+        skewed_col_values: Some(vec![texts(&["1"]), texts(&["2"])]),
+        skewed_col_value_location_maps: Some([].into()),
+    });
+    client.create_table(CreateTableArgs { tbl: Some(skewed) }).await.unwrap();
+    let found = store.table("web", "t").await.unwrap().table;
+    assert_eq!(found.owner_kind, PrincipalKind::Role);
+    assert_eq!(found.storage.skewed.values, [texts(&["1"]), texts(&["2"])]);
+    let mut changed = found;
+    changed.storage.skewed.values.push(texts(&["3"]));
+    store.alter_table("web", "t", None, &changed).await.unwrap();
+    let get = GetTableArgs { dbname: text("web"), tbl_name: text("t") };
+    let seen = client.get_table(get).await.unwrap().sd.unwrap().skewed_info.unwrap();
+    assert_eq!(seen.skewed_col_values.unwrap().len(), 3);
+
+    let key = SQLPrimaryKey {
+        table_db: text("web"),
+        table_name: text("t"),
+        column_name: text("id"),
+        key_seq: Some(1),
+        pk_name: text("theirs"),
+        ..Default::default()
+    };
+    let req = Some(AddPrimaryKeyRequest { primary_key_cols: vec![key] });
+    client.add_primary_key(AddPrimaryKeyArgs { req }).await.unwrap();
+    let found = store.constraints("web", "t").await.unwrap();
+    assert_eq!((found.len(), &found[0].rule, &found[0].columns), (1, &Rule::PrimaryKey, &texts(&["id"])));
+    let not_null =
+        Constraint { name: "ours".into(), columns: texts(&["name"]), rule: Rule::NotNull, ..found[0].clone() };
+    store.add_constraints(&[not_null]).await.unwrap();
+    let request = NotNullConstraintsRequest {
+        cat_name: "hive".into(),
+        db_name: "web".into(),
+        tbl_name: "t".into(),
+        ..Default::default()
+    };
+    let seen = client.get_not_null_constraints(GetNotNullConstraintsArgs { request: Some(request) }).await.unwrap();
+    let seen = &seen.not_null_constraints[0];
+    assert_eq!((seen.nn_name.as_deref(), seen.column_name.as_deref()), (Some("ours"), Some("name")));
+
+    let role = tereza_thrift::hive::Role { role_name: text("dev"), owner_name: text("ada"), ..Default::default() };
+    client.create_role(CreateRoleArgs { role: Some(role) }).await.unwrap();
+    let bob = Principal { name: "bob".into(), kind: PrincipalKind::User };
+    let grant = RoleGrant { role: "dev".into(), to: bob.clone(), grantor: None, grant_option: false, added_s: 0 };
+    store.grant_role(&grant).await.unwrap();
+    let args = ListRolesArgs { principal_name: text("bob"), principal_type: Some(PrincipalType::USER) };
+    let seen = client.list_roles(args).await.unwrap();
+    assert_eq!(seen.iter().filter_map(|role| role.role_name.as_deref()).collect::<Vec<_>>(), ["dev", "public"]);
+    let object = HiveObjectRef {
+        object_type: Some(HiveObjectType::TABLE),
+        db_name: text("web"),
+        object_name: text("t"),
+        ..Default::default()
+    };
+    let privilege = HiveObjectPrivilege {
+        hive_object: Some(object.clone()),
+        principal_name: text("bob"),
+        principal_type: Some(PrincipalType::USER),
+        grant_info: Some(PrivilegeGrantInfo {
+            privilege: text("SELECT"),
+            create_time: Some(0),
+            grantor: text("ada"),
+            grantor_type: Some(PrincipalType::USER),
+            grant_option: Some(true),
+        }),
+        authorizer: text("SQL"),
+    };
+    let privileges = Some(PrivilegeBag { privileges: Some(vec![privilege]) });
+    client.grant_privileges(GrantPrivilegesArgs { privileges }).await.unwrap();
+    let on = Securable::Table { database: "web".into(), table: "t".into() };
+    let found = store.privileges(&on, Some(&bob)).await.unwrap();
+    assert_eq!((found.len(), found[0].privilege.as_str(), found[0].grant_option), (1, "SELECT", true));
+    store.grant_privileges(&[Grant { privilege: "INSERT".into(), ..found[0].clone() }]).await.unwrap();
+    let args = ListPrivilegesArgs {
+        principal_name: text("bob"),
+        principal_type: Some(PrincipalType::USER),
+        hive_object: Some(object),
+    };
+    assert_eq!(client.list_privileges(args).await.unwrap().len(), 2);
+    assert_eq!(client.get_metastore_db_uuid().await.unwrap(), store.catalog_id().await.unwrap());
+    assert_eq!(store.last_notification().await.unwrap(), 0);
+
+    store.drop_table("web", "t").await.unwrap();
+    let mut conn = at.connect().await;
+    for name in ["KEY_CONSTRAINTS", "TBL_PRIVS", "SKEWED_COL_NAMES", "SKEWED_VALUES", "SKEWED_STRING_LIST_VALUES"] {
+        let left: i64 =
+            query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {name}"))).fetch_one(&mut conn).await.unwrap();
+        assert_eq!(left, 0, "{name}");
     }
 }
 

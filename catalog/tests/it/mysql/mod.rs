@@ -38,6 +38,9 @@ async fn conforms_in_the_character_set_of_a_metastore() {
     conformance::commits::run(store).await;
     conformance::functions::run(store).await;
     conformance::locks::run(store).await;
+    conformance::constraints::run(store).await;
+    conformance::privileges::run(store).await;
+    conformance::methods::run(store).await;
 
     let with_comment = |name: &str, text: &str| {
         let parameters = Parameters::from([("comment".into(), text.into())]);
@@ -202,6 +205,7 @@ fn database(name: &str) -> Database {
         description: None,
         location: format!("file:///{name}"),
         owner: None,
+        owner_kind: Default::default(),
         parameters: Parameters::from([("a".into(), "b".into())]),
     }
 }
@@ -220,6 +224,7 @@ fn table(database: &str, name: &str) -> Table {
         parameters: Parameters::new(),
         view_original_text: None,
         view_expanded_text: None,
+        owner_kind: Default::default(),
     }
 }
 

@@ -69,6 +69,7 @@ impl CreateSchema {
             description: self.comment,
             location,
             owner: Some(session.user.clone()),
+            owner_kind: Default::default(),
             parameters: self.parameters,
         };
         match session.engine.catalog.create_database(&database).await {

@@ -394,6 +394,7 @@ impl CreateTable {
             parameters,
             view_original_text: None,
             view_expanded_text: None,
+            owner_kind: Default::default(),
         })
     }
 
