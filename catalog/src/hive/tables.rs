@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use tereza_runtime::{ErrorKind, ids};
 use tereza_thrift::hive::{
     self, AlreadyExistsException, CreateTableRequest, Exception, FieldSchema, GetTableRequest, GetTablesExtRequest,
-    InvalidObjectException, InvalidOperationException, TableMeta, UnknownDBException, UnknownTableException,
+    InvalidObjectException, InvalidOperationException, MetaException, TableMeta, UnknownDBException,
+    UnknownTableException,
 };
 
 use super::constraints::of_constraints;
