@@ -212,6 +212,13 @@ fn timestamp_text(value: &ScalarValue) -> Result<String> {
     Ok(text.trim_end_matches('0').trim_end_matches('.').to_owned())
 }
 
+/// How many characters a value of a type of the metastore may have: the `n` of `varchar(n)` and `char(n)`.
+pub(crate) fn text_length(type_name: &str) -> Option<usize> {
+    let (word, rest) = type_name.trim().split_once('(')?;
+    let is_text = ["varchar", "char"].iter().any(|text| word.trim().eq_ignore_ascii_case(text));
+    if is_text { rest.trim_end().strip_suffix(')')?.trim().parse().ok() } else { None }
+}
+
 /// A reader of one Hive type text.
 struct Parser<'a> {
     /// The whole text, for messages.
@@ -251,7 +258,7 @@ impl<'a> Parser<'a> {
                 DataType::Decimal128(precision, scale)
             }
             "string" => DataType::Utf8,
-            // Lengths are kept by the catalog; values are not padded or cut.
+            // Lengths are kept by the catalog, and longer texts not written; values are not padded or cut.
             "char" | "varchar" => {
                 self.length()?;
                 DataType::Utf8

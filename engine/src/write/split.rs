@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::DataFusionError;
@@ -14,7 +14,10 @@ use tereza_catalog::model::DEFAULT_PARTITION;
 use tereza_runtime::{Error, Result};
 
 use crate::error::from_datafusion;
-use crate::types::partition_text;
+use crate::types::{partition_text, text_length};
+
+/// Characters of a text that a message shows.
+const SHOWN_CHARACTERS: usize = 40;
 
 /// Equal for rows of the same partition. Two keys may still have the same text, such as NULL and the empty string.
 pub(super) type PartitionKey = Box<[u8]>;
@@ -41,6 +44,8 @@ impl Part {
 pub(super) struct Splitter {
     columns: SchemaRef,
     keys: Vec<FieldRef>,
+    /// How many characters a text may have in each column and key; nothing where there is no such bound.
+    lengths: Vec<Option<usize>>,
     /// `None` for an unpartitioned table.
     converter: Option<RowConverter>,
 }
@@ -50,7 +55,14 @@ impl Splitter {
     pub(super) fn new(columns: &SchemaRef, keys: &[FieldRef]) -> Result<Self> {
         let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
         let converter = if keys.is_empty() { None } else { Some(RowConverter::new(fields).map_err(arrow_error)?) };
-        Ok(Self { columns: Arc::clone(columns), keys: keys.to_vec(), converter })
+        Ok(Self { columns: Arc::clone(columns), keys: keys.to_vec(), lengths: Vec::new(), converter })
+    }
+
+    /// With the bounds of `varchar(n)` and `char(n)` among the metastore's types of the columns and keys: other engines would read
+    /// only a part of a longer text.
+    pub(super) fn with_lengths_of<'a>(mut self, types: impl Iterator<Item = &'a str>) -> Self {
+        self.lengths = types.map(text_length).collect();
+        self
     }
 
     /// The rows of `batch`, in their order within each partition. `InvalidInput` for a value that does not fit its column.
@@ -60,16 +72,22 @@ impl Splitter {
         }
         let (columns, keys) = batch.columns().split_at(self.columns.fields().len());
         let columns = columns.iter().zip(self.columns.fields()).map(|(column, field)| cast(column, field));
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+        let keys: Vec<ArrayRef> =
+            keys.iter().zip(&self.keys).map(|(key, field)| cast(key, field)).collect::<Result<_>>()?;
+        let fields = self.columns.fields().iter().chain(&self.keys);
+        for ((values, field), length) in columns.iter().chain(&keys).zip(fields).zip(&self.lengths) {
+            if let Some(length) = length {
+                check_length(values, field, *length)?;
+            }
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let rows =
-            RecordBatch::try_new_with_options(Arc::clone(&self.columns), columns.collect::<Result<_>>()?, &options)
-                .map_err(arrow_error)?;
+            RecordBatch::try_new_with_options(Arc::clone(&self.columns), columns, &options).map_err(arrow_error)?;
         let Some(converter) = &self.converter else {
             return Ok(vec![Part { key: PartitionKey::default(), rows, values: Vec::new() }]);
         };
 
-        let keys: Vec<ArrayRef> =
-            keys.iter().zip(&self.keys).map(|(key, field)| cast(key, field)).collect::<Result<_>>()?;
         let encoded = converter.convert_columns(&keys).map_err(arrow_error)?;
         let mut index_of = HashMap::new();
         let mut members: Vec<Vec<u32>> = Vec::new();
@@ -114,20 +132,59 @@ fn cast(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
         .map_err(|error| Error::invalid_input(format!("column {}: {error}", field.name())).with_source(error))
 }
 
+/// Refuses texts of more than `length` characters.
+fn check_length(values: &ArrayRef, field: &FieldRef, length: usize) -> Result<()> {
+    // Most are no longer in bytes, which costs nothing to see.
+    let is_long = |text: &str| text.len() > length && text.chars().count() > length;
+    let long = match values.data_type() {
+        DataType::Utf8 => values.as_string::<i32>().iter().flatten().find(|text| is_long(text)),
+        DataType::LargeUtf8 => values.as_string::<i64>().iter().flatten().find(|text| is_long(text)),
+        DataType::Utf8View => values.as_string_view().iter().flatten().find(|text| is_long(text)),
+        _ => None,
+    };
+    match long {
+        None => Ok(()),
+        Some(text) => {
+            let start: String = text.chars().take(length.min(SHOWN_CHARACTERS)).collect();
+            Err(Error::invalid_input(format!("column {}: '{start}…' is longer than {length} characters", field.name()))
+                .with_hint("cut it with substr"))
+        }
+    }
+}
+
 pub(super) fn arrow_error(error: ArrowError) -> Error {
     from_datafusion(DataFusionError::from(error))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Int32Array, Int64Array, StringArray, StringViewArray};
-    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use arrow::array::{Int32Array, Int64Array, StringArray, StringViewArray};
+    use arrow::datatypes::{Field, Int64Type, Schema};
 
     use super::*;
 
     fn splitter(keys: &[FieldRef]) -> Splitter {
         let columns = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
         Splitter::new(&columns, keys).unwrap()
+    }
+
+    #[test]
+    fn texts_that_are_too_long_are_refused() {
+        let columns = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8View, true)]));
+        let keys = [Arc::new(Field::new("k", DataType::Utf8, true))];
+        let types = ["varchar(3)", "char(1)"].into_iter();
+        let mut splitter = Splitter::new(&columns, &keys).unwrap().with_lengths_of(types);
+        let mut split = |text: &str, key: &str| {
+            let (text, key): (ArrayRef, ArrayRef) = (
+                Arc::new(StringViewArray::from(vec![None, Some(text)])),
+                Arc::new(StringArray::from(vec![None, Some(key)])),
+            );
+            splitter.split(&RecordBatch::try_from_iter([("t", text), ("k", key)]).unwrap()).map(|parts| parts.len())
+        };
+        assert_eq!(split("äöü", "é").unwrap(), 2);
+        let error = split("abcd", "k").unwrap_err().to_string();
+        assert!(error.contains("column t: 'abc…' is longer than 3 characters"), "{error}");
+        assert!(split("abc", "kk").is_err());
     }
 
     #[test]
