@@ -1,5 +1,6 @@
 //! ANALYZE TABLE: counts of rows, files and bytes into parameters, and statistics of columns.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -159,6 +160,15 @@ impl Analyze {
             let counted = frame.count().await.map_err(from_datafusion)?;
             return Ok(vec![i64::try_from(counted).unwrap_or(i64::MAX)]);
         }
+        // Only the partitions that were named are read; each has the values that name them.
+        let frame = match (&self.spec, snapshot.partitions.first()) {
+            (Some(spec), Some(partition)) => {
+                frame.filter(is_in(table, partition, |key| spec.names(key))?).map_err(from_datafusion)?
+            }
+            _ => frame,
+        };
+        let positions: HashMap<&[String], usize> =
+            snapshot.partitions.iter().zip(0..).map(|(partition, at)| (partition.values.as_slice(), at)).collect();
         let keys: Vec<Expr> = table.partition_keys.iter().map(|key| named(&key.name)).collect();
         let counted = frame.aggregate(keys, vec![count_all().alias("rows")]).map_err(from_datafusion)?;
         let mut rows = vec![0; snapshot.partitions.len()];
@@ -167,8 +177,8 @@ impl Analyze {
                 let values = (0..table.partition_keys.len())
                     .map(|key| partition_text(&value(&batch, key, row)?))
                     .collect::<Result<Vec<_>>>()?;
-                if let Some(position) = snapshot.partitions.iter().position(|partition| partition.values == values) {
-                    rows[position] = integer(value(&batch, values.len(), row)?)?.unwrap_or(0);
+                if let Some(position) = positions.get(values.as_slice()) {
+                    rows[*position] = integer(value(&batch, values.len(), row)?)?.unwrap_or(0);
                 }
             }
         }
@@ -215,7 +225,7 @@ impl Analyze {
         }
         let mut statistics = Vec::with_capacity(snapshot.partitions.len());
         for partition in &snapshot.partitions {
-            let frame = frame.clone().filter(is_in(table, partition)?).map_err(from_datafusion)?;
+            let frame = frame.clone().filter(is_in(table, partition, |_| true)?).map_err(from_datafusion)?;
             statistics.push((Some(partition.values.clone()), of_columns(frame, table, columns).await?));
         }
         Ok(statistics)
@@ -243,11 +253,11 @@ fn counts(rows: Option<i64>, (files, bytes): (i64, i64), columns: &[Column]) -> 
     parameters
 }
 
-/// The condition that a row is in a partition.
-fn is_in(table: &Table, partition: &Partition) -> Result<Expr> {
+/// The condition that a row has the values of a partition in those keys that are wanted.
+fn is_in(table: &Table, partition: &Partition, is_wanted: impl Fn(&str) -> bool) -> Result<Expr> {
     let (_, keys) = table_fields(table)?;
     let mut condition = lit(true);
-    for (key, text) in keys.iter().zip(&partition.values) {
+    for (key, text) in keys.iter().zip(&partition.values).filter(|(key, _)| is_wanted(key.name())) {
         let value = partition_scalar(text, key.data_type())?;
         let same = match value.is_null() {
             true => named(key.name()).is_null(),
