@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use http::Method;
 use object_store::ObjectStore as _;
 use tereza_catalog::hive::{DataFiles, LocalFiles};
 use tereza_catalog::store::{hms, mysql};
@@ -23,6 +24,8 @@ use crate::stores::ObjectStores;
 const BESIDE_METASTORE: &str = "metastore.db";
 /// Objects that one call removes.
 const REMOVED_AT_ONCE: usize = 1_000;
+/// Folders in a bucket that are removed at once.
+const FOLDERS_AT_ONCE: usize = 16;
 
 /// A catalog that is open: its names, and the schemas of its registry. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,7 +55,7 @@ impl Catalog {
         };
         let mut default = catalog.store.database(DEFAULT_SCHEMA).await?;
         if default.location.is_empty() {
-            default.location = warehouse_url(settings, &ObjectStores::new(settings.s3.clone()))?;
+            default.location = ObjectStores::new(settings.s3.clone()).kept_url(&settings.warehouse.url)?;
             catalog.store.alter_database(DEFAULT_SCHEMA, &default).await?;
         }
         Ok(catalog)
@@ -83,7 +86,7 @@ impl CatalogFiles {
         let root = stores.place(&settings.warehouse.url)?.local_path();
         // Below no folder is nothing.
         let local = LocalFiles::below(root.unwrap_or_default());
-        let warehouse = warehouse_url(settings, &stores)?;
+        let warehouse = stores.kept_url(&settings.warehouse.url)?;
         Ok(Self { stores, local, warehouse, runtime: Handle::current() })
     }
 
@@ -101,9 +104,14 @@ impl CatalogFiles {
         let failed = |error| from_object_store(&error).context(format!("removing '{}'", place.url()));
         let listed = place.store.list(Some(&place.path)).take(REMOVED_AT_ONCE);
         let some: Vec<_> = listed.try_collect().await.map_err(failed)?;
-        // Objects of no size may be the folders of other systems, which are listed by another name than theirs: they stay, and
-        // would be listed for ever.
-        let is_all = some.len() < REMOVED_AT_ONCE || some.iter().all(|object| object.size == 0);
+        let is_all = some.len() < REMOVED_AT_ONCE;
+        // Objects of no size may be folders, which are listed by another name than theirs.
+        if let Some(bucket) = &place.bucket {
+            let folders = some.iter().filter(|object| object.size == 0);
+            let folders = folders.map(|object| bucket.folder(Method::DELETE, &object.location));
+            stream::iter(folders).buffer_unordered(FOLDERS_AT_ONCE).try_collect::<()>().await?;
+            bucket.folder(Method::DELETE, &place.path).await?;
+        }
         let some = some.into_iter().map(|object| object.location);
         let removed = place.store.delete_stream(stream::iter(some.map(Ok)).boxed());
         // What somebody else removed first is gone as well.
@@ -116,12 +124,21 @@ impl CatalogFiles {
 
 impl DataFiles for CatalogFiles {
     fn make(&self, location: &str) -> io::Result<()> {
-        // Where this makes no folders clients do, and object stores have none.
-        self.local.make(location)
+        if !is_in_bucket(location) {
+            // Where this makes no folders clients do.
+            return self.local.make(location);
+        }
+        let made = self.runtime.block_on(async { self.stores.place(location)?.make_folder().await });
+        made.map_err(io::Error::other)
+    }
+
+    fn make_for_partition(&self, location: &str) -> io::Result<()> {
+        // Clients take a partition without a folder for an empty one, but not a table.
+        if is_in_bucket(location) { Ok(()) } else { self.local.make(location) }
     }
 
     fn remove(&self, location: &str) -> io::Result<bool> {
-        if !["s3://", "s3a://", "s3n://"].iter().any(|scheme| location.starts_with(scheme)) {
+        if !is_in_bucket(location) {
             return self.local.remove(location);
         }
         match self.runtime.block_on(self.remove_objects(location)) {
@@ -135,14 +152,8 @@ impl DataFiles for CatalogFiles {
     }
 }
 
-/// The warehouse as a URL. Its scheme is that of the setting: Hadoop's clients may know `s3a` and not `s3`.
-fn warehouse_url(settings: &Settings, stores: &ObjectStores) -> Result<String> {
-    let url = stores.place(&settings.warehouse.url)?.url();
-    let hadoop = ["s3a", "s3n"].into_iter().find(|scheme| settings.warehouse.url.starts_with(&format!("{scheme}://")));
-    Ok(match (hadoop, url.split_once("://")) {
-        (Some(scheme), Some((_, rest))) => format!("{scheme}://{rest}"),
-        _ => url,
-    })
+fn is_in_bucket(location: &str) -> bool {
+    ["s3://", "s3a://", "s3n://"].iter().any(|scheme| location.starts_with(scheme))
 }
 
 #[cfg(test)]

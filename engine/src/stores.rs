@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use http::Method;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
@@ -66,6 +67,24 @@ impl Place {
         Self { path, ..self.clone() }
     }
 
+    /// Makes the folder of a table: clients of Hadoop look for it before they read or write a table that has no files. On this
+    /// machine, a folder; in a bucket an object of no size whose name ends with a slash, which is Hadoop's folder. A bucket that
+    /// this process may not write gets none: clients that have its keys do without, or make it.
+    pub(crate) async fn make_folder(&self) -> Result<()> {
+        match (&self.bucket, self.local_path()) {
+            (Some(bucket), _) => {
+                if let Err(error) = bucket.folder(Method::PUT, &self.path).await {
+                    tracing::info!(%error, "no folder was made");
+                }
+                Ok(())
+            }
+            (None, Some(path)) => tokio::fs::create_dir_all(&path)
+                .await
+                .map_err(|error| Error::io(format_args!("making the folder '{}'", path.display()), error)),
+            (None, None) => Ok(()),
+        }
+    }
+
     /// The URL of a path in the same store.
     pub(crate) fn url_of(&self, path: &Path) -> String {
         format!("{}{path}", self.root)
@@ -94,6 +113,14 @@ impl Bucket {
             patient: Arc::clone(store) as _,
             listed: None,
         })
+    }
+
+    /// Makes (`PUT`) or removes (`DELETE`) the object that is Hadoop's folder at `path`.
+    pub(crate) async fn folder(&self, method: Method, path: &Path) -> Result<()> {
+        match &self.listed {
+            Some(uploads) if !path.as_ref().is_empty() => uploads.folder(method, path).await,
+            _ => Ok(()),
+        }
     }
 
     /// Ids of the uploads, neither completed nor aborted, of the object at `path`.
@@ -148,6 +175,17 @@ impl ObjectStores {
                 Ok(Place { root, store: Arc::clone(&bucket.store), bucket: Some(bucket), path })
             }
         }
+    }
+
+    /// The URL of `location` as the catalog keeps it. Its scheme is the one that was written: clients of Hadoop may know `s3a`
+    /// and not `s3`.
+    pub(crate) fn kept_url(&self, location: &str) -> Result<String> {
+        let url = self.place(location)?.url();
+        let hadoop = ["s3a", "s3n"].into_iter().find(|scheme| location.starts_with(&format!("{scheme}://")));
+        Ok(match (hadoop, url.split_once("://")) {
+            (Some(scheme), Some((_, rest))) => format!("{scheme}://{rest}"),
+            _ => url,
+        })
     }
 
     /// Lets a bucket be another store.

@@ -44,7 +44,7 @@ impl Session {
         }
         if self.store().database(&name).await.is_err() {
             self.wait_for_removal(std::slice::from_ref(&new.location)).await;
-            self.make_folders(vec![new.location.clone()]).await?;
+            self.make_folders(vec![new.location.clone()], false).await?;
         }
         self.store().create_database(&new).await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => AlreadyExistsException::new(format!("Database {name} already exists")).into(),

@@ -118,6 +118,12 @@ pub trait DataFiles: Send + Sync + 'static {
     /// Makes the folder of a new database, table or partition. Nothing happens if it is there, or where there are no folders.
     fn make(&self, location: &str) -> io::Result<()>;
 
+    /// The same for a partition, of which there may be very many: none is made where a folder costs something and nobody looks
+    /// for it.
+    fn make_for_partition(&self, location: &str) -> io::Result<()> {
+        self.make(location)
+    }
+
     /// Removes a folder with what is in it, or a bounded part of that, and returns whether nothing is left to remove. The
     /// catalog knows nothing of it any more. Where there is nothing, nothing is left.
     fn remove(&self, location: &str) -> io::Result<bool>;
@@ -223,11 +229,12 @@ impl Session {
     }
 
     /// Makes folders, before what they are for is in the catalog.
-    async fn make_folders(&self, locations: Vec<String>) -> Answer<()> {
+    async fn make_folders(&self, locations: Vec<String>, are_partitions: bool) -> Answer<()> {
         let files = Arc::clone(&self.shared.files);
         let making = tokio::task::spawn_blocking(move || {
             for location in locations {
-                files.make(&location).map_err(|error| {
+                let made = if are_partitions { files.make_for_partition(&location) } else { files.make(&location) };
+                made.map_err(|error| {
                     MetaException::new(format!("{location} is not a directory or unable to create one: {error}"))
                 })?;
             }

@@ -39,7 +39,7 @@ impl Session {
         let new = partitions.iter().zip(&names).filter(|(_, name)| !known.contains(*name));
         let folders: Vec<String> = new.filter_map(|(partition, _)| partition.storage.location.clone()).collect();
         self.wait_for_removal(&folders).await;
-        self.make_folders(folders).await?;
+        self.make_folders(folders, true).await?;
         let added = self.store().add_partitions(&asked.database, &asked.name, &partitions, if_not_exists).await;
         added.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => {

@@ -239,7 +239,7 @@ impl Session {
             let is_taken = self.store().is_location_taken(&location).await?;
             new.storage.location = Some(if is_taken { format!("{location}_{}", ids::new_id()) } else { location });
         }
-        self.make_folders(new.storage.location.iter().cloned().collect()).await?;
+        self.make_folders(new.storage.location.iter().cloned().collect(), false).await?;
         let constraints = of_new_table(constraints, &database, &name);
         self.store().create_table_with(&new, &constraints, &grants).await.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists if !error.message().starts_with("constraint") => exists(),

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Method, Request};
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
@@ -63,14 +65,25 @@ impl Uploads {
         Ok(Self { url, region: region.clone(), credential, client })
     }
 
-    /// Ids of the uploads, neither completed nor aborted, of the object at `path`.
-    pub(super) async fn of(&self, path: &Path) -> Result<Vec<String>> {
-        let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair("prefix", path.as_ref()).append_pair("uploads", "");
-        // As the signature wants it: a space is `%20`.
-        let url = url.as_str().replace('+', "%20");
-        let failed = |what: &str| format!("uploads of '{path}' in '{}': {what}", self.url);
-        let request = Request::builder().method(Method::GET).uri(url).body(HttpRequestBody::empty());
+    /// Makes or removes the object of no size whose name is `path` and a slash, which `object_store` has no name for.
+    /// Without a key nothing is written.
+    pub(super) async fn folder(&self, method: Method, path: &Path) -> Result<()> {
+        if self.credential.is_none() {
+            return Ok(());
+        }
+        let url = format!("{}/{}/", self.url.as_str().trim_end_matches('/'), encoded(path));
+        let failed = |what: &str| format!("folder '{path}/' in '{}': {what}", self.url);
+        let is_made = method == Method::PUT;
+        match self.ask(method, url, &failed).await? {
+            None if is_made => Err(Error::not_found(failed("there is no such bucket"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer to a request without a body; none if there is nothing.
+    async fn ask(&self, method: Method, url: String, failed: &impl Fn(&str) -> String) -> Result<Option<Bytes>> {
+        let request =
+            Request::builder().method(method).uri(url).header(CONTENT_LENGTH, 0).body(HttpRequestBody::empty());
         let mut request = request.map_err(|error| Error::internal(failed(&error.to_string())))?;
         if let Some(credential) = &self.credential {
             AwsAuthorizer::new(credential, "s3", &self.region).authorize(&mut request, None);
@@ -80,15 +93,38 @@ impl Uploads {
         let status = response.status();
         let body = response.into_body().bytes().await.map_err(unreachable)?;
         match status.as_u16() {
-            200..=299 => {}
-            // A bucket that is gone has none.
-            404 => return Ok(Vec::new()),
-            401 | 403 => return Err(Error::denied(failed(&status.to_string()))),
-            _ => return Err(Error::unavailable(failed(&status.to_string()))),
+            200..=299 => Ok(Some(body)),
+            404 => Ok(None),
+            401 | 403 => Err(Error::denied(failed(&status.to_string()))),
+            _ => Err(Error::unavailable(failed(&status.to_string()))),
         }
+    }
+
+    /// Ids of the uploads, neither completed nor aborted, of the object at `path`.
+    pub(super) async fn of(&self, path: &Path) -> Result<Vec<String>> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut().append_pair("prefix", path.as_ref()).append_pair("uploads", "");
+        // As the signature wants it: a space is `%20`.
+        let url = url.as_str().replace('+', "%20");
+        let failed = |what: &str| format!("uploads of '{path}' in '{}': {what}", self.url);
+        // A bucket that is gone has none.
+        let Some(body) = self.ask(Method::GET, url, &failed).await? else { return Ok(Vec::new()) };
         let listing = parse(&body).map_err(|error| Error::unavailable(failed(&error)))?;
         Ok(listing.upload.into_iter().filter(|upload| upload.key == path.as_ref()).map(|one| one.upload_id).collect())
     }
+}
+
+/// A path as the signature wants it in a URL: all but letters, digits and `-._~/` as `%2F`.
+fn encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_ref().bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 fn parse(body: &[u8]) -> std::result::Result<Listing, String> {
@@ -98,6 +134,12 @@ fn parse(body: &[u8]) -> std::result::Result<Listing, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_encoded_for_the_signature() {
+        let path = Path::parse("w/t/ds=a b%3Aü").expect("is a path");
+        assert_eq!(encoded(&path), "w/t/ds%3Da%20b%253A%C3%BC");
+    }
 
     #[test]
     fn a_listing_is_read() {

@@ -380,8 +380,7 @@ async fn set_location(
         return Err(Error::unsupported(format!("SET LOCATION on {name}, whose files belong to it"))
             .with_hint("only external tables can be pointed elsewhere"));
     }
-    let place = session.engine.stores.place(location)?;
-    let location = Some(place.url());
+    let location = Some(session.engine.stores.kept_url(location)?);
     let Some(spec) = spec else {
         let mut table = found.table.clone();
         table.storage.location = location;

@@ -69,6 +69,11 @@ impl Spec {
         })
     }
 
+    /// Whether a key has a value here.
+    pub(in crate::statement) fn names(&self, key: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == key)
+    }
+
     fn check(&self, table: &Table) -> Result<()> {
         let name = format!("{}.{}", table.database, table.name);
         if table.partition_keys.is_empty() {
@@ -126,7 +131,7 @@ pub(super) fn new_partition(
 ) -> Result<Partition> {
     let values = spec.values(table)?;
     let location = match (location, &table.storage.location) {
-        (Some(location), _) => session.engine.stores.place(location)?.url(),
+        (Some(location), _) => session.engine.stores.kept_url(location)?,
         (None, Some(base)) => {
             format!("{}/{}", base.trim_end_matches('/'), partition_name(&table.partition_keys, &values))
         }

@@ -58,10 +58,10 @@ impl CreateSchema {
     async fn run(self, session: &Session) -> Result<()> {
         let name = self.name.schema;
         let location = match &self.location {
-            Some(location) => session.engine.stores.place(location)?.url(),
+            Some(location) => session.engine.stores.kept_url(location)?,
             None => {
                 let location = format!("{}/{name}.db", session.engine.warehouse.trim_end_matches('/'));
-                session.engine.stores.place(&location)?.url()
+                session.engine.stores.kept_url(&location)?
             }
         };
         let database = Database {
@@ -182,7 +182,7 @@ impl AlterSchema {
         let mut database = errors::database(session, &self.name).await?;
         match self.action {
             Action::Properties(parameters) => database.parameters.extend(parameters),
-            Action::Location(location) => database.location = session.engine.stores.place(&location)?.url(),
+            Action::Location(location) => database.location = session.engine.stores.kept_url(&location)?,
             Action::Owner(owner) => database.owner = Some(owner),
         }
         session.engine.catalog.alter_database(&self.name.schema, &database).await

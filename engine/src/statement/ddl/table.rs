@@ -309,6 +309,9 @@ impl CreateTable {
             Some(location) => location.clone(),
             None => free_location(session, &database, &self.head.name.table).await?,
         });
+        if let (TableKind::Managed, Some(location)) = (table.kind, &table.storage.location) {
+            session.engine.stores.place(location)?.make_folder().await?;
+        }
         let store = &session.engine.catalog;
         match store.create_table(&table).await {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && self.head.if_not_exists => return Ok(()),
@@ -365,7 +368,7 @@ impl CreateTable {
     /// The table of this statement with these columns and keys; its location is set if the statement says it.
     pub(super) fn table(&self, session: &Session, columns: Vec<Column>, partition_keys: Vec<Column>) -> Result<Table> {
         let location = match &self.location {
-            Some(location) => Some(session.engine.stores.place(location)?.url()),
+            Some(location) => Some(session.engine.stores.kept_url(location)?),
             None => None,
         };
         let mut parameters = self.parameters.clone();
