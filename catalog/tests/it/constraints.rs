@@ -106,7 +106,7 @@ async fn keys_are_kept() {
         ..foreign_key("q", "id", "f1")
     };
     for (parent, child) in [(Some("p"), None), (None, Some("Q")), (Some("P"), Some("q"))] {
-        assert_eq!(foreign_keys(&mut client, parent, child).await, [expected.clone()]);
+        assert_eq!(foreign_keys(&mut client, parent, child).await, std::slice::from_ref(&expected));
     }
     assert_eq!(foreign_keys(&mut client, Some("t"), Some("q")).await, []);
 
