@@ -229,8 +229,36 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
     client.alter_table(alter).await.unwrap();
     assert_eq!(store.table("web", "shared").await.unwrap().table.parameters["n"], "2", "nothing old is kept");
 
+    // Something of each kind, from which both make more.
+    let view = Table {
+        table_type: text("VIRTUAL_VIEW"),
+        view_original_text: text("SELECT 1"),
+        view_expanded_text: text("SELECT 1"),
+        ..partitioned_table("a_view")
+    };
+    let view = Table { partition_keys: None, ..view };
+    client.create_table(CreateTableArgs { tbl: Some(view.clone()) }).await.unwrap();
+    let function = Function {
+        function_name: text("a_function"),
+        db_name: text("web"),
+        class_name: text("a.B"),
+        owner_type: Some(PrincipalType::USER),
+        function_type: Some(FunctionType::JAVA),
+        resource_uris: Some(vec![ResourceUri { resource_type: Some(ResourceType::JAR), uri: text("file:/a.jar") }]),
+        ..Function::default()
+    };
+    client.create_function(CreateFunctionArgs { func: Some(function.clone()) }).await.unwrap();
+    client.update_table_column_statistics(statistics_of("shared", None, 7)).await.unwrap();
+    let their_database = store.database("web").await.unwrap();
+    let their_view = store.table("web", "a_view").await.unwrap().table;
+    let their_function = store.function("web", "a_function").await.unwrap();
+    let their_statistics = store.column_statistics("web", "shared", None).await.unwrap();
+    assert_eq!(their_statistics.len(), 1);
+
     // Writers of both at once.
     let (store, hive, found, add) = (&store, &hive, &found, &add);
+    let (view, function, their_database) = (&view, &function, &their_database);
+    let (their_view, their_function, their_statistics) = (&their_view, &their_function, &their_statistics);
     let ours = |n: usize| async move {
         for round in 0..ROUNDS {
             let name = format!("ours_{n}_{round}");
@@ -243,6 +271,18 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
                 .add_partitions("web", "shared", &[add([&format!("o{round}"), &n, "2024-01-01"])], false)
                 .await
                 .unwrap();
+            let database = format!("ours_{n}_{round}");
+            let location = format!("{}_{database}", their_database.location);
+            let database = tereza_catalog::model::Database { name: database, location, ..their_database.clone() };
+            store.create_database(&database).await.unwrap();
+            let view = format!("our_view_{n}_{round}");
+            store.create_table(&tereza_catalog::model::Table { name: view, ..their_view.clone() }).await.unwrap();
+            let function = format!("ours_{n}_{round}");
+            let function = tereza_catalog::model::Function { name: function, ..their_function.clone() };
+            store.create_function(&function).await.unwrap();
+            store.set_column_statistics("web", &name, None, their_statistics).await.unwrap();
+            let values = ["x", &n, "2024-01-01"].map(str::to_owned);
+            store.set_column_statistics("web", &name, Some(&values), their_statistics).await.unwrap();
         }
     };
     let theirs = |n: usize| async move {
@@ -255,6 +295,16 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
             client.add_partitions(AddPartitionsArgs { new_parts: Some(new_parts.into()) }).await.unwrap();
             let one = partition_of("shared", &[&format!("t{round}"), &n, "2024-01-01"]);
             client.add_partition(AddPartitionArgs { new_part: Some(one) }).await.unwrap();
+            let database = Database { name: text(&format!("theirs_{n}_{round}")), ..Database::default() };
+            client.create_database(CreateDatabaseArgs { database: Some(database) }).await.unwrap();
+            let view = Table { table_name: text(&format!("their_view_{n}_{round}")), ..view.clone() };
+            client.create_table(CreateTableArgs { tbl: Some(view) }).await.unwrap();
+            let function = Function { function_name: text(&format!("theirs_{n}_{round}")), ..function.clone() };
+            client.create_function(CreateFunctionArgs { func: Some(function) }).await.unwrap();
+            client.update_table_column_statistics(statistics_of(&name, None, 3)).await.unwrap();
+            let part = format!("ds=x/k={n}/d=2024-01-01");
+            let UpdateTableColumnStatisticsArgs { stats_obj } = statistics_of(&name, Some(&part), 3);
+            client.update_partition_column_statistics(UpdatePartitionColumnStatisticsArgs { stats_obj }).await.unwrap();
         }
     };
     tokio::join!(join_all((0..WRITERS).map(ours)), join_all((0..WRITERS).map(theirs)));
@@ -264,7 +314,39 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
     assert_eq!(seen.len(), 2 + WRITERS * (2 * ROUNDS + 1));
     let mut all = client.get_all_tables(GetAllTablesArgs { db_name: text("web") }).await.unwrap();
     all.sort();
-    assert_eq!(all.len(), 2 + 2 * WRITERS * ROUNDS);
+    let made = 2 * WRITERS * ROUNDS;
+    // Tables and views.
+    assert_eq!(all.len(), 3 + 2 * made);
+    let mut databases = client.get_all_databases().await.unwrap();
+    databases.sort();
+    assert_eq!(databases, store.databases().await.unwrap());
+    assert_eq!(databases.len(), 2 + made);
+    let args = GetFunctionsArgs { db_name: text("web"), pattern: text("*") };
+    let mut functions = client.get_functions(args).await.unwrap();
+    functions.sort();
+    assert_eq!(functions, store.functions("web").await.unwrap());
+    assert_eq!(functions.len(), 1 + made);
+    // Each reads the statistics that the other wrote, as they were written.
+    for (writer, distincts) in [("ours", 7), ("theirs", 3)] {
+        for (n, round) in (0..WRITERS).flat_map(|n| (0..ROUNDS).map(move |round| (n, round))) {
+            let name = format!("{writer}_{n}_{round}");
+            let read = store.column_statistics("web", &name, None).await.unwrap();
+            assert_eq!(read.iter().map(|one| one.num_distincts).collect::<Vec<_>>(), [Some(distincts)], "{name}");
+            let part = format!("ds=x/k={n}/d=2024-01-01");
+            let request = PartitionsStatsRequest {
+                db_name: "web".into(),
+                tbl_name: name.clone(),
+                col_names: texts(&["id"]),
+                part_names: vec![part.clone()],
+                ..PartitionsStatsRequest::default()
+            };
+            let args = GetPartitionsStatisticsReqArgs { request: Some(request) };
+            let read = client.get_partitions_statistics_req(args).await.unwrap().part_stats.remove(&part).unwrap();
+            assert_eq!(read.len(), 1, "{name}");
+            let ColumnStatisticsData::LongStats(read) = &read[0].stats_data else { panic!("{read:?}") };
+            assert_eq!(read.num_d_vs, distincts, "{name}");
+        }
+    }
     let mine: Vec<String> = store.tables("web").await.unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(all, mine);
     let mut conn = at.connect().await;
@@ -311,8 +393,15 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
     assert!(client.get_table(GetTableArgs { dbname: text("web"), tbl_name: text("theirs") }).await.is_err());
     let drop = DropDatabaseArgs { name: text("web"), delete_data: Some(false), cascade: Some(true) };
     client.drop_database(drop).await.unwrap();
+    for (n, round) in (0..WRITERS).flat_map(|n| (0..ROUNDS).map(move |round| (n, round))) {
+        // Each drops those of the other.
+        store.drop_database(&format!("theirs_{n}_{round}"), true).await.unwrap();
+        let name = text(&format!("ours_{n}_{round}"));
+        client.drop_database(DropDatabaseArgs { name, delete_data: Some(false), cascade: Some(true) }).await.unwrap();
+    }
     assert_eq!(store.databases().await.unwrap(), ["default"]);
-    for table in ["TBLS", "SDS", "SERDES", "CDS", "PARTITIONS", "PARTITION_PARAMS", "HIVE_LOCKS"] {
+    let kinds = ["TBLS", "SDS", "SERDES", "CDS", "PARTITIONS", "PARTITION_PARAMS", "HIVE_LOCKS"];
+    for table in kinds.into_iter().chain(["FUNCS", "FUNC_RU", "TAB_COL_STATS", "PART_COL_STATS"]) {
         let left: i64 =
             query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).fetch_one(&mut conn).await.unwrap();
         assert_eq!(left, 0, "{table}");
@@ -418,6 +507,25 @@ async fn constraints_roles_and_privileges_are_those_of_both() {
             query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {name}"))).fetch_one(&mut conn).await.unwrap();
         assert_eq!(left, 0, "{name}");
     }
+}
+
+/// Statistics of `id` with a number of distinct values.
+fn statistics_of(table: &str, part: Option<&str>, num_d_vs: i64) -> UpdateTableColumnStatisticsArgs {
+    let data = LongColumnStatsData { low_value: Some(1), high_value: Some(9), num_d_vs, ..Default::default() };
+    let object = ColumnStatisticsObj {
+        col_name: "id".into(),
+        col_type: "bigint".into(),
+        stats_data: ColumnStatisticsData::LongStats(data),
+    };
+    let stats_desc = ColumnStatisticsDesc {
+        is_tbl_level: part.is_none(),
+        db_name: "web".into(),
+        table_name: table.into(),
+        part_name: part.map(str::to_owned),
+        ..ColumnStatisticsDesc::default()
+    };
+    let statistics = ColumnStatistics { stats_desc, stats_obj: vec![object], ..ColumnStatistics::default() };
+    UpdateTableColumnStatisticsArgs { stats_obj: Some(Box::new(statistics)) }
 }
 
 /// A partition as the metastore wants it: with the storage of the table.
