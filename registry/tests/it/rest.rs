@@ -101,6 +101,15 @@ async fn bodies_and_connections_are_bounded() {
     let chunked = request("POST", "/subjects/s/versions", "transfer-encoding: chunked\r\n");
     let answer = raw(&registry, &format!("{chunked}{chunks}0\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("42209"), "{answer}");
+    // A head in drops is not waited for either.
+    const DROPS: usize = 500;
+    let mut slow = TcpStream::connect(registry.address).await.expect("connected");
+    let mut sent = 0;
+    while sent < DROPS && slow.write_all(b"x").await.is_ok() {
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(sent < DROPS, "it is waited for");
     let mut silent = TcpStream::connect(registry.address).await.expect("connected");
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
     registry.end().await;
@@ -390,6 +399,75 @@ async fn references_are_resolved() {
         )
         .await;
     assert!(text.contains("defs.json"), "{text}");
+    registry.end().await;
+}
+
+#[tokio::test]
+async fn the_size_of_what_is_referred_to_is_bounded() {
+    let settings = service::Settings { references_bytes_max: 150, ..service::Settings::default() };
+    let registry = Registry::with(settings, rest::Settings::default()).await;
+    let inner = |name: &str| format!("{{\"type\": \"record\", \"name\": \"{name}\", \"fields\": []}}");
+    for name in ["A", "B", "C"] {
+        registry.register(name, &inner(&name.repeat(30))).await;
+    }
+    let outer = |names: &[&str]| {
+        let references: Vec<Value> =
+            names.iter().map(|name| json!({ "name": name.repeat(30), "subject": name, "version": 1 })).collect();
+        json!({ "schema": "\"int\"", "references": references })
+    };
+    registry.post("/subjects/small/versions", &outer(&["A", "B"])).await;
+    let text = registry.refused("POST", "/subjects/large/versions", Some(&outer(&["A", "B", "C"])), (422, 42201)).await;
+    assert!(text.contains("150 bytes"), "{text}");
+    registry.end().await;
+}
+
+/// What JavaScript and Go send: bytes in which custom options are fields of the options' messages.
+#[tokio::test]
+async fn descriptors_in_base64_keep_custom_options() {
+    let registry = Registry::start().await;
+    let options = "syntax = \"proto2\"; package o; import \"google/protobuf/descriptor.proto\"; \
+         enum Kind { NONE = 0; SECRET = 1; } message Rule { optional int32 least = 1; optional string word = 2; } \
+         extend google.protobuf.FileOptions { optional string team = 50001; } \
+         extend google.protobuf.MessageOptions { optional Rule rule = 50001; } \
+         extend google.protobuf.FieldOptions { optional Kind kind = 50001; repeated sint32 marks = 50002; \
+                                               optional bool shown = 50003; optional double part = 50004; } \
+         extend google.protobuf.EnumValueOptions { optional bytes code = 50001; }";
+    let text = "syntax = \"proto3\"; package p; import \"o.proto\"; option (o.team) = \"me\"; \
+         message M { option (o.rule) = { least: 3 word: \"w\" }; \
+         string a = 1 [(o.kind) = SECRET, (o.marks) = 1, (o.marks) = -2, (o.shown) = true, (o.part) = 1.5, deprecated = true]; \
+         message Inner { string b = 1 [(o.shown) = false]; } } \
+         enum E { Z = 0 [(o.code) = \"x\"]; }";
+    let protobuf = |schema: &str| {
+        let references = json!([{ "name": "o.proto", "subject": "o", "version": 1 }]);
+        json!({ "schemaType": "PROTOBUF", "schema": schema, "references": references })
+    };
+    registry.post("/subjects/o/versions", &json!({ "schemaType": "PROTOBUF", "schema": options })).await;
+    let id = registry.post("/subjects/text/versions", &protobuf(text)).await["id"].clone();
+    let bytes = registry.get(&format!("/schemas/ids/{id}?format=serialized")).await["schema"].clone();
+    let bytes = protobuf(bytes.as_str().expect("a text"));
+    registry.post("/subjects/bytes/versions", &bytes).await;
+    let kept = registry.get("/subjects/bytes/versions/1/schema").await;
+    let kept = kept.to_string().replace(' ', "");
+    for option in [
+        "option (o.team) = \\\"me\\\"",
+        "option (o.rule) = { least:3,word:\\\"w\\\" }",
+        "(o.kind) = SECRET",
+        "(o.marks) = 1, (o.marks) = -2",
+        "(o.shown) = true",
+        "(o.shown) = false",
+        "(o.part) = 1.5",
+        "(o.code) = \\\"x\\\"",
+        "deprecated = true",
+    ] {
+        assert!(kept.contains(&option.replace(' ', "")), "{option} is not in {kept}");
+    }
+    // What is kept can be read again, and is the same schema in either form.
+    let id = registry.post("/subjects/bytes", &bytes).await["id"].clone();
+    let again = registry.get("/subjects/bytes/versions/1?format=serialized").await["schema"].clone();
+    for form in [&again, &registry.get("/subjects/bytes/versions/1").await["schema"]] {
+        let found = registry.post("/subjects/bytes/versions", &protobuf(form.as_str().expect("a text"))).await;
+        assert_eq!(found["id"], id);
+    }
     registry.end().await;
 }
 

@@ -1,9 +1,11 @@
 //! Protobuf: files of proto2 and proto3, as text or as a descriptor in base64.
 //!
-//! In reading order: the model here, `parse` (to descriptors, with imports), `write` (the canonical form and the normalized
+//! In reading order: the model here, `parse` (to descriptors, with imports; `custom` for
+//! what descriptors in bytes hold more), `write` (the canonical form and the normalized
 //! one) with `options` and `normal`, `check` (the differences).
 
 mod check;
+mod custom;
 mod known;
 mod normal;
 mod options;

@@ -9,7 +9,7 @@ use protox::file::{File, FileResolver, GoogleFileResolver};
 use protox::{Compiler, Error};
 
 use super::known::KNOWN;
-use super::{Import, Schema};
+use super::{Import, Schema, custom, write};
 use crate::formats::{Invalid, Referenced};
 
 /// The name of a file that has none.
@@ -18,15 +18,14 @@ const UNNAMED: &str = "default.proto";
 const NESTING_MAX: usize = 64;
 
 pub(super) fn parse(text: &str, references: &[Referenced]) -> Result<Schema, Invalid> {
-    let written = descriptor(UNNAMED, text)?;
-    let mut others = Vec::with_capacity(references.len());
-    for reference in references {
-        let file = descriptor(&reference.name, &reference.text).map_err(|error| error.within(&reference.name))?;
-        others.push((reference, FileDescriptorProto { name: Some(reference.name.clone()), ..file }));
-    }
     let main = free_name(references);
-    let named = FileDescriptorProto { name: Some(main.clone()), ..written.clone() };
-    let files = others.iter().map(|(_, file)| file.clone()).chain([named]).collect();
+    let file = source(&main, text)?;
+    let mut written = FileDescriptorProto { name: None, ..file.file_descriptor_proto().clone() };
+    let mut files = vec![file];
+    for reference in references {
+        let file = source(&reference.name, &reference.text).map_err(|error| error.within(&reference.name))?;
+        files.push(file);
+    }
     let mut compiler = Compiler::with_file_resolver(Files { files, google: GoogleFileResolver::new() });
     compiler.include_imports(true).include_source_info(false);
     compiler.open_file(&main).map_err(|error| Invalid::new(explain(&error)))?;
@@ -34,12 +33,18 @@ pub(super) fn parse(text: &str, references: &[Referenced]) -> Result<Schema, Inv
     let compiled = pool.get_file_by_name(&main).ok_or_else(|| Invalid::new("the file was not compiled"))?;
     let resolved = tidy(compiled.file_descriptor_proto());
     let bytes = compiled.encode_to_vec();
-    let imports = pool.files().filter(|file| file.name() != main).map(|file| {
-        let reference = others.iter().find(|(reference, _)| reference.name == file.name());
-        Import {
-            file: tidy(file.file_descriptor_proto()),
-            place: reference.map(|(reference, _)| reference.place.clone()),
+    if from_base64(text).is_some() {
+        let known = written.clone();
+        custom::restore(&mut written, &bytes, &pool);
+        if written != known {
+            // Values of options have one form when they are read from a text, and that is what is kept.
+            let text = write::file(&tidy(&written), write::Layout::AsWritten);
+            written = FileDescriptorProto { name: None, ..source(&main, &text)?.file_descriptor_proto().clone() };
         }
+    }
+    let imports = pool.files().filter(|file| file.name() != main).map(|file| {
+        let reference = references.iter().find(|reference| reference.name == file.name());
+        Import { file: tidy(file.file_descriptor_proto()), place: reference.map(|reference| reference.place.clone()) }
     });
     let imports = imports.collect();
     Ok(Schema { written: tidy(&written), resolved, bytes, imports })
@@ -71,23 +76,26 @@ fn free_name(references: &[Referenced]) -> String {
     name
 }
 
-/// A file as it is written, without looking at what it imports.
-fn descriptor(name: &str, text: &str) -> Result<FileDescriptorProto, Invalid> {
-    if let Some(file) = from_base64(text) {
-        return Ok(file);
+/// A file as it is written, without looking at what it imports, under a name that it gets here.
+fn source(name: &str, text: &str) -> Result<File, Invalid> {
+    if let Some(mut bytes) = from_base64(text) {
+        // Of two names the last one counts. The bytes are kept as they are, with options that nobody knows yet.
+        let name = FileDescriptorProto { name: Some(name.to_owned()), ..FileDescriptorProto::default() };
+        bytes.extend(name.encode_to_vec());
+        return File::decode_file_descriptor_proto(bytes.as_slice()).map_err(|error| Invalid::new(error.to_string()));
     }
     check_nesting(text)?;
-    let file = File::from_source(name, text).map_err(|error| Invalid::new(explain(&error)))?;
-    Ok(file.file_descriptor_proto().clone())
+    File::from_source(name, text).map_err(|error| Invalid::new(explain(&error)))
 }
 
-/// A text that can be base64 is none of Protobuf's, but for the empty one.
-fn from_base64(text: &str) -> Option<FileDescriptorProto> {
+/// The bytes of a descriptor. A text that can be base64 is none of Protobuf's, but for the empty one.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim();
     if text.is_empty() {
         return None;
     }
-    FileDescriptorProto::decode(STANDARD.decode(text).ok()?.as_slice()).ok()
+    let bytes = STANDARD.decode(text).ok()?;
+    FileDescriptorProto::decode(bytes.as_slice()).ok().map(|_| bytes)
 }
 
 /// Refuses brackets that are nested too deeply, wherever they are not in texts or comments.
@@ -145,14 +153,14 @@ fn explain(error: &Error) -> String {
 
 /// The files of one schema.
 struct Files {
-    files: Vec<FileDescriptorProto>,
+    files: Vec<File>,
     google: GoogleFileResolver,
 }
 
 impl FileResolver for Files {
     fn open_file(&self, name: &str) -> Result<File, Error> {
         if let Some(file) = self.files.iter().find(|file| file.name() == name) {
-            return Ok(File::from_file_descriptor_proto(file.clone()));
+            return Ok(file.clone());
         }
         match KNOWN.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => File::from_source(name, text),
