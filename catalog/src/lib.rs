@@ -8,8 +8,10 @@
 //! keeps a registry's schemas), `store/sql` (what each method does inside its transaction, in SQL that both databases
 //! understand), `store/sqlite` (the embedded implementation: opening, transactions, tables), `store/mysql` (the same beside a
 //! metastore on MySQL or MariaDB), [`conformance`] (what every implementation must pass), [`hive`] (the catalog as a Hive
-//! Metastore over Thrift), `store/hms` (another's metastore as the catalog), [`import`] (the names of another catalog).
+//! Metastore over Thrift), `store/hms` (another's metastore as the catalog), [`import`] (the names of another catalog), [`check`]
+//! (what is wrong in one).
 
+pub mod check;
 pub mod conformance;
 pub mod hive;
 pub mod import;

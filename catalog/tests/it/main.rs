@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is there for")]
 
+mod check;
 mod clients;
 mod constraints;
 mod crash;
