@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
+use tereza_catalog::conformance;
 use tereza_catalog::hive::Remote;
-use tereza_catalog::import::{Imported, import};
-use tereza_catalog::{SqliteStore, Store};
+use tereza_catalog::import::{FromStore, Imported, import};
+use tereza_catalog::store::mysql;
+use tereza_catalog::{MySqlStore, SqliteStore, Store};
 use tereza_runtime::ErrorKind;
+use tereza_runtime::clock::Clock;
 use tereza_thrift::client;
 use tereza_thrift::hive::*;
 
+use crate::mariadb::new_database;
 use crate::support::*;
 
 struct Copy {
@@ -93,4 +98,64 @@ async fn what_cannot_be_reached_or_is_not_there_is_said() {
     let error = copy.import(&[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+/// A metastore's database as the metastore left it, without a metastore; nothing is made or changed in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_come_out_of_a_database_that_is_only_read() {
+    const COUNTS: &str = "SELECT CONCAT_WS(' ', (SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()), \
+                          (SELECT COUNT(*) FROM TBLS), (SELECT COUNT(*) FROM PARTITIONS), (SELECT MAX(NEXT_VAL) FROM SEQUENCE_TABLE))";
+    let Some(database) = new_database().await else { return };
+    let original = database.store().await;
+    let settings = || mysql::Settings { read_only: true, ..mysql::Settings::default() };
+    let url = database.url();
+    let open = || MySqlStore::open(&url, settings(), Clock::system());
+    conformance::tables::a_renamed_table_keeps_what_it_has(&original).await;
+    conformance::partitions::partitions_are_found_by_their_names(&original).await;
+    conformance::statistics::a_table_and_its_partitions_have_their_own(&original).await;
+    conformance::functions::functions_keep_their_database(&original).await;
+    conformance::functions::a_function_comes_back_as_it_was_given(&original).await;
+    original.close().await;
+    let mut conn = database.connect().await;
+    let own: Vec<String> = query_scalar(
+        "SELECT CAST(TABLE_NAME AS CHAR) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE 'TZ%' \
+         ORDER BY TABLE_NAME = 'TZ_WRITES'",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    raw_sql(AssertSqlSafe(format!("SET FOREIGN_KEY_CHECKS = 0; DROP TABLE {}", own.join(", "))))
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    let before: String = query_scalar(COUNTS).fetch_one(&mut conn).await.unwrap();
+
+    let source = FromStore(open().await.unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let copy = SqliteStore::open(folder.path().join("copy.db"), Clock::system()).await.unwrap();
+    let done = import(&source, &copy, &[], &mut |_, _| {}).await.unwrap();
+    assert!(done.databases > 4 && done.tables >= 3 && done.partitions >= 5 && done.functions == 2, "{done:?}");
+    assert_eq!((&done.different[..], &done.problems[..]), (&[][..], &[][..]));
+    for database in source.0.databases().await.unwrap() {
+        assert_eq!(copy.tables(&database).await.unwrap(), source.0.tables(&database).await.unwrap());
+        for (name, _) in copy.tables(&database).await.unwrap() {
+            let (mut one, other) =
+                (copy.table(&database, &name).await.unwrap(), source.0.table(&database, &name).await.unwrap());
+            one.table.create_time_s = other.table.create_time_s;
+            assert_eq!(one.table, other.table);
+            let names = copy.partition_names(&database, &name).await.unwrap();
+            assert_eq!(names, source.0.partition_names(&database, &name).await.unwrap());
+            let statistics = copy.partition_statistics(&database, &name, &names).await.unwrap();
+            assert_eq!(statistics.len(), source.0.partition_statistics(&database, &name, &names).await.unwrap().len());
+        }
+    }
+    let again = import(&source, &copy, &[], &mut |_, _| {}).await.unwrap();
+    assert_eq!((again.tables, again.partitions, again.functions, &again.different[..]), (0, 0, 0, &[][..]));
+    // It is not changed, and cannot be.
+    assert!(source.0.drop_database("default", true).await.is_err());
+    let first = source.0.databases().await.unwrap().into_iter().find(|name| name != "default").unwrap();
+    source.0.drop_database(&first, true).await.unwrap_err();
+    assert_eq!(query_scalar::<_, String>(COUNTS).fetch_one(&mut conn).await.unwrap(), before);
+    raw_sql("DROP TABLE VERSION").execute(&mut conn).await.unwrap();
+    assert_eq!(open().await.unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -17,6 +17,9 @@ use super::{MySqlStore, error, schema};
 pub struct Settings {
     /// Whether to make a catalog in a database that is empty; else it is refused.
     pub create: bool,
+    /// Whether nothing is changed: neither by the store, whose changes all fail, nor by opening it, which else makes
+    /// Tereza's own tables. The user needs `SELECT` and `CREATE TEMPORARY TABLES`.
+    pub read_only: bool,
     /// Connections that read at once.
     pub readers: u32,
     /// Connections that write at once.
@@ -31,6 +34,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             create: false,
+            read_only: false,
             readers: 8,
             writers: 8,
             connect_timeout: Duration::from_secs(10),
@@ -49,6 +53,11 @@ const PREPARED_STATEMENTS: usize = 250;
 const UNTESTED: Duration = Duration::from_secs(1);
 /// A connection that was not used for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
+/// What makes a connection one that only reads. Tables are read together with their versions, which the database of a metastore
+/// lacks: none is as good as any where nothing is changed.
+const READ_ONLY: &str = "CREATE TEMPORARY TABLE IF NOT EXISTS TZ_TABLE_VERSIONS \
+                         (TBL_ID BIGINT NOT NULL PRIMARY KEY, VERSION BIGINT NOT NULL); \
+                         SET SESSION TRANSACTION READ ONLY";
 /// A connection is closed at this age, so that the server forgets what it keeps for it.
 const LIFETIME: Duration = Duration::from_secs(3_600);
 
@@ -85,7 +94,11 @@ impl MySqlStore {
             transaction_timeout: settings.transaction_timeout,
             name: name.into(),
         };
-        match schema::prepare(&store, settings.create).await {
+        let prepared = match settings.read_only {
+            true => schema::look(&store).await,
+            false => schema::prepare(&store, settings.create).await,
+        };
+        match prepared {
             Ok(()) => Ok(store),
             Err(error) => {
                 store.close().await;
@@ -105,6 +118,7 @@ fn pool(connections: u32, settings: &Settings, isolation: &'static str, options:
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = {LOCK_WAIT_S}; \
          SET SESSION TRANSACTION ISOLATION LEVEL {isolation}"
     );
+    let session = if settings.read_only { format!("{session}; {READ_ONLY}") } else { session };
     MySqlPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(settings.connect_timeout)

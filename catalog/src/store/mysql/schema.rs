@@ -44,6 +44,17 @@ pub(super) async fn prepare(store: &MySqlStore, create: bool) -> PublicResult<()
     })
 }
 
+/// Makes sure that the database is a metastore's, and changes nothing.
+pub(super) async fn look(store: &MySqlStore) -> PublicResult<()> {
+    let mut conn = store.readers.acquire().await.map_err(|error| store.driver_error(error))?;
+    match inspect(&mut conn, &store.name).await {
+        Ok(State::Current | State::Behind(_)) => Ok(()),
+        Ok(State::Empty | State::Begun) => Err(Error::not_found(format!("'{}' holds no catalog", store.name))),
+        Err(Failure::Refused(error)) => Err(error),
+        Err(Failure::Database(error)) => Err(store.driver_error(error)),
+    }
+}
+
 /// What a database holds.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
