@@ -19,6 +19,8 @@ const GONE: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// How long it may take until requests work again.
 const BACK_MAX: Duration = Duration::from_secs(10);
+/// What the database had begun when it was stopped may still be answered.
+const SETTLED: Duration = Duration::from_secs(1);
 /// What a registry answers whose store fails, and one that waited too long for it.
 const CODES: [u64; 2] = [50001, 50002];
 
@@ -86,7 +88,8 @@ async fn clients_of_the_registry_get_over_a_database_that_is_gone() {
             while away.elapsed() < gone {
                 let began = clock::now();
                 let (status, answer) = registry.send("GET", "/subjects", None).await;
-                assert!(is_told(status, &answer), "{status} {answer}");
+                let is_late = status == 200 && away.elapsed() < SETTLED;
+                assert!(is_late || is_told(status, &answer), "{status} {answer}");
                 assert!(began.elapsed() < WAIT_MAX, "{:?}", began.elapsed());
             }
             match way {
