@@ -24,13 +24,14 @@ const KEY_CHARS: usize = 256;
 /// be as long as they are since Hive 3.
 const VALUE_CHARS: usize = 4_000;
 
+/// Whether files of a table in such a storage can be read: its own or that of a partition.
+pub type IsReadable = fn(&Table, &Storage) -> Result<()>;
+
 /// What is taken for right.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Expected {
-    /// Classes of serdes that can be read.
-    pub serdes: BTreeSet<String>,
-    /// Classes of input formats that can be read.
-    pub input_formats: BTreeSet<String>,
+    /// Whether a format can be read.
+    pub is_readable: IsReadable,
     /// Milliseconds since 1970.
     pub now_ms: i64,
     /// How long a lock lives that nobody renews.
@@ -180,7 +181,7 @@ impl Check<'_> {
         if table.kind == TableKind::View {
             return Ok(());
         }
-        self.storage(&name, &table.storage);
+        self.storage(&name, table, &table.storage);
         if let Some(location) = &table.storage.location {
             self.places.entry(places::plain(location)).or_default().push(name.clone());
         }
@@ -235,7 +236,7 @@ impl Check<'_> {
         }
         self.parameters(&object, &partition.parameters, Some(VALUE_CHARS));
         self.columns(&object, &partition.storage.columns);
-        self.storage(&object, &partition.storage);
+        self.storage(&object, table, &partition.storage);
         let Some(location) = &partition.storage.location else { return };
         let home = table.storage.location.as_deref();
         if home.is_some_and(|home| places::is_below(location, home)) {
@@ -281,17 +282,9 @@ impl Check<'_> {
         }
     }
 
-    /// A table of Spark that Hive cannot read says what it is in its parameters, and has a format of no meaning.
-    fn storage(&mut self, object: &str, storage: &Storage) {
-        let serde = storage.serde.library.as_ref();
-        for (what, class, known) in [
-            ("serde", serde, &self.expected.serdes),
-            ("input format", storage.input_format.as_ref(), &self.expected.input_formats),
-        ] {
-            if let Some(class) = class.filter(|class| !known.contains(*class)) {
-                let words = format!("the {what} {class} cannot be read");
-                return self.found(object, Kind::Format, words);
-            }
+    fn storage(&mut self, object: &str, table: &Table, storage: &Storage) {
+        if let Err(error) = (self.expected.is_readable)(table, storage) {
+            self.found(object, Kind::Format, format!("cannot be read: {}", error.message()));
         }
     }
 

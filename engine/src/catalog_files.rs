@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use object_store::ObjectStore as _;
 use tereza_catalog::hive::{DataFiles, LocalFiles};
+use tereza_catalog::model::{Storage, Table};
 use tereza_catalog::store::{hms, mysql};
 use tereza_catalog::{HmsStore, MySqlStore, SchemaStore, SqliteStore, Store};
 use tereza_runtime::clock::Clock;
@@ -17,6 +18,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
 use crate::error::from_object_store;
+use crate::formats::Format;
 use crate::session::DEFAULT_SCHEMA;
 use crate::stores::ObjectStores;
 
@@ -65,6 +67,14 @@ impl Catalog {
         let store = Arc::new(store);
         Self { store: Arc::clone(&store) as Arc<dyn Store>, schemas: store }
     }
+}
+
+/// Whether the engine reads files of a table in such a storage: its own or that of a partition.
+///
+/// # Errors
+/// `Unsupported`, naming what it cannot read.
+pub fn is_readable(table: &Table, storage: &Storage) -> Result<()> {
+    Format::of_table(table, storage).map(|_| ())
 }
 
 /// The files of tables, as a metastore uses them.

@@ -43,7 +43,7 @@ mod test_session;
 mod types;
 mod write;
 
-pub use catalog_files::{Catalog, CatalogFiles};
+pub use catalog_files::{Catalog, CatalogFiles, is_readable};
 pub use engine::Engine;
 pub use interrupt::interruptible;
 pub use local::LocalQueryService;

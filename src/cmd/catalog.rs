@@ -5,8 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tereza_catalog::MySqlStore;
+use tereza_catalog::check::{Expected, Finding, Report, check};
 use tereza_catalog::hive::{self, Remote};
-use tereza_catalog::import::{Imported, import};
+use tereza_catalog::import::{FromStore, Imported, Source, import};
+use tereza_catalog::store::mysql;
 use tereza_engine::{Catalog, CatalogFiles};
 use tereza_registry::{Service, rest, service};
 use tereza_runtime::clock::Clock;
@@ -34,11 +37,20 @@ pub(crate) struct Args {
 enum Action {
     /// Copy databases, tables, partitions, statistics and functions of a running metastore; files stay where they are
     Import(ImportArgs),
+    /// Look for what is wrong in the catalog: places, names, types and records that readers stumble over; nothing is changed
+    Check(CheckArgs),
+}
+
+#[derive(clap::Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
 }
 
 #[derive(clap::Args)]
 struct ImportArgs {
-    /// Where from: thrift://host:port of a Hive Metastore (several of one metastore with commas between)
+    /// Where from: thrift://host:port of a Hive Metastore (several of one metastore with commas between), or the database of one
+    /// that runs no more, mysql://user:password@host:port/database, which is only read
     #[arg(long, value_name = "URL")]
     from: String,
     /// Only this database; may be repeated
@@ -53,13 +65,19 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
     match args.action {
         None => up::run(args.serve, Role::Catalog).await,
         Some(Action::Import(args)) => run_import(args).await,
+        Some(Action::Check(args)) => run_check(args).await,
     }
 }
 
 async fn run_import(args: ImportArgs) -> Result<ExitStatus> {
     let settings = args.settings.load()?;
-    let source = Remote::new(&args.from, client::Settings::default())?;
     telemetry::init_logs(&settings.log)?;
+    let source: Box<dyn Source> = if args.from.starts_with("mysql://") || args.from.starts_with("mariadb://") {
+        let settings = mysql::Settings { read_only: true, ..mysql::Settings::default() };
+        Box::new(FromStore(MySqlStore::open(&args.from, settings, Clock::system()).await?))
+    } else {
+        Box::new(Remote::new(&args.from, client::Settings::default())?)
+    };
     let _folder = DataFolder::open(&settings.data.dir)?;
     let catalog = Catalog::open(&settings, Clock::system()).await?;
     let shows_progress = std::io::stderr().is_terminal();
@@ -69,7 +87,7 @@ async fn run_import(args: ImportArgs) -> Result<ExitStatus> {
             eprint!("\r\x1b[K{tables} tables, {partitions} partitions: {at}");
         }
     };
-    let done = import(&source, catalog.store.as_ref(), &args.database, &mut progress).await;
+    let done = import(source.as_ref(), catalog.store.as_ref(), &args.database, &mut progress).await;
     if shows_progress {
         eprint!("\r\x1b[K");
     }
@@ -79,6 +97,37 @@ async fn run_import(args: ImportArgs) -> Result<ExitStatus> {
     })?;
     tell(&done).map_err(|error| Error::io("standard output", error))?;
     Ok(if done.problems.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
+}
+
+async fn run_check(args: CheckArgs) -> Result<ExitStatus> {
+    let settings = args.settings.load()?;
+    telemetry::init_logs(&settings.log)?;
+    let _folder = DataFolder::open(&settings.data.dir)?;
+    let clock = Clock::system();
+    let catalog = Catalog::open(&settings, clock.clone()).await?;
+    let expected = Expected {
+        is_readable: tereza_engine::is_readable,
+        now_ms: clock.unix_ms(),
+        lock_timeout_ms: i64::try_from(settings.metastore.lock_timeout_ms).unwrap_or(i64::MAX),
+        // Nobody writes in this process.
+        alive_owner: String::new(),
+    };
+    let report = check(catalog.store.as_ref(), &expected).await?;
+    tell_findings(&report).map_err(|error| Error::io("standard output", error))?;
+    Ok(if report.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
+}
+
+fn tell_findings(report: &Report) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for Finding { object, kind, words } in &report.findings {
+        writeln!(out, "{kind}\t{object}\t{words}")?;
+    }
+    if report.more > 0 {
+        writeln!(out, "and {} more", report.more)?;
+    }
+    let Report { tables, partitions, findings, more } = report;
+    writeln!(out, "{tables} tables and views, {partitions} partitions: {} findings", findings.len() + more)?;
+    out.flush()
 }
 
 fn tell(done: &Imported) -> std::io::Result<()> {

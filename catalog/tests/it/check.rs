@@ -6,6 +6,7 @@ use tereza_catalog::check::{Expected, Kind, Report, check};
 use tereza_catalog::model::*;
 use tereza_catalog::store::{LockRequest, StagedFile, Write};
 use tereza_catalog::{SqliteStore, Store};
+use tereza_runtime::Error;
 use tereza_runtime::clock::Clock;
 
 const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
@@ -27,6 +28,7 @@ fn column(name: &str, type_name: &str) -> Column {
 
 fn table(name: &str, location: &str) -> Table {
     Table {
+        owner_kind: Default::default(),
         database: "default".into(),
         name: name.into(),
         kind: TableKind::External,
@@ -54,8 +56,10 @@ fn partition(value: &str, location: &str) -> Partition {
 
 fn expected(clock: &Clock) -> Expected {
     Expected {
-        serdes: [SERDE.to_owned()].into(),
-        input_formats: [INPUT.to_owned()].into(),
+        is_readable: |_, storage| match storage.serde.library.as_deref() {
+            Some(SERDE) => Ok(()),
+            other => Err(Error::unsupported(format!("serde {other:?}"))),
+        },
         now_ms: clock.unix_ms(),
         lock_timeout_ms: 300_000,
         alive_owner: "me".into(),
@@ -168,5 +172,5 @@ async fn each_thing_that_is_wrong_is_found_once() {
     let words = |kind| report.findings.iter().find(|one| one.kind == kind).unwrap().words.clone();
     assert_eq!(words(Kind::Lock), "of ada was last renewed 301 s ago");
     assert_eq!(words(Kind::Type), "column x has the type 'array<text>'");
-    assert_eq!(words(Kind::Format), "the serde org.example.Serde cannot be read");
+    assert_eq!(words(Kind::Format), "cannot be read: serde Some(\"org.example.Serde\")");
 }

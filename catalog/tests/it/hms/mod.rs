@@ -88,6 +88,7 @@ fn storage(location: String) -> Storage {
 /// A table `web.<name>` partitioned by `ds`, in the warehouse.
 fn table(warehouse: &str, name: &str) -> Table {
     Table {
+        owner_kind: Default::default(),
         database: "web".into(),
         name: name.into(),
         kind: TableKind::Managed,
@@ -116,6 +117,7 @@ fn partition(table: &Table, value: &str) -> Partition {
 
 fn database(warehouse: &str) -> tereza_catalog::model::Database {
     tereza_catalog::model::Database {
+        owner_kind: Default::default(),
         name: "web".into(),
         description: None,
         location: format!("{warehouse}/web.db"),
