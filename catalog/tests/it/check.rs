@@ -95,8 +95,9 @@ async fn each_thing_that_is_wrong_is_found_once() {
     store.create_table(&table("same", "s3a://b/good/")).await.unwrap();
     store.create_table(&table("inside", "s3://b/good-2/x/y")).await.unwrap();
     let long = Parameters::from([("long".to_owned(), "x".repeat(5_000))]);
+    let short = Parameters::from([("long".to_owned(), "not yet".to_owned())]);
     let bad = [
-        Partition { parameters: long.clone(), ..partition("A", "s3://b/parted/ds=A") },
+        Partition { parameters: short, ..partition("A", "s3://b/parted/ds=A") },
         partition("twice", "s3://b/parted/ds=a"),
         partition("away", "s3://b/good/z"),
         partition("whole", "s3://b/parted"),
@@ -141,7 +142,8 @@ async fn each_thing_that_is_wrong_is_found_once() {
     // What no method of a store does, and other programs did.
     let mut file = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
     for change in [
-        "UPDATE COLUMNS_V2 SET COLUMN_NAME = 'id' WHERE COLUMN_NAME = 'y'",
+        "UPDATE COLUMNS_V2 SET COLUMN_NAME = 'ID' WHERE COLUMN_NAME = 'y'",
+        "UPDATE PARTITION_PARAMS SET PARAM_VALUE = hex(zeroblob(2500)) WHERE PARAM_KEY = 'long'",
         "UPDATE PARTITIONS SET PART_NAME = 'ds=other' WHERE PART_NAME = 'ds=b%2Fc'",
     ] {
         assert_eq!(query(change).execute(&mut file).await.unwrap().rows_affected(), 1, "{change}");
