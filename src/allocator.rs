@@ -32,9 +32,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// After so many looks in which it did nothing, it is at rest.
 const IDLE_LOOKS: u32 = 3;
 
-/// Lets freed memory be reused for longer, where there is enough; then [`give_back_at_rest`] is to run. To be called before
-/// there are other threads.
-pub(crate) fn keep_freed_memory() {
+/// Lets freed memory be reused for longer, where there is enough; then [`give_back_at_rest`] is to run.
+fn keep_freed_memory() {
     memory::set_give_back(give_back);
     if memory::limit().is_none_or(|limit| limit.bytes < KEPT_FROM_BYTES) {
         return;
@@ -49,14 +48,19 @@ pub(crate) fn keep_freed_memory() {
     }
 }
 
-/// Begins without huge pages, until the first work: a server at rest needs a megabyte, of which huge pages make twelve.
-pub(crate) fn begin_small() {
+/// Lets a server begin without huge pages, until its first work: at rest it needs a megabyte, of which huge pages make twelve.
+/// Other processes have them from the start. To be called before there are other threads.
+pub(crate) fn begin(is_server: bool) {
+    keep_freed_memory();
     memory::set_work_begins(allow_huge_pages);
-    set_huge_pages(false);
+    match is_server {
+        true => set_huge_pages(false),
+        // The process that started this one may have none.
+        false => allow_huge_pages(),
+    }
 }
 
-/// Processes get what the process that started them has.
-pub(crate) fn allow_huge_pages() {
+fn allow_huge_pages() {
     static ARE_ALLOWED: AtomicBool = AtomicBool::new(false);
     if !ARE_ALLOWED.swap(true, Ordering::Relaxed) {
         set_huge_pages(true);

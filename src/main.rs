@@ -39,11 +39,7 @@ fn main() -> ExitCode {
 fn run() -> ExitCode {
     let cli = Cli::parse();
     open_files::raise_limit();
-    allocator::keep_freed_memory();
-    match cli.command.is_server() {
-        true => allocator::begin_small(),
-        false => allocator::allow_huge_pages(),
-    }
+    allocator::begin(cli.command.is_server());
     let result = runtime().and_then(|runtime| {
         runtime.spawn(allocator::give_back_at_rest());
         let result = runtime.block_on(cli.command.run());

@@ -13,3 +13,6 @@ mod outage;
 mod rest;
 mod support;
 mod vectors;
+
+// `mariadb` is what needs it.
+use sqlx as _;
