@@ -27,10 +27,15 @@ pub(in crate::statement) async fn visible_files(place: &Place) -> Result<Vec<Obj
     place
         .store
         .list(Some(&place.path))
-        .try_filter(|object| std::future::ready(is_visible(place, &object.location)))
+        .try_filter(|object| std::future::ready(!is_folder(place, object) && is_visible(place, &object.location)))
         .try_collect()
         .await
         .map_err(|error| unreadable(place, error))
+}
+
+/// Whether an object is the folder itself, which clients of Hadoop make in object stores.
+fn is_folder(place: &Place, object: &ObjectMeta) -> bool {
+    object.size == 0 && object.location == place.path
 }
 
 /// The files that a scan of the folder reads: visible ones with something in them, in the folder itself. A location may
@@ -58,11 +63,13 @@ pub(in crate::statement) async fn measure(place: &Place) -> Result<(i64, i64)> {
 
 /// Whether nothing at all is below a folder.
 pub(super) async fn is_empty(place: &Place) -> Result<bool> {
-    match place.store.list(Some(&place.path)).next().await {
-        None => Ok(true),
-        Some(Ok(_)) => Ok(false),
-        Some(Err(error)) => Err(unreadable(place, error)),
+    let mut objects = place.store.list(Some(&place.path));
+    while let Some(object) = objects.next().await {
+        if !is_folder(place, &object.map_err(|error| unreadable(place, error))?) {
+            return Ok(false);
+        }
     }
+    Ok(true)
 }
 
 /// Refuses a location that is a file: a table's location is a folder.
