@@ -46,9 +46,12 @@ async fn nothing_acknowledged_is_lost_by_a_kill() {
             make(&mut client, partitioned_table(&table)).await;
             writers.push((table.clone(), tokio::spawn(write(client, table, Arc::clone(&done)))));
         }
-        while done.load(Ordering::SeqCst) < CALLS {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        let under_way = async {
+            while done.load(Ordering::SeqCst) < CALLS {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), under_way).await.expect("writes are acknowledged");
         metastore.kill();
         let metastore = Process::start(folder.path());
         let mut client = metastore.client().await;
