@@ -126,9 +126,12 @@ async fn nothing_that_clients_were_told_is_lost_by_a_kill() {
         }
     };
     let killing = async {
-        while acknowledged.lock().expect("no panic").len() < REGISTRATIONS {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let under_way = async {
+            while acknowledged.lock().expect("no panic").len() < REGISTRATIONS {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), under_way).await.expect("registrations are acknowledged");
         child.kill().expect("killed");
     };
     tokio::join!(futures::future::join_all((0..4).map(register)), killing);
