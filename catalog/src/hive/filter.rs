@@ -181,11 +181,14 @@ impl Filter {
             other => std::slice::from_ref(other),
         };
         for part in parts {
-            let (key, texts): (usize, HashSet<&str>) = match part {
+            let (key, mut texts): (usize, HashSet<&str>) = match part {
                 Condition::Compare(key, Operator::Equal, value) => (*key, HashSet::from([value.text()])),
                 Condition::In(key, allowed) => (*key, allowed.texts().collect()),
                 _ => continue,
             };
+            if texts.iter().any(|text| is_null(text)) {
+                texts.insert(DEFAULT_PARTITION);
+            }
             // Only there equal means the same text.
             if self.keys[key].family == Family::Text {
                 match &mut values[key] {
