@@ -102,15 +102,26 @@ async fn measure(args: &Args, targets: &mut [Target]) -> Result<()> {
         target.make(args.partitions).await?;
     }
     eprintln!("queries for one partition and for a day");
-    // In turns: what disturbs the machine disturbs all.
+    // In turns: what disturbs the machine disturbs all. And neither one server nor one kind of call always comes after the
+    // same: a JVM goes on compiling and collecting when it has answered, and what a server needs is cold after a pause.
     let mut times: Vec<[Vec<Duration>; 3]> = targets.iter().map(|_| Default::default()).collect();
+    let count = targets.len();
     for turn in 0..args.asks {
-        for (target, [one, day, _]) in targets.iter_mut().zip(&mut times) {
-            let picked = turn.wrapping_mul(7_919) % args.partitions;
-            let expected = values(picked);
-            one.push(target.ask(&format!("ds = \"{}\" and hour = {}", expected[0], expected[1]), 1).await?);
-            let first = picked / HOURS * HOURS;
-            day.push(target.ask(&format!("ds = \"{}\"", expected[0]), HOURS.min(args.partitions - first)).await?);
+        let picked = turn.wrapping_mul(7_919) % args.partitions;
+        let [day_asked, hour_asked] = values(picked);
+        let of_day = HOURS.min(args.partitions - picked / HOURS * HOURS);
+        let day_filter = format!("ds = \"{day_asked}\"");
+        let one_filter = format!("{day_filter} and hour = {hour_asked}");
+        for place in 0..count {
+            let at = if turn % 2 == 0 { (turn / 2 + place) % count } else { (turn / 2 + count - place) % count };
+            let (target, [one, day, _]) = (&mut targets[at], &mut times[at]);
+            if turn / (2 * count) % 2 == 0 {
+                one.push(target.ask(&one_filter, 1).await?);
+                day.push(target.ask(&day_filter, of_day).await?);
+            } else {
+                day.push(target.ask(&day_filter, of_day).await?);
+                one.push(target.ask(&one_filter, 1).await?);
+            }
         }
     }
     eprintln!("names of all partitions");
