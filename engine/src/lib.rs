@@ -9,7 +9,7 @@
 //! `table` (partitions and files of a table), `join_order` (which of a
 //! plan's joins come first), `write` (rows to files, and the commit), `stores` (URLs to object stores),
 //! `catalog_files` (what a metastore does to files), `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
-//! `interrupt` (joins that can be cancelled), `jobs` (texts that outlive their client), `system` (what runs now).
+//! `interrupt` (joins that can be cancelled), `syntax` (what texts of every dialect have in common), `jobs` (texts that outlive their client), `system` (what runs now).
 
 pub mod query;
 
@@ -36,6 +36,7 @@ mod spillable_joins;
 mod stages;
 mod statement;
 mod stores;
+mod syntax;
 mod system;
 mod table;
 #[cfg(test)]

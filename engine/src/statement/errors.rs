@@ -1,93 +1,20 @@
 //! What went wrong with a statement, where in it, and what was perhaps meant.
 //!
-//! The parser's and the planner's messages become Tereza's: their layers and the place are taken out of the text, unknown
-//! names get the nearest known ones by edit distance, and common slips get a hint.
+//! The planner's messages become Tereza's, with the nearest known names; the parser's are turned by [`crate::syntax`].
 
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use tereza_catalog::model::Database;
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, ErrorKind, Location, Result};
 
+pub(super) use crate::syntax::{did_you_mean, nearest};
+
 use super::parse::{SchemaName, TableName, Text};
 use crate::error::from_datafusion;
 use crate::session::Session;
-
-/// Words that statements and clauses begin with: what a misspelt word near one of them was probably meant to be.
-const STRUCTURE_WORDS: [&str; 49] = [
-    "ALTER",
-    "ANALYZE",
-    "AND",
-    "BETWEEN",
-    "CASE",
-    "COLUMN",
-    "COLUMNS",
-    "COPY",
-    "CREATE",
-    "CROSS",
-    "DATABASE",
-    "DELETE",
-    "DESCRIBE",
-    "DISTINCT",
-    "DROP",
-    "EXCEPT",
-    "EXISTS",
-    "EXPLAIN",
-    "EXTERNAL",
-    "FROM",
-    "GROUP",
-    "HAVING",
-    "INNER",
-    "INSERT",
-    "INTERSECT",
-    "INTO",
-    "JOIN",
-    "LEFT",
-    "LIMIT",
-    "LOCATION",
-    "OFFSET",
-    "ORDER",
-    "OUTER",
-    "OVERWRITE",
-    "PARTITION",
-    "PARTITIONED",
-    "REPLACE",
-    "RIGHT",
-    "SCHEMA",
-    "SELECT",
-    "SHOW",
-    "STORED",
-    "TABLE",
-    "TRUNCATE",
-    "UNION",
-    "UPDATE",
-    "USING",
-    "VALUES",
-    "WHERE",
-];
-
-/// The known name that is nearest to `name`, if one is near enough to be what was meant.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name = name.to_lowercase();
-    let limit = (name.chars().count() / 3).clamp(1, 4);
-    known
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// `error` with the hint that `known` has a name like `name`.
-pub(super) fn did_you_mean<'a>(error: Error, name: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
-    match nearest(name, known) {
-        Some(candidate) => error.with_hint(format!("did you mean '{candidate}'?")),
-        None => error,
-    }
-}
 
 /// A table of the user's catalog; one that is missing gets the nearest names.
 pub(super) async fn table(session: &Session, name: &TableName) -> Result<VersionedTable> {
@@ -168,29 +95,7 @@ pub(super) fn of_parser(sql: &str, tokens: &[TokenWithSpan], error: DataFusionEr
 
 /// The error for text that the parser or the tokenizer did not take.
 pub(super) fn syntax(sql: &str, tokens: &[TokenWithSpan], error: &ParserError) -> Error {
-    let text = match error {
-        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
-        ParserError::RecursionLimitExceeded => {
-            return Error::invalid_input("the statement is nested too deeply")
-                .with_hint("SET datafusion.sql_parser.recursion_limit to a greater number");
-        }
-    };
-    let (message, location) = take_location(text);
-    let location = location.or_else(|| message.contains("EOF").then(|| end_of(sql)));
-    let message = message
-        .trim_start_matches("sql parser error: ")
-        .replace("Expected: ", "expected ")
-        .replace("found: EOF", "found the end of the text")
-        .replace("found: ", "found ");
-    let hint = hint(tokens, &message, location);
-    let mut error = Error::invalid_input(lower_first(message.trim_end_matches('.')));
-    if let Some(location) = location {
-        error = error.with_location(location);
-    }
-    match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
+    crate::syntax::syntax(sql, tokens, error, '"')
 }
 
 /// The error for a statement that cannot be planned.
@@ -312,97 +217,6 @@ fn place_of(tokens: &[TokenWithSpan], name: &str) -> Option<Location> {
         _ => false,
     })?;
     Some(Location { line: found.span.start.line, column: found.span.start.column })
-}
-
-/// Cuts ` at Line: 1, Column: 2` off a message.
-fn take_location(text: &str) -> (&str, Option<Location>) {
-    let Some(at) = text.rfind(" at Line: ") else { return (text, None) };
-    let numbers = text[at + " at Line: ".len()..].split_once(", Column: ");
-    let location = numbers.and_then(|(line, column)| {
-        let column: String = column.chars().take_while(char::is_ascii_digit).collect();
-        Some(Location { line: line.parse().ok()?, column: column.parse().ok()? })
-    });
-    match location {
-        Some(_) => (&text[..at], location),
-        None => (text, None),
-    }
-}
-
-/// The place after the last character that is not white space.
-fn end_of(sql: &str) -> Location {
-    let text = sql.trim_end();
-    let line = text.matches('\n').count() as u64 + 1;
-    let column = text.rsplit('\n').next().unwrap_or_default().chars().count() as u64 + 1;
-    Location { line, column }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match (chars.next(), chars.next()) {
-        // `EOF` and the like stay as they are.
-        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
-            first.to_lowercase().chain(text.chars().skip(1)).collect()
-        }
-        _ => text.into(),
-    }
-}
-
-/// What the writer of the statement probably meant.
-fn hint(tokens: &[TokenWithSpan], message: &str, location: Option<Location>) -> Option<String> {
-    if message.contains("nterminated") {
-        return Some("close the quote; a quote inside a text is written twice".into());
-    }
-    if message.contains("multi-line comment") {
-        return Some("close the comment with */".into());
-    }
-    if message.starts_with("expected )") && message.ends_with("the end of the text") {
-        return Some("a '(' is not closed".into());
-    }
-    let meaningful: Vec<&TokenWithSpan> =
-        tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)).collect();
-    let here = match location {
-        Some(at) => {
-            meaningful.iter().position(|token| token.span.start.line == at.line && token.span.start.column == at.column)
-        }
-        None => None,
-    };
-    let found = here.map(|here| &meaningful[here].token);
-    let before = here.unwrap_or(meaningful.len()).checked_sub(1).map(|before| &meaningful[before].token);
-    // A misspelt clause is often read as an alias, and the parser stumbles over the word after it.
-    if let Some((wrong, meant)) = found.and_then(misspelt).or_else(|| before.and_then(misspelt)) {
-        return Some(format!("did you mean {meant} instead of '{wrong}'?"));
-    }
-    let (found, before) = (found?, before?);
-    if let Token::Word(word) = found
-        && word.quote_style.is_none()
-        && word.keyword != Keyword::NoKeyword
-        && message.starts_with("expected identifier")
-    {
-        return Some(format!("'{}' is a keyword: as a name it is written \"{}\"", word.value, word.value));
-    }
-    (begins_value(found) && ends_value(before)).then(|| format!("is a comma missing before {found}?"))
-}
-
-/// A word that is no keyword and nearly one.
-fn misspelt(token: &Token) -> Option<(&str, &'static str)> {
-    match token {
-        Token::Word(Word { value, quote_style: None, keyword: Keyword::NoKeyword }) if value.chars().count() > 2 => {
-            nearest(value, STRUCTURE_WORDS).map(|meant| (value.as_str(), meant))
-        }
-        _ => None,
-    }
-}
-
-fn begins_value(token: &Token) -> bool {
-    match token {
-        Token::Word(word) => word.keyword == Keyword::NoKeyword || word.quote_style.is_some(),
-        Token::Number(..) | Token::SingleQuotedString(_) => true,
-        _ => false,
-    }
-}
-
-fn ends_value(token: &Token) -> bool {
-    begins_value(token) || *token == Token::RParen
 }
 
 #[cfg(test)]

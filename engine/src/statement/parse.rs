@@ -12,7 +12,6 @@ use datafusion::common::config::Dialect as DialectName;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::{Error, Result};
@@ -30,6 +29,7 @@ use super::show::Show;
 use super::view::{CreateView, DropView};
 use crate::catalogs::{MEMORY_CATALOG, MEMORY_SCHEMA};
 use crate::session::{Session, USER_CATALOG};
+use crate::syntax::check_chains;
 
 /// A statement that was read.
 pub(super) enum Parsed {
@@ -288,60 +288,6 @@ impl Text {
             (Some(statement), true) => Ok(statement),
             (Some(_), false) => Err(one_at_a_time()),
         }
-    }
-}
-
-/// Operators that may stand in one chain (`a = 1 OR a = 2 OR …`) between commas and parentheses. Planning one takes time that
-/// grows with its square and stack that grows with its length; lists (`IN (…)`, `VALUES`) have no such bound.
-const CHAIN_MAX: usize = 4096;
-
-fn check_chains(tokens: &[TokenWithSpan]) -> Result<()> {
-    let mut chains = vec![0_usize];
-    for token in tokens {
-        match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => chains.push(0),
-            Token::RParen | Token::RBracket | Token::RBrace if chains.len() > 1 => drop(chains.pop()),
-            Token::Comma | Token::SemiColon => *chains.last_mut().unwrap_or(&mut 0) = 0,
-            token if is_operator(token) => {
-                let Some(chain) = chains.last_mut() else { continue };
-                *chain += 1;
-                if *chain > CHAIN_MAX {
-                    return Err(Error::invalid_input(format!(
-                        "an expression has more than {CHAIN_MAX} operators in one chain"
-                    ))
-                    .with_hint("write a long chain of OR as IN (…), or join with a table of the values"));
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_operator(token: &Token) -> bool {
-    match token {
-        Token::Word(word) => matches!(
-            word.keyword,
-            Keyword::AND
-                | Keyword::OR
-                | Keyword::NOT
-                | Keyword::IS
-                | Keyword::IN
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::BETWEEN
-                | Keyword::AT
-                | Keyword::COLLATE
-                | Keyword::UNION
-                | Keyword::INTERSECT
-                | Keyword::EXCEPT
-                | Keyword::JOIN
-                | Keyword::WHEN
-        ),
-        Token::Whitespace(_) | Token::Number(..) | Token::Period | Token::EOF => false,
-        Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::RParen | Token::RBracket | Token::RBrace => false,
-        // Every other token is punctuation or an operator, or a literal too rare to make a chain.
-        _ => true,
     }
 }
 

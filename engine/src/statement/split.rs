@@ -6,10 +6,11 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::Result;
 
 use super::errors;
+use crate::syntax::Places;
 
 /// Splits a script into statements: see [`crate::query::QueryService::split`].
 ///
@@ -50,38 +51,6 @@ pub(crate) fn words() -> Vec<String> {
     words.extend(SessionStateDefaults::default_window_functions().iter().map(|function| function.name().to_owned()));
     words.extend(SessionStateDefaults::default_table_functions().iter().map(|function| function.name().to_owned()));
     words.into_iter().collect()
-}
-
-/// Turns the tokenizer's lines and columns into byte offsets; places must be asked for in order.
-pub(super) struct Places<'a> {
-    chars: std::str::CharIndices<'a>,
-    line: u64,
-    column: u64,
-    length: usize,
-}
-
-impl<'a> Places<'a> {
-    pub(super) fn new(sql: &'a str) -> Self {
-        Self { chars: sql.char_indices(), line: 1, column: 1, length: sql.len() }
-    }
-
-    /// The offset of the character at `place`, or of the end of the text.
-    pub(super) fn byte(&mut self, place: Location) -> usize {
-        loop {
-            let offset = self.chars.offset();
-            if (self.line, self.column) >= (place.line, place.column) {
-                return offset.min(self.length);
-            }
-            match self.chars.next() {
-                Some((_, '\n')) => {
-                    self.line += 1;
-                    self.column = 1;
-                }
-                Some(_) => self.column += 1,
-                None => return self.length,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

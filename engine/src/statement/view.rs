@@ -20,10 +20,10 @@ use super::ddl::properties;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName, Text, read_only};
 use super::rewrite_all;
-use super::split::Places;
 use super::{Planned, Planner};
 use crate::error::from_datafusion;
 use crate::session::{Session, USER_CATALOG};
+use crate::syntax::Places;
 use crate::types::hive_type;
 
 /// Parameters of a view that Tereza made: what its text's names mean, and how it is read.

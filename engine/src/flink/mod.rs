@@ -1,0 +1,34 @@
+//! Flink's SQL: texts to statements, and tables of streams as they are written, kept and printed.
+//!
+//! Nothing is planned or run here, and nothing of DataFusion is used but its parser: a query stays the parser's tree.
+//!
+//! Files in reading order: `statement` (what a text can be), `create` (CREATE TABLE), `table` (what it makes), `like`
+//! (tables made from others), `types` (data types), `parameters` (a table in a metastore), `script` (texts of several
+//! statements), `dialect` (Flink's rules for the parser of queries), `hints`, and `reader` (tokens, places and errors).
+
+mod create;
+mod dialect;
+mod hints;
+mod like;
+mod parameters;
+mod reader;
+mod script;
+mod statement;
+mod table;
+mod types;
+
+pub use create::CreateTable;
+pub use dialect::{FlinkDialect, TableArgument, sql_type, table_argument};
+pub use hints::{HINTS_MAX, Hint, HintTarget};
+pub use like::{Feature, Like, Strategy};
+pub use parameters::{from_parameters, to_parameters};
+pub use reader::{DEPTH_MAX, FlinkQuery, TEXT_BYTES_MAX, parse_expression};
+pub use script::{Piece, STATEMENTS_MAX, parse_script, split};
+pub use statement::{
+    CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert, Pattern,
+    Show, StopJob, parse,
+};
+pub use table::{
+    COLUMNS_MAX, ColumnKind, Distribution, DistributionKind, PrimaryKey, StreamColumn, StreamTable, Watermark,
+};
+pub use types::{FlinkType, Interval, LENGTH_MAX, RowField, TYPE_DEPTH_MAX, TypeRoot};
