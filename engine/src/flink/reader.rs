@@ -1,17 +1,21 @@
 //! Reads Flink's own grammar from the tokens of one statement.
 
 use datafusion::sql::sqlparser::ast::{Expr, Query};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::{Error, ErrorKind, Location, Result};
 
 use super::dialect::FlinkDialect;
 use super::hints::{Hint, hints, is_hint};
-use super::types::{FlinkType, TYPE_WORDS, parse_type};
+use super::types::{FlinkType, TYPE_WORDS, parse_kept_type, parse_type};
 use crate::syntax::{Places, check_chains, did_you_mean, nearest, syntax};
 
 /// The levels of parentheses, brackets and expressions that a statement may have.
 pub const DEPTH_MAX: usize = 50;
+
+/// The levels of tables in parentheses that a statement may have.
+pub const TABLE_DEPTH_MAX: usize = 12;
 
 /// The most bytes of one statement or script.
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
@@ -274,6 +278,12 @@ impl<'a> Reader<'a> {
         self.parsed(parsed)
     }
 
+    /// A data type as a catalog keeps it.
+    pub(super) fn kept_type(&mut self) -> Result<FlinkType> {
+        let parsed = parse_kept_type(&mut self.parser);
+        self.parsed(parsed)
+    }
+
     /// An expression, and how it was written.
     pub(super) fn expression(&mut self) -> Result<(Expr, String)> {
         let start = self.next().span.start;
@@ -353,21 +363,40 @@ impl<'a> Reader<'a> {
 }
 
 fn too_deep() -> Error {
-    Error::invalid_input(format!("the statement is nested deeper than {DEPTH_MAX} levels"))
+    Error::invalid_input(format!(
+        "the statement is nested deeper than {DEPTH_MAX} levels, or than {TABLE_DEPTH_MAX} levels of tables"
+    ))
 }
 
-/// Refuses brackets in brackets before the parser sees them: some forms it reads twice, and so twice at each level.
+/// Refuses brackets in brackets before the parser sees them. It counts what it reads itself too, but by its own measure,
+/// and a table in parentheses takes much more of its stack than an expression.
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
-    let mut depth = 0_usize;
+    // Of each open bracket, whether it stands where a table can, and of the innermost one, whether tables stand in it.
+    let mut open: Vec<bool> = Vec::new();
+    let mut in_tables = vec![false];
     for token in tokens {
-        match token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
-            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+        let inside = in_tables.last().copied().unwrap_or_default();
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                open.push(inside);
+                in_tables.push(inside);
+            }
+            Token::RParen | Token::RBracket | Token::RBrace if !open.is_empty() => {
+                open.pop();
+                in_tables.pop();
+            }
+            Token::Word(word) if word.quote_style.is_none() => {
+                let Some(inside) = in_tables.last_mut() else { continue };
+                *inside = match word.keyword {
+                    Keyword::FROM | Keyword::JOIN => true,
+                    Keyword::SELECT | Keyword::WHERE | Keyword::ON | Keyword::USING | Keyword::GROUP | Keyword::HAVING => false,
+                    _ => *inside,
+                };
+            }
             _ => continue,
         }
-        if depth > DEPTH_MAX {
-            let error = too_deep();
-            return Err(at(error, token));
+        if open.len() > DEPTH_MAX || open.iter().filter(|is_table| **is_table).count() > TABLE_DEPTH_MAX {
+            return Err(at(too_deep(), token));
         }
     }
     Ok(())

@@ -249,7 +249,7 @@ impl FromStr for FlinkType {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut reader = Reader::new(text)?;
-        let data_type = reader.data_type()?;
+        let data_type = reader.kept_type()?;
         reader.end()?;
         Ok(data_type)
     }
@@ -269,9 +269,18 @@ impl From<FlinkType> for String {
     }
 }
 
-/// Reads one type.
+/// Reads one type of a statement: `VARCHAR` and `VARBINARY` without a length have the greatest one.
 pub(super) fn parse_type(parser: &mut Parser<'_>) -> Result<FlinkType, ParserError> {
-    let mut types = Types { parser, depth: 0, closed: 0 };
+    read_type(parser, LENGTH_MAX)
+}
+
+/// Reads one type that a catalog keeps: there `VARCHAR` and `VARBINARY` without a length have length 1.
+pub(super) fn parse_kept_type(parser: &mut Parser<'_>) -> Result<FlinkType, ParserError> {
+    read_type(parser, 1)
+}
+
+fn read_type(parser: &mut Parser<'_>, varying: u32) -> Result<FlinkType, ParserError> {
+    let mut types = Types { parser, depth: 0, closed: 0, varying };
     let data_type = types.data_type()?;
     if types.closed > 0 {
         types.parser.prev_token();
@@ -285,6 +294,8 @@ struct Types<'p, 't> {
     depth: usize,
     /// Halves of `>>` that were read and not yet used: 0 or 1.
     closed: usize,
+    /// The length of `VARCHAR` and `VARBINARY` without one.
+    varying: u32,
 }
 
 type Parsed<T> = Result<T, ParserError>;
@@ -332,22 +343,22 @@ impl Types<'_, '_> {
         Ok(match word.as_str() {
             "CHAR" | "CHARACTER" => {
                 if self.take("VARYING") {
-                    TypeRoot::Varchar(self.length()?)
+                    TypeRoot::Varchar(self.length(self.varying)?)
                 } else {
-                    TypeRoot::Char(self.length()?)
+                    TypeRoot::Char(self.length(1)?)
                 }
             }
-            "VARCHAR" => TypeRoot::Varchar(self.length()?),
+            "VARCHAR" => TypeRoot::Varchar(self.length(self.varying)?),
             "STRING" => TypeRoot::Varchar(LENGTH_MAX),
             "BOOLEAN" => TypeRoot::Boolean,
             "BINARY" => {
                 if self.take("VARYING") {
-                    TypeRoot::Varbinary(self.length()?)
+                    TypeRoot::Varbinary(self.length(self.varying)?)
                 } else {
-                    TypeRoot::Binary(self.length()?)
+                    TypeRoot::Binary(self.length(1)?)
                 }
             }
-            "VARBINARY" => TypeRoot::Varbinary(self.length()?),
+            "VARBINARY" => TypeRoot::Varbinary(self.length(self.varying)?),
             "BYTES" => TypeRoot::Varbinary(LENGTH_MAX),
             "DECIMAL" | "DEC" | "NUMERIC" => self.decimal()?,
             "TINYINT" => TypeRoot::TinyInt,
@@ -400,10 +411,10 @@ impl Types<'_, '_> {
         Ok(true)
     }
 
-    /// `(n)`; 1 without.
-    fn length(&mut self) -> Parsed<u32> {
+    /// `(n)`; `default` without.
+    fn length(&mut self, default: u32) -> Parsed<u32> {
         if !self.parser.consume_token(&Token::LParen) {
-            return Ok(1);
+            return Ok(default);
         }
         let length = self.number("the length", 1, LENGTH_MAX)?;
         self.parser.expect_token(&Token::RParen)?;
