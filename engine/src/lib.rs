@@ -9,7 +9,7 @@
 //! `table` (partitions and files of a table), `join_order` (which of a
 //! plan's joins come first), `write` (rows to files, and the commit), `stores` (URLs to object stores),
 //! `catalog_files` (what a metastore does to files), `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
-//! `interrupt` (joins that can be cancelled), `syntax` (what texts of every dialect have in common), `jobs` (texts that outlive their client), `system` (what runs now).
+//! `flink` (Flink's SQL, read and not yet run), `interrupt` (joins that can be cancelled), `syntax` (what texts of every dialect have in common), `jobs` (texts that outlive their client), `system` (what runs now).
 
 pub mod query;
 
@@ -21,6 +21,7 @@ mod dynamic_filter;
 mod engine;
 mod error;
 mod filter_order;
+pub mod flink;
 mod formats;
 mod generated;
 mod interrupt;

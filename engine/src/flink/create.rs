@@ -60,7 +60,9 @@ pub(super) fn create_table(reader: &mut Reader<'_>, temporary: bool) -> Result<C
     }
     if reader.next().token != Token::EOF && reader.next().token != Token::SemiColon {
         let words: &[&str] = match (&like, &query) {
-            (None, None) => &["COMMENT", "DISTRIBUTED", "PARTITIONED", "WITH", "LIKE", "AS", "the end of the statement"],
+            (None, None) => {
+                &["COMMENT", "DISTRIBUTED", "PARTITIONED", "WITH", "LIKE", "AS", "the end of the statement"]
+            }
             _ => &["the end of the statement"],
         };
         return Err(reader.expected(words));
@@ -142,7 +144,8 @@ impl Body {
         reader.expect("WATERMARK FOR")?;
         let rowtime = reader.identifier()?;
         if reader.next().token == Token::Period {
-            return Err(reader.refuse(Error::unsupported("a watermark for a field of a row"))
+            return Err(reader
+                .refuse(Error::unsupported("a watermark for a field of a row"))
                 .with_hint("name the field with a computed column"));
         }
         reader.expect("AS")?;

@@ -34,9 +34,10 @@ fn arguments(sql: &str) -> Vec<FunctionArg> {
     let Ok(FlinkStatement::Query(query)) = parse(sql) else { panic!("{sql} is not read") };
     let SetExpr::Select(select) = *query.query.body else { panic!("{sql} is no SELECT") };
     match select.from.into_iter().next().expect("a table").relation {
-        TableFactor::TableFunction { expr: Expr::Function(Function { args: FunctionArguments::List(list), .. }), .. } => {
-            list.args
-        }
+        TableFactor::TableFunction {
+            expr: Expr::Function(Function { args: FunctionArguments::List(list), .. }),
+            ..
+        } => list.args,
         other => panic!("{other:?} is no function"),
     }
 }
@@ -54,7 +55,8 @@ fn tables_are_arguments() {
             other => panic!("{other}"),
         })
         .collect();
-    let name = |table: TableArgument<'_>| table.name.iter().map(|part| part.value.clone()).collect::<Vec<_>>().join("/");
+    let name =
+        |table: TableArgument<'_>| table.name.iter().map(|part| part.value.clone()).collect::<Vec<_>>().join("/");
     let [Some(first), Some(second), None] = tables[..] else { panic!("{tables:?}") };
     assert_eq!([name(first), name(second)], ["c/d/t", "x y"]);
     assert_eq!((first.partition_by.len(), first.order_by.len()), (2, 1));
@@ -67,7 +69,9 @@ fn only_a_table_argument_is_one() {
     for text in ["`TABLE`(a)", "f(a)", "a", "`TABLE`(a) OVER (PARTITION BY b)"] {
         assert_eq!(table_argument(&parse_expression(text).expect(text)), None, "{text}");
     }
-    for sql in ["SELECT TABLE(a) FROM t", "SELECT * FROM TABLE(f(TABLE (SELECT 1), 1))", "SELECT * FROM TABLE(f(TABLE 'a'))"] {
+    for sql in
+        ["SELECT TABLE(a) FROM t", "SELECT * FROM TABLE(f(TABLE (SELECT 1), 1))", "SELECT * FROM TABLE(f(TABLE 'a'))"]
+    {
         assert!(parse(sql).is_err(), "{sql}");
     }
 }
@@ -77,7 +81,10 @@ fn casts_have_flinks_types() {
     for (text, expected) in [
         ("CAST(a AS STRING)", "CAST(a AS STRING)"),
         ("CAST(a AS BYTES)", "CAST(a AS BYTEA)"),
-        ("cast(a as row<x int not null, y array<row<z string>>>)", "CAST(a AS STRUCT<`x` INT, `y` ARRAY<STRUCT<`z` STRING>>>)"),
+        (
+            "cast(a as row<x int not null, y array<row<z string>>>)",
+            "CAST(a AS STRUCT<`x` INT, `y` ARRAY<STRUCT<`z` STRING>>>)",
+        ),
         ("TRY_CAST(a AS TIMESTAMP_LTZ(3))", "TRY_CAST(a AS TIMESTAMP(3) WITH TIME ZONE)"),
         ("CAST(a AS MAP<INT, DECIMAL(5, 2)>)", "CAST(a AS Map(INT, DECIMAL(5,2)))"),
         ("CAST(a AS INTERVAL DAY TO SECOND)", "CAST(a AS INTERVAL DAY TO SECOND)"),

@@ -58,8 +58,7 @@ pub(super) fn hints(tokens: &[TokenWithSpan]) -> Result<Vec<Hint>> {
         let Token::Whitespace(Whitespace::MultiLineComment(comment)) = &token.token else { continue };
         let Some(text) = comment.strip_prefix('+') else { continue };
         let Some(target) = target(&tokens[..n]) else {
-            let error = Error::invalid_input("a hint stands after SELECT or after the name of a table");
-            return Err(at(error, token));
+            return Err(at(misplaced(), token));
         };
         read(text, token, &target, &mut found)?;
         if found.len() > HINTS_MAX {
@@ -67,6 +66,11 @@ pub(super) fn hints(tokens: &[TokenWithSpan]) -> Result<Vec<Hint>> {
         }
     }
     Ok(found)
+}
+
+/// The error for a hint that nothing takes.
+pub(super) fn misplaced() -> Error {
+    Error::invalid_input("a hint stands after SELECT or after the name of a table")
 }
 
 /// Whether a token is a hint.
@@ -105,12 +109,15 @@ fn read(text: &str, comment: &TokenWithSpan, target: &HintTarget, found: &mut Ve
         let mut arguments = Vec::new();
         if tokens.next_if_eq(&Token::LParen).is_some() && tokens.next_if_eq(&Token::RParen).is_none() {
             loop {
-                let key = tokens.next().and_then(value).ok_or_else(|| wrong("a key"))?;
+                let name = tokens.next().and_then(key).ok_or_else(|| wrong("a key"))?;
                 let argument = match tokens.next_if_eq(&Token::Eq) {
-                    Some(_) => Some(tokens.next().and_then(value).ok_or_else(|| wrong("a value"))?),
+                    Some(_) => match tokens.next() {
+                        Some(Token::SingleQuotedString(text)) => Some(text),
+                        _ => return Err(wrong("a value in single quotes")),
+                    },
                     None => None,
                 };
-                arguments.push((key, argument));
+                arguments.push((name, argument));
                 match tokens.next() {
                     Some(Token::Comma) => {}
                     Some(Token::RParen) => break,
@@ -124,7 +131,7 @@ fn read(text: &str, comment: &TokenWithSpan, target: &HintTarget, found: &mut Ve
     Ok(())
 }
 
-fn value(token: Token) -> Option<String> {
+fn key(token: Token) -> Option<String> {
     match token {
         Token::SingleQuotedString(text) | Token::Number(text, false) => Some(text),
         Token::Word(word) => Some(word.value),

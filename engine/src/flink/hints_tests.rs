@@ -49,6 +49,10 @@ fn hints_that_are_not_understood_are_refused_at_their_place() {
         "SELECT a FROM t /*+ ('k' = 'v') */",
         "SELECT a FROM t /*+ OPTIONS('k' = 'v) */",
         "SELECT a + /*+ X */ 1 FROM t",
+        "SELECT a FROM t /*+ OPTIONS('k' = 1) */",
+        "INSERT INTO t (a) /*+ OPTIONS('k' = 'v') */ SELECT 1",
+        "CREATE TABLE t (a INT, b AS a /*+ X */)",
+        "CREATE TABLE t (a INT) /*+ OPTIONS('k' = 'v') */",
     ] {
         let error = parse(sql).expect_err(sql);
         assert!(error.location().is_some_and(|place| place.line == 1 && place.column > 7), "{sql}: {error}");

@@ -49,11 +49,8 @@ const FEATURES: [(&str, Feature); 7] = [
     ("WATERMARKS", Feature::Watermarks),
 ];
 
-const STRATEGIES: [(&str, Strategy); 3] = [
-    ("INCLUDING", Strategy::Including),
-    ("EXCLUDING", Strategy::Excluding),
-    ("OVERWRITING", Strategy::Overwriting),
-];
+const STRATEGIES: [(&str, Strategy); 3] =
+    [("INCLUDING", Strategy::Including), ("EXCLUDING", Strategy::Excluding), ("OVERWRITING", Strategy::Overwriting)];
 
 impl Feature {
     fn word(self) -> &'static str {
@@ -120,7 +117,9 @@ impl StreamTable {
         table.watermark = match (self.watermark, &base.watermark) {
             (own, Some(_)) if excluded(Feature::Watermarks) => own,
             (Some(own), Some(old)) if own.rowtime != old.rowtime => {
-                return Err(Error::unsupported("a second WATERMARK of one table").with_hint("write EXCLUDING WATERMARKS"));
+                return Err(
+                    Error::unsupported("a second WATERMARK of one table").with_hint("write EXCLUDING WATERMARKS")
+                );
             }
             (Some(_), Some(_)) if like.strategy(Feature::Watermarks) == Strategy::Including => {
                 return Err(taken("a watermark for the same column", Feature::Watermarks));
@@ -205,7 +204,9 @@ fn columns(old: &[StreamColumn], own: Vec<StreamColumn>, like: &Like) -> Result<
                 columns[at] = column;
             }
             _ => {
-                return Err(Error::invalid_input(format!("the table that LIKE names has {what} of another kind already")));
+                return Err(Error::invalid_input(format!(
+                    "the table that LIKE names has {what} of another kind already"
+                )));
             }
         }
     }

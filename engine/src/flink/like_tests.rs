@@ -22,9 +22,15 @@ fn strategies_have_defaults() {
 #[test]
 fn what_is_wrong_is_said_where_it_is() {
     for (options, expected) in [
-        ("(INCLUDING OPTION)", "expected ALL, CONSTRAINTS, DISTRIBUTION, GENERATED, METADATA, OPTIONS, PARTITIONS or \
-           WATERMARKS, found OPTION (line 1, column 34); did you mean OPTIONS?"),
-        ("(EXCLUDNG ALL)", "expected INCLUDING, EXCLUDING or OVERWRITING, found EXCLUDNG (line 1, column 24); did you mean EXCLUDING?"),
+        (
+            "(INCLUDING OPTION)",
+            "expected ALL, CONSTRAINTS, DISTRIBUTION, GENERATED, METADATA, OPTIONS, PARTITIONS or \
+           WATERMARKS, found OPTION (line 1, column 34); did you mean OPTIONS?",
+        ),
+        (
+            "(EXCLUDNG ALL)",
+            "expected INCLUDING, EXCLUDING or OVERWRITING, found EXCLUDNG (line 1, column 24); did you mean EXCLUDING?",
+        ),
         ("()", "expected INCLUDING, EXCLUDING or OVERWRITING, found ) (line 1, column 24)"),
         ("(OVERWRITING ALL)", "OVERWRITING does not go with ALL (line 1, column 36)"),
         ("(INCLUDING ALL EXCLUDING ALL)", "ALL is twice in LIKE (line 1, column 48)"),
@@ -35,7 +41,8 @@ fn what_is_wrong_is_said_where_it_is() {
 
 #[test]
 fn what_both_have_is_refused_with_the_way_out() {
-    let key = |name: &str| StreamTable { options: BTreeMap::from([(name.into(), "1".into())]), ..StreamTable::default() };
+    let key =
+        |name: &str| StreamTable { options: BTreeMap::from([(name.into(), "1".into())]), ..StreamTable::default() };
     let error = key("k").like(&key("k"), &like("(INCLUDING OPTIONS)").expect("LIKE")).expect_err("both");
     assert_eq!(
         error.to_string(),

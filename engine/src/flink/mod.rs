@@ -25,8 +25,8 @@ pub use parameters::{from_parameters, to_parameters};
 pub use reader::{DEPTH_MAX, FlinkQuery, TABLE_DEPTH_MAX, TEXT_BYTES_MAX, parse_expression};
 pub use script::{Piece, STATEMENTS_MAX, parse_script, split};
 pub use statement::{
-    CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert, Pattern,
-    Show, StopJob, parse,
+    CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert,
+    Pattern, Show, StopJob, parse,
 };
 pub use table::{
     COLUMNS_MAX, ColumnKind, Distribution, DistributionKind, PrimaryKey, StreamColumn, StreamTable, Watermark,

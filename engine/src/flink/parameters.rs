@@ -113,10 +113,8 @@ pub fn from_parameters(parameters: &BTreeMap<String, String>) -> Result<Option<S
     if !is_generic {
         return Ok(None);
     }
-    let properties: BTreeMap<&str, &str> = parameters
-        .iter()
-        .filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value.as_str())))
-        .collect();
+    let properties: BTreeMap<&str, &str> =
+        parameters.iter().filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?, value.as_str()))).collect();
     if properties.contains_key("refresh-mode") || properties.contains_key("freshness-interval") {
         return Err(Error::unsupported("a materialized table of Flink"));
     }

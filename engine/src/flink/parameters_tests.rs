@@ -86,13 +86,15 @@ fn what_is_missing_or_wrong_is_named() {
     ] {
         assert_eq!(from_parameters(&parameters(pairs)).expect_err(expected).to_string(), expected);
     }
-    let materialized = from_parameters(&parameters(&[kafka, ("flink.refresh-mode", "FULL")])).expect_err("materialized");
+    let materialized =
+        from_parameters(&parameters(&[kafka, ("flink.refresh-mode", "FULL")])).expect_err("materialized");
     assert_eq!(materialized.kind(), ErrorKind::Unsupported);
 }
 
 #[test]
 fn options_cannot_pass_for_a_schema() {
-    for key in ["schema.0.name", "schema.watermark.0.rowtime", "comment", "partition.keys.0.name", "distribution.kind"] {
+    for key in ["schema.0.name", "schema.watermark.0.rowtime", "comment", "partition.keys.0.name", "distribution.kind"]
+    {
         let table = StreamTable { options: parameters(&[("connector", "x"), (key, "a")]), ..StreamTable::default() };
         let error = to_parameters(&table).expect_err(key);
         assert!(error.message().contains(key), "{error}");

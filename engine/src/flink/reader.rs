@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::{Error, ErrorKind, Location, Result};
 
 use super::dialect::FlinkDialect;
-use super::hints::{Hint, hints, is_hint};
+use super::hints::{Hint, hints, is_hint, misplaced};
 use super::types::{FlinkType, TYPE_WORDS, parse_kept_type, parse_type};
 use crate::syntax::{Places, check_chains, did_you_mean, nearest, syntax};
 
@@ -38,6 +38,8 @@ pub struct FlinkQuery {
 pub(super) struct Reader<'a> {
     sql: &'a str,
     tokens: Vec<TokenWithSpan>,
+    /// The number of tokens whose hints are kept.
+    hints_read: usize,
     pub(super) parser: Parser<'static>,
 }
 
@@ -104,9 +106,8 @@ impl<'a> Reader<'a> {
         let tokens = tokens(sql)?;
         check_chains(&tokens)?;
         check_depth(&tokens)?;
-        let parser =
-            Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens.clone());
-        Ok(Self { sql, tokens, parser })
+        let parser = Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens.clone());
+        Ok(Self { sql, tokens, hints_read: 0, parser })
     }
 
     /// The next token.
@@ -249,7 +250,7 @@ impl<'a> Reader<'a> {
     /// A text in single quotes.
     pub(super) fn text(&mut self) -> Result<String> {
         match &self.next().token {
-            Token::SingleQuotedString(text) | Token::UnicodeStringLiteral(text) => {
+            Token::SingleQuotedString(text) => {
                 let text = text.clone();
                 self.parser.advance_token();
                 Ok(text)
@@ -299,15 +300,32 @@ impl<'a> Reader<'a> {
         let query = self.parsed(parsed)?;
         let end = self.read_with_hints();
         let first = self.tokens.partition_point(|token| token.span.start < start);
-        let hints = hints(self.tokens.get(first..end).unwrap_or_default())?;
+        let hints = self.hints(first, end)?;
         Ok(FlinkQuery { query, text: self.since(start, end), hints })
     }
 
     /// The hints right after the name that was read last.
-    pub(super) fn hints_here(&self) -> Result<Vec<Hint>> {
-        let is_name = |token: &TokenWithSpan| matches!(token.token, Token::Word(_) | Token::Period | Token::Whitespace(_));
+    pub(super) fn hints_here(&mut self) -> Result<Vec<Hint>> {
+        let is_name =
+            |token: &TokenWithSpan| matches!(token.token, Token::Word(_) | Token::Period | Token::Whitespace(_));
         let begin = self.tokens[..self.read()].iter().rposition(|token| !is_name(token)).map_or(0, |at| at + 1);
-        hints(&self.tokens[begin..self.read_with_hints()])
+        self.hints(begin, self.read_with_hints())
+    }
+
+    /// The hints among these tokens. None before them may be left.
+    fn hints(&mut self, begin: usize, end: usize) -> Result<Vec<Hint>> {
+        self.no_hints_before(begin)?;
+        let found = hints(self.tokens.get(begin..end).unwrap_or_default())?;
+        self.hints_read = end;
+        Ok(found)
+    }
+
+    fn no_hints_before(&self, end: usize) -> Result<()> {
+        let passed = self.tokens.get(self.hints_read..end).unwrap_or_default();
+        match passed.iter().find(|token| is_hint(token)) {
+            Some(token) => Err(at(misplaced(), token)),
+            None => Ok(()),
+        }
     }
 
     /// The number of tokens that were read, without white space and comments after the last one.
@@ -352,7 +370,7 @@ impl<'a> Reader<'a> {
             ended = true;
         }
         if self.next().token == Token::EOF {
-            return Ok(());
+            return self.no_hints_before(self.tokens.len());
         }
         if ended {
             let error = Error::invalid_input("the text has more than one statement");
@@ -389,7 +407,12 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
                 let Some(inside) = in_tables.last_mut() else { continue };
                 *inside = match word.keyword {
                     Keyword::FROM | Keyword::JOIN => true,
-                    Keyword::SELECT | Keyword::WHERE | Keyword::ON | Keyword::USING | Keyword::GROUP | Keyword::HAVING => false,
+                    Keyword::SELECT
+                    | Keyword::WHERE
+                    | Keyword::ON
+                    | Keyword::USING
+                    | Keyword::GROUP
+                    | Keyword::HAVING => false,
                     _ => *inside,
                 };
             }

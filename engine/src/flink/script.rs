@@ -74,8 +74,9 @@ pub fn split(script: &str) -> Result<Vec<Piece>> {
         let Some(begin) = first.take() else { continue };
         let Some(place) = place(begin) else { continue };
         if pieces.len() == STATEMENTS_MAX {
-            return Err(Error::invalid_input(format!("a script has at most {STATEMENTS_MAX} statements"))
-                .with_location(place));
+            return Err(
+                Error::invalid_input(format!("a script has at most {STATEMENTS_MAX} statements")).with_location(place)
+            );
         }
         let from = places.byte(begin.span.start);
         let to = places.byte(if is_end { token.span.start } else { token.span.end });

@@ -12,11 +12,10 @@ fn semicolons_part_statements() {
     assert_eq!(texts(" -- nothing\n;;"), Vec::<String>::new());
     let set = "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT CASE WHEN x THEN 1 END; INSERT INTO b SELECT 2; END";
     assert_eq!(texts(&format!("SET 'a' = 'b'; {set}; SELECT 1")), ["SET 'a' = 'b'", set, "SELECT 1"]);
-    assert_eq!(texts("BEGIN STATEMENT SET; INSERT INTO a SELECT 1; END;"), [
-        "BEGIN STATEMENT SET",
-        "INSERT INTO a SELECT 1",
-        "END"
-    ]);
+    assert_eq!(
+        texts("BEGIN STATEMENT SET; INSERT INTO a SELECT 1; END;"),
+        ["BEGIN STATEMENT SET", "INSERT INTO a SELECT 1", "END"]
+    );
 }
 
 #[test]
@@ -33,13 +32,17 @@ fn places_are_those_of_the_script() {
 
 #[test]
 fn statement_sets_are_gathered() {
-    let script = "SET 'a' = 'b';\nBEGIN STATEMENT SET;\nINSERT INTO a SELECT 1;\nINSERT INTO b SELECT 2;\nEND;\nSHOW JOBS";
+    let script =
+        "SET 'a' = 'b';\nBEGIN STATEMENT SET;\nINSERT INTO a SELECT 1;\nINSERT INTO b SELECT 2;\nEND;\nSHOW JOBS";
     let statements = parse_script(script).expect("a script");
     assert_eq!(statements.len(), 3);
     assert_eq!(statements[1].0, Location { line: 2, column: 1 });
     assert!(matches!(&statements[1].1, FlinkStatement::StatementSet(inserts) if inserts.len() == 2));
     for (script, expected) in [
-        ("BEGIN STATEMENT SET;\nSELECT 1;\nEND", "a statement set has INSERTs only, and ends with END (line 2, column 1)"),
+        (
+            "BEGIN STATEMENT SET;\nSELECT 1;\nEND",
+            "a statement set has INSERTs only, and ends with END (line 2, column 1)",
+        ),
         ("SELECT 1;\nEND", "END without BEGIN STATEMENT SET (line 2, column 1)"),
         ("BEGIN STATEMENT SET; END", "the statement set has no INSERT (line 1, column 22)"),
         (

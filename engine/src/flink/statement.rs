@@ -112,7 +112,8 @@ pub enum Show {
     Databases(Option<String>, Option<Pattern>),
     /// The tables of a database, the current one if it is empty.
     Tables(Vec<String>, Option<Pattern>),
-    Views(Option<Pattern>),
+    /// The views of a database, the current one if it is empty.
+    Views(Vec<String>, Option<Pattern>),
     Columns(Vec<String>, Option<Pattern>),
     CreateTable(Vec<String>),
     CreateView(Vec<String>),
@@ -170,8 +171,8 @@ const DETAILS: [(&str, ExplainDetail); 4] = [
 
 /// Words that a statement begins with.
 const FIRST_WORDS: [&str; 18] = [
-    "BEGIN", "CREATE", "DESC", "DESCRIBE", "DROP", "END", "EXECUTE", "EXPLAIN", "INSERT", "RESET", "SELECT", "SET", "SHOW",
-    "STOP", "USE", "VALUES", "WITH", "TABLE",
+    "BEGIN", "CREATE", "DESC", "DESCRIBE", "DROP", "END", "EXECUTE", "EXPLAIN", "INSERT", "RESET", "SELECT", "SET",
+    "SHOW", "STOP", "USE", "VALUES", "WITH", "TABLE",
 ];
 
 /// Statements of Flink that Tereza does not do, by their first words.
@@ -288,8 +289,7 @@ fn create(reader: &mut Reader<'_>) -> Result<FlinkStatement> {
     if reader.take("VIEW") {
         let if_not_exists = reader.take("IF NOT EXISTS");
         let name = reader.name(3)?;
-        let columns =
-            if reader.next().token == Token::LParen { reader.list(Reader::identifier)? } else { Vec::new() };
+        let columns = if reader.next().token == Token::LParen { reader.list(Reader::identifier)? } else { Vec::new() };
         let comment = comment(reader)?;
         reader.expect("AS")?;
         let query = reader.query()?;
@@ -430,8 +430,16 @@ fn show(reader: &mut Reader<'_>) -> Result<Show> {
     const WORDS: [&str; 9] =
         ["CATALOGS", "COLUMNS", "CREATE TABLE", "CREATE VIEW", "CURRENT", "DATABASES", "JOBS", "TABLES", "VIEWS"];
     const REFUSED: [&str; 10] = [
-        "CONNECTIONS", "CREATE", "FULL MODULES", "FUNCTIONS", "JARS", "MATERIALIZED TABLES", "MODELS", "MODULES",
-        "PARTITIONS", "PROCEDURES",
+        "CONNECTIONS",
+        "CREATE",
+        "FULL MODULES",
+        "FUNCTIONS",
+        "JARS",
+        "MATERIALIZED TABLES",
+        "MODELS",
+        "MODULES",
+        "PARTITIONS",
+        "PROCEDURES",
     ];
     reader.expect("SHOW")?;
     if reader.at("USER FUNCTIONS") {
@@ -461,12 +469,14 @@ fn show(reader: &mut Reader<'_>) -> Result<Show> {
             Show::Databases(catalog, pattern(reader)?)
         }
         "JOBS" => Show::Jobs,
-        "TABLES" => {
-            let database = if takes_from(reader) { reader.name(2)? } else { Vec::new() };
-            Show::Tables(database, pattern(reader)?)
-        }
-        _ => Show::Views(pattern(reader)?),
+        "TABLES" => Show::Tables(from_database(reader)?, pattern(reader)?),
+        _ => Show::Views(from_database(reader)?, pattern(reader)?),
     })
+}
+
+/// `FROM database`; nothing without.
+fn from_database(reader: &mut Reader<'_>) -> Result<Vec<String>> {
+    if takes_from(reader) { reader.name(2) } else { Ok(Vec::new()) }
 }
 
 fn takes_from(reader: &mut Reader<'_>) -> bool {

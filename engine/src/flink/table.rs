@@ -182,7 +182,8 @@ impl StreamTable {
         }
         if let Some(key) = &self.primary_key {
             self.are_physical("the primary key", &key.columns)?;
-            let nullable = |name: &&String| self.column(name).and_then(StreamColumn::data_type).is_some_and(|of| of.nullable);
+            let nullable =
+                |name: &&String| self.column(name).and_then(StreamColumn::data_type).is_some_and(|of| of.nullable);
             if let Some(name) = key.columns.iter().find(nullable) {
                 return Err(Wrong::new(name, format!("column '{name}' of the primary key can be NULL")));
             }

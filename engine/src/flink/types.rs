@@ -19,7 +19,7 @@ pub const LENGTH_MAX: u32 = i32::MAX as u32;
 pub const TYPE_DEPTH_MAX: usize = 32;
 
 /// The words that a type can begin with.
-pub(super) const TYPE_WORDS: [&str; 30] = [
+pub(super) const TYPE_WORDS: [&str; 28] = [
     "ARRAY",
     "BIGINT",
     "BINARY",
@@ -48,8 +48,6 @@ pub(super) const TYPE_WORDS: [&str; 30] = [
     "TINYINT",
     "VARBINARY",
     "VARCHAR",
-    "VARIANT",
-    "RAW",
 ];
 
 /// A type and whether its values may be NULL. For serde it is its text.
@@ -332,12 +330,9 @@ impl Types<'_, '_> {
         };
         if !TYPE_WORDS.contains(&word.as_str()) {
             return match word.as_str() {
-                "BITMAP" | "DESCRIPTOR" | "LEGACY" | "STRUCTURED" => self.unsupported(&word),
+                "BITMAP" | "DESCRIPTOR" | "LEGACY" | "RAW" | "STRUCTURED" | "VARIANT" => self.unsupported(&word),
                 _ => self.refuse(&format!("unknown type '{word}'")),
             };
-        }
-        if matches!(word.as_str(), "RAW" | "VARIANT") {
-            return self.unsupported(&word);
         }
         self.parser.advance_token();
         Ok(match word.as_str() {

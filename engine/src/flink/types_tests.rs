@@ -96,8 +96,7 @@ fn leaf() -> impl proptest::strategy::Strategy<Value = TypeRoot> {
         Just(TypeRoot::Double),
         (0..=9_u8).prop_map(TypeRoot::Time),
         (0..=9_u8).prop_map(TypeRoot::TimestampLtz),
-        (1..=6_u8, 0..=9_u8)
-            .prop_map(|(digits, fraction)| TypeRoot::Interval(Interval::DayToSecond(digits, fraction))),
+        (1..=6_u8, 0..=9_u8).prop_map(|(digits, fraction)| TypeRoot::Interval(Interval::DayToSecond(digits, fraction))),
     ]
 }
 
