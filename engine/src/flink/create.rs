@@ -1,6 +1,6 @@
 //! CREATE TABLE in Flink's grammar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use tereza_runtime::{Error, Result};
@@ -36,7 +36,7 @@ pub(super) fn create_table(reader: &mut Reader<'_>, temporary: bool) -> Result<C
     if reader.next().token == Token::LParen {
         reader.list(|reader| body.element(reader))?;
     }
-    let Body { mut table, query_columns } = body;
+    let Body { mut table, query_columns, .. } = body;
     table.comment = comment(reader)?;
     if reader.take("DISTRIBUTED") {
         table.distribution = Some(distribution(reader)?);
@@ -124,6 +124,7 @@ fn buckets(reader: &mut Reader<'_>) -> Result<u32> {
 struct Body {
     table: StreamTable,
     query_columns: Vec<String>,
+    names: HashSet<String>,
 }
 
 impl Body {
@@ -188,13 +189,11 @@ impl Body {
     fn column(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let token = reader.next().clone();
         let name = reader.identifier()?;
-        let known = self.table.columns.iter().map(|column| &column.name).chain(&self.query_columns);
-        if known.clone().any(|known| *known == name) || known.count() == COLUMNS_MAX {
-            let error = match self.table.columns.len() + self.query_columns.len() {
-                COLUMNS_MAX => Error::invalid_input(format!("a table has at most {COLUMNS_MAX} columns")),
-                _ => Error::invalid_input(format!("column '{name}' is twice in the table")),
-            };
-            return Err(at(error, &token));
+        if !self.names.insert(name.clone()) {
+            return Err(at(Error::invalid_input(format!("column '{name}' is twice in the table")), &token));
+        }
+        if self.names.len() > COLUMNS_MAX {
+            return Err(at(Error::invalid_input(format!("a table has at most {COLUMNS_MAX} columns")), &token));
         }
         if matches!(reader.next().token, Token::Comma | Token::RParen) {
             self.query_columns.push(name);

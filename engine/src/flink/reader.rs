@@ -38,6 +38,8 @@ pub struct FlinkQuery {
 pub(super) struct Reader<'a> {
     sql: &'a str,
     tokens: Vec<TokenWithSpan>,
+    /// Where the last text that was kept ended: texts are kept in order.
+    places: Places<'a>,
     /// The number of tokens whose hints are kept.
     hints_read: usize,
     pub(super) parser: Parser<'static>,
@@ -107,7 +109,7 @@ impl<'a> Reader<'a> {
         check_chains(&tokens)?;
         check_depth(&tokens)?;
         let parser = Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens.clone());
-        Ok(Self { sql, tokens, hints_read: 0, parser })
+        Ok(Self { sql, tokens, places: Places::new(sql), hints_read: 0, parser })
     }
 
     /// The next token.
@@ -342,11 +344,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The text from `start` to the end of the first `end` tokens.
-    fn since(&self, start: datafusion::sql::sqlparser::tokenizer::Location, end: usize) -> String {
+    fn since(&mut self, start: datafusion::sql::sqlparser::tokenizer::Location, end: usize) -> String {
         let Some(last) = end.checked_sub(1).and_then(|last| self.tokens.get(last)) else { return String::new() };
-        let mut places = Places::new(self.sql);
-        let from = places.byte(start);
-        let to = places.byte(last.span.end);
+        let from = self.places.byte(start);
+        let to = self.places.byte(last.span.end);
         self.sql.get(from..to).unwrap_or_default().to_owned()
     }
 
