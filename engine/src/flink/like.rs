@@ -203,11 +203,7 @@ fn columns(old: &[StreamColumn], own: Vec<StreamColumn>, like: &Like) -> Result<
                 }
                 columns[at] = column;
             }
-            _ => {
-                return Err(Error::invalid_input(format!(
-                    "the table that LIKE names has {what} of another kind already"
-                )));
-            }
+            _ => return Err(Error::invalid_input(format!("the table that LIKE names has {what} already"))),
         }
     }
     Ok(columns)
