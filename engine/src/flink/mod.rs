@@ -22,7 +22,7 @@ pub use dialect::{FlinkDialect, TableArgument, sql_type, table_argument};
 pub use hints::{HINTS_MAX, Hint, HintTarget};
 pub use like::{Feature, Like, Strategy};
 pub use parameters::{from_parameters, to_parameters};
-pub use reader::{DEPTH_MAX, FlinkQuery, TABLE_DEPTH_MAX, TEXT_BYTES_MAX, parse_expression};
+pub use reader::{DEPTH_MAX, FlinkQuery, TEXT_BYTES_MAX, parse_expression};
 pub use script::{Piece, STATEMENTS_MAX, parse_script, split};
 pub use statement::{
     CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert,

@@ -1,7 +1,6 @@
 //! Reads Flink's own grammar from the tokens of one statement.
 
 use datafusion::sql::sqlparser::ast::{Expr, Query};
-use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use tereza_runtime::{Error, ErrorKind, Location, Result};
@@ -14,11 +13,11 @@ use crate::syntax::{Places, check_chains, did_you_mean, nearest, syntax};
 /// The levels of parentheses, brackets and expressions that a statement may have.
 pub const DEPTH_MAX: usize = 50;
 
-/// The levels of tables in parentheses that a statement may have.
-pub const TABLE_DEPTH_MAX: usize = 12;
-
 /// The most bytes of one statement or script.
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// The stack of the parser; only what is used of it is memory.
+const STACK_BYTES: usize = 32 << 20;
 
 /// What the message of a parser's error begins with when the text is right and Tereza cannot do it.
 pub(super) const NOT_SUPPORTED: &str = "not supported: ";
@@ -96,10 +95,12 @@ pub(super) fn place(token: &TokenWithSpan) -> Option<Location> {
 
 /// Parses an expression as Flink writes it: what a computed column or a watermark is.
 pub fn parse_expression(text: &str) -> Result<Expr> {
-    let mut reader = Reader::new(text)?;
-    let expression = reader.expression()?.0;
-    reader.end()?;
-    Ok(expression)
+    with_stack(|| {
+        let mut reader = Reader::new(text)?;
+        let expression = reader.expression()?.0;
+        reader.end()?;
+        Ok(expression)
+    })
 }
 
 impl<'a> Reader<'a> {
@@ -382,46 +383,33 @@ impl<'a> Reader<'a> {
 }
 
 fn too_deep() -> Error {
-    Error::invalid_input(format!(
-        "the statement is nested deeper than {DEPTH_MAX} levels, or than {TABLE_DEPTH_MAX} levels of tables"
-    ))
+    Error::invalid_input(format!("the statement is nested deeper than {DEPTH_MAX} levels"))
 }
 
-/// Refuses brackets in brackets before the parser sees them. It counts what it reads itself too, but by its own measure,
-/// and a table in parentheses takes much more of its stack than an expression.
+/// Refuses brackets in brackets before the parser sees them: it counts levels by its own measure, which is not this one.
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
-    // Of each open bracket, whether it stands where a table can, and of the innermost one, whether tables stand in it.
-    let mut open: Vec<bool> = Vec::new();
-    let mut in_tables = vec![false];
+    let mut depth = 0_usize;
     for token in tokens {
-        let inside = in_tables.last().copied().unwrap_or_default();
-        match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                open.push(inside);
-                in_tables.push(inside);
-            }
-            Token::RParen | Token::RBracket | Token::RBrace if !open.is_empty() => {
-                open.pop();
-                in_tables.pop();
-            }
-            Token::Word(word) if word.quote_style.is_none() => {
-                let Some(inside) = in_tables.last_mut() else { continue };
-                *inside = match word.keyword {
-                    Keyword::FROM | Keyword::JOIN => true,
-                    Keyword::SELECT
-                    | Keyword::WHERE
-                    | Keyword::ON
-                    | Keyword::USING
-                    | Keyword::GROUP
-                    | Keyword::HAVING => false,
-                    _ => *inside,
-                };
-            }
+        match token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
             _ => continue,
         }
-        if open.len() > DEPTH_MAX || open.iter().filter(|is_table| **is_table).count() > TABLE_DEPTH_MAX {
+        if depth > DEPTH_MAX {
             return Err(at(too_deep(), token));
         }
     }
     Ok(())
+}
+
+/// Does `work` on a stack that the parser cannot fill with [`DEPTH_MAX`] levels: the stack of a worker is too small for
+/// them where code is not optimised.
+pub(super) fn with_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("flink-parser".into()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Err(Error::io("starting a thread for the parser", error)),
+        }
+    })
 }

@@ -7,7 +7,7 @@ use tereza_runtime::{Error, Result};
 
 use super::create::{CreateTable, comment, create_table, options};
 use super::hints::HintTarget;
-use super::reader::{FlinkQuery, Reader};
+use super::reader::{FlinkQuery, Reader, with_stack};
 use crate::syntax::nearest;
 
 /// The most INSERTs of one statement set.
@@ -206,14 +206,15 @@ const REFUSED_OBJECTS: [&str; 7] =
 
 /// Reads one statement; a semicolon may stand after it.
 pub fn parse(sql: &str) -> Result<FlinkStatement> {
-    let mut reader = Reader::new(sql)?;
-    let reader = &mut reader;
-    if matches!(reader.next().token, Token::EOF | Token::SemiColon) {
-        return Err(Error::invalid_input("the statement is empty"));
-    }
-    let statement = statement(reader)?;
-    reader.end()?;
-    Ok(statement)
+    with_stack(|| {
+        let mut reader = Reader::new(sql)?;
+        if at_end(&reader) {
+            return Err(Error::invalid_input("the statement is empty"));
+        }
+        let statement = statement(&mut reader)?;
+        reader.end()?;
+        Ok(statement)
+    })
 }
 
 fn statement(reader: &mut Reader<'_>) -> Result<FlinkStatement> {
