@@ -49,6 +49,7 @@ pub(crate) use self::settings::{MEMORY_LIMIT_BYTES, MODE, TerezaOptions};
 use crate::codec::{PlanCodec, file_scan};
 use crate::engine::Engine;
 use crate::error::from_datafusion;
+use crate::flink;
 use crate::generated::GenerateExec;
 use crate::query::{BatchStream, QueryId, StatementKind};
 pub use crate::spillable_joins::is_hash_join_too_large;
@@ -302,6 +303,9 @@ fn obstacle(state: &SessionState, logical: &LogicalPlan, local: &Arc<dyn Executi
     }
     if state.config_options().sql_parser.dialect == Dialect::Spark {
         return Some("executors have no functions of Spark".into());
+    }
+    if flink::is_spoken(state.config()) {
+        return Some("executors have no functions of Flink".into());
     }
     let (mut found, mut inline_bytes) = (None, 0);
     let visited = local.apply(|node| {

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::flink::StreamPlan;
 use crate::error::from_datafusion;
 use crate::jobs::{JobStep, Repeat};
 use crate::query::{
@@ -76,6 +77,12 @@ impl LocalQueryService {
     pub async fn repeat(&self, session: &SessionId, sql: &str) -> Result<Repeat> {
         let session = self.session(session)?;
         statement::repeat(&session, sql).await
+    }
+
+    /// Plans a query for a stream job.
+    pub async fn plan_stream(&self, session: &SessionId, sql: &str) -> Result<StreamPlan> {
+        let session = self.session(session)?;
+        statement::plan_stream(&session, sql).await
     }
 
     /// Says which step of a job the next statement of a session is: its commit is that step, or does not happen.

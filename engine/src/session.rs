@@ -20,6 +20,7 @@ use crate::dynamic_filter::with_dynamic_filters;
 use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::filter_order::FilterOrder;
+use crate::flink;
 use crate::jobs::JobStep;
 use crate::join_order::JoinOrder;
 use crate::query::{SessionDefaults, SessionId};
@@ -117,25 +118,36 @@ impl Session {
         Ok(())
     }
 
-    /// The words and functions of statements: `datafusion`, or `spark` for Spark's functions in place of DataFusion's of
-    /// the same names. A session that speaks Spark stays with it, since its functions replaced others.
+    /// The words and functions of statements: `datafusion`, or `spark` or `flink` for those of Spark or Flink in place of
+    /// DataFusion's of the same names. A session that speaks one of these stays with it, since its functions replaced others.
     pub(crate) fn set_dialect(&self, name: &str) -> Result<()> {
         let state = self.context.state_ref();
         let mut state = state.write();
-        let is_spark = state.config_options().sql_parser.dialect == Dialect::Spark;
-        match (name.to_ascii_lowercase().as_str(), is_spark) {
-            ("spark", false) => {
+        let now = if state.config_options().sql_parser.dialect == Dialect::Spark {
+            "spark"
+        } else if flink::is_spoken(state.config()) {
+            "flink"
+        } else {
+            "datafusion"
+        };
+        match (now, name.to_ascii_lowercase().as_str()) {
+            (now, name) if now == name => Ok(()),
+            ("datafusion", "flink") => {
+                *state = flink::speaking(&state);
+                Ok(())
+            }
+            ("datafusion", "spark") => {
                 let mut spark = SessionStateBuilder::new_from_existing(state.clone()).with_spark_features().build();
                 spark.config_mut().options_mut().sql_parser.dialect = Dialect::Spark;
                 *state = spark;
                 Ok(())
             }
-            ("spark", true) | ("datafusion", false) => Ok(()),
-            ("datafusion", true) => {
-                Err(Error::unsupported("going back from Spark's functions").with_hint("open a new session"))
+            (now, "datafusion" | "spark" | "flink") => {
+                Err(Error::unsupported(format!("going back from the functions of {now}")).with_hint("open a new session"))
             }
-            (other, _) => {
-                Err(Error::invalid_input(format!("there is no dialect '{other}'")).with_hint("datafusion or spark"))
+            (_, other) => {
+                let hint = "datafusion, spark or flink";
+                Err(Error::invalid_input(format!("there is no dialect '{other}'")).with_hint(hint))
             }
         }
     }

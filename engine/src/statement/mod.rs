@@ -46,6 +46,7 @@ pub(crate) use view::plan_view;
 
 use crate::catalogs::SessionTable;
 use crate::error::from_datafusion;
+use crate::flink::{self, StreamPlan};
 use crate::query::StatementKind;
 use crate::session::Session;
 use parse::{Home, Own, Parsed, Scope, TableName, Text, read_only};
@@ -129,6 +130,17 @@ pub(crate) async fn plan(session: &Arc<Session>, sql: &str, parameters: Option<&
     }
 }
 
+/// Plans a query for a stream job.
+pub(crate) async fn plan_stream(session: &Arc<Session>, sql: &str) -> Result<StreamPlan> {
+    let text = Text::new(sql, Scope::of(session))?;
+    let Parsed::DataFusion(statement) = text.parse()? else {
+        return Err(Error::invalid_input("a stream job is an INSERT of a query"));
+    };
+    let planner = Planner { session, text: &text, parameters: None };
+    let plan = planner.logical(statement).await?;
+    StreamPlan::new(&session.state(), plan)
+}
+
 /// What planning one statement needs.
 struct Planner<'a> {
     session: &'a Arc<Session>,
@@ -155,6 +167,9 @@ impl Planner<'_> {
         let statement = insert::rewrite(self.session, self.text, statement).await?;
         let mut statement = adapt::adapt(&self.text.scope, statement)?;
         rewrite_all(&mut statement, self.text.scope.floats_are_decimals)?;
+        if self.text.scope.is_flink {
+            flink::rewrite(&mut statement)?;
+        }
         let state = self.session.context.state();
         let references = state.resolve_table_references(&statement).map_err(from_datafusion)?;
         let current = state.config_options().catalog.default_schema.as_str();

@@ -28,6 +28,7 @@ use super::session::SessionStatement;
 use super::show::Show;
 use super::view::{CreateView, DropView};
 use crate::catalogs::{MEMORY_CATALOG, MEMORY_SCHEMA};
+use crate::flink::{self, FlinkDialect};
 use crate::session::{Session, USER_CATALOG};
 use crate::syntax::check_chains;
 
@@ -147,6 +148,8 @@ pub(super) struct Scope {
     pub(super) floats_are_decimals: bool,
     /// Whether names without quotes are lower-cased.
     pub(super) normalize: bool,
+    /// Whether the words are Flink's.
+    pub(super) is_flink: bool,
     /// Names of temporary tables, which a name of one part means first; empty when the session's own catalog is current.
     pub(super) temporary: HashSet<String>,
 }
@@ -170,6 +173,7 @@ impl Scope {
             catalog,
             schema: options.catalog.default_schema.clone(),
             dialect: options.sql_parser.dialect,
+            is_flink: flink::is_spoken(state.config()),
             recursion_limit: options.sql_parser.recursion_limit.get(),
             floats_are_decimals: options.sql_parser.parse_float_as_decimal,
             normalize: options.sql_parser.enable_ident_normalization,
@@ -237,6 +241,9 @@ impl Scope {
 
     /// The parser's rules of the session's dialect. Not kept anywhere: it cannot be sent to another thread.
     pub(super) fn rules(&self) -> Box<dyn Dialect> {
+        if self.is_flink {
+            return Box::new(FlinkDialect);
+        }
         dialect_from_str(self.dialect).unwrap_or_else(|| Box::new(GenericDialect {}))
     }
 }
@@ -509,6 +516,7 @@ pub(super) mod tests {
             dialect: DialectName::Generic,
             recursion_limit: 50,
             normalize: true,
+            is_flink: false,
             temporary: HashSet::from(["scratch".to_owned()]),
         }
     }
