@@ -1,7 +1,15 @@
 //! Stream jobs: Kafka in, Kafka or tables out, exactly once, with the log as the engine.
 
+mod apply;
+pub mod coordinator;
 pub mod host;
 pub mod log;
 pub mod objects;
+pub mod pipeline;
 pub mod record;
 mod rules;
+#[cfg(test)]
+mod sim;
+pub mod task;
+
+pub use apply::Tables;

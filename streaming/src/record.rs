@@ -26,6 +26,9 @@ pub type Positions = BTreeMap<String, BTreeMap<i32, i64>>;
 /// Topic → partition → watermark.
 pub type Watermarks = BTreeMap<String, BTreeMap<i32, Watermark>>;
 
+/// Edge → partition → source task → watermark.
+pub type Upstream = BTreeMap<String, BTreeMap<i32, BTreeMap<u32, Watermark>>>;
+
 /// One entry of a log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,8 +88,7 @@ pub struct EpochRecord {
     pub attempt: String,
     pub positions: Positions,
     pub watermarks: Watermarks,
-    /// Edge → partition → source task → watermark.
-    pub upstream: BTreeMap<String, BTreeMap<i32, BTreeMap<u32, Watermark>>>,
+    pub upstream: Upstream,
     pub state: Vec<StatePart>,
     /// Files that may not be in their tables yet, in the order of epochs.
     pub pending: Vec<Pending>,
@@ -115,7 +117,7 @@ pub struct Watermark {
 /// A piece of the state of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatePart {
-    /// First and last key group that it may hold.
+    /// First and last key group that it counts for; it may hold others.
     pub key_groups: (u16, u16),
     pub content: StateContent,
 }
@@ -195,6 +197,8 @@ pub struct PlanRecord {
     pub ends: Positions,
     /// One for each task, by its number.
     pub cuts: Vec<Cut>,
+    /// Objects that nothing names any more once this is committed.
+    pub garbage: Vec<String>,
     pub fingerprint: String,
     /// The job is deleted: nothing of it starts again.
     pub deleted: bool,
@@ -210,7 +214,6 @@ pub struct Cut {
     pub watermarks: Watermarks,
     /// First and last key group that it owns.
     pub key_groups: (u16, u16),
-    /// Parts that hold key groups of others too are restored in part.
     pub state: Vec<StatePart>,
     pub applied: BTreeMap<String, Applied>,
 }
@@ -363,6 +366,14 @@ impl PlanRecord {
             "the log of plans of {} is broken: generation {generation} of {uid} after {nonce} follows generation {} with nonce {}",
             prev.uid, prev.generation, prev.nonce
         )))
+    }
+}
+
+impl StatePart {
+    /// The part as far as it counts for these key groups too; `None` if it does not.
+    pub fn within(&self, key_groups: (u16, u16)) -> Option<Self> {
+        let both = (self.key_groups.0.max(key_groups.0), self.key_groups.1.min(key_groups.1));
+        (both.0 <= both.1).then(|| Self { key_groups: both, content: self.content.clone() })
     }
 }
 

@@ -6,18 +6,19 @@ pub(crate) enum Rule {
     /// State and files are complete before the record that names them.
     SnapshotBeforeCommit,
     /// Files come into tables when their record is committed, not earlier.
+    #[cfg(test)]
     ApplyAfterCommit,
-    /// A table is changed only if it is the version whose marker was read.
-    CompareAndSet,
     /// Files up to the table's marker are in it.
     Marker,
     /// A record names all files that are not in their tables yet.
     Carry,
     /// Who is in doubt deletes nothing.
+    #[cfg(test)]
     NoCleaning,
     /// Names of objects belong to one attempt.
     OwnNames,
     /// What is deleted is listed in a committed record.
+    #[cfg(test)]
     GarbageByList,
     /// Numbers of epochs go on over generations.
     NumbersGoOn,
