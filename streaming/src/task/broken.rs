@@ -7,8 +7,8 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::{Job, Task, named};
-use crate::pipeline::{Pipeline, Source};
+use super::{Job, named};
+use crate::apply::Applier;
 use crate::record::{Applied, EpochRecord, Files, Pending};
 use crate::rules::Rule;
 
@@ -26,31 +26,25 @@ pub(super) async fn clean_up<R>(job: &Job<R>, objects: &[(String, Bytes)], new: 
     _ = job.objects.delete(&paths).await;
 }
 
-impl<P, S> Task<P, S>
-where
-    P: Pipeline,
-    S: Source<Input = P::Input>,
-{
-    /// Brings files into tables before their record is committed.
-    pub(super) async fn apply_early(&self, record: &EpochRecord, new: &[Pending]) {
-        if !self.job.rules.breaks(Rule::ApplyAfterCommit) {
-            return;
-        }
-        for pending in new {
-            let known = Applied { marker: 0, ..record.applied[&pending.table].clone() };
-            _ = self.applier.apply(&pending.table, &known, &[pending]).await;
-        }
+/// Brings files into tables before their record is committed.
+pub(super) async fn apply_early<R: Send>(job: &Job<R>, applier: &Applier<R>, record: &EpochRecord, new: &[Pending]) {
+    if !job.rules.breaks(Rule::ApplyAfterCommit) {
+        return;
     }
+    for pending in new {
+        let known = Applied { marker: 0, ..record.applied[&pending.table].clone() };
+        _ = applier.apply(&pending.table, &known, &[pending]).await;
+    }
+}
 
-    /// Deletes all objects of the task that its last record does not name.
-    pub(super) async fn delete_by_listing(&self, record: &EpochRecord) {
-        if !self.job.rules.breaks(Rule::GarbageByList) {
-            return;
-        }
-        let path = Path::from(self.job.state_path());
-        let Ok(listed) = self.job.objects.store.list(Some(&path)).try_collect::<Vec<_>>().await else { return };
-        let kept: BTreeSet<String> = named(record).collect();
-        let others = listed.into_iter().map(|object| object.location.to_string()).filter(|path| !kept.contains(path));
-        _ = self.job.objects.delete(&others.collect::<Vec<_>>()).await;
+/// Deletes all objects of the task that its last record does not name.
+pub(super) async fn delete_by_listing<R>(job: &Job<R>, record: &EpochRecord) {
+    if !job.rules.breaks(Rule::GarbageByList) {
+        return;
     }
+    let path = Path::from(job.state_path());
+    let Ok(listed) = job.objects.store.list(Some(&path)).try_collect::<Vec<_>>().await else { return };
+    let kept: BTreeSet<String> = named(record).collect();
+    let others = listed.into_iter().map(|object| object.location.to_string()).filter(|path| !kept.contains(path));
+    _ = job.objects.delete(&others.collect::<Vec<_>>()).await;
 }

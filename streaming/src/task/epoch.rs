@@ -12,6 +12,7 @@ use super::start::object_of;
 use super::broken;
 use super::{Open, Task};
 use crate::log::Ended;
+use crate::objects::Objects;
 use crate::pipeline::{Part, Pipeline, Produced, Snapshot, Source};
 use crate::record::{Body, Entry, EpochRecord, Files, ObjectRef, Pending, StateContent, StatePart};
 use crate::rules::Rule;
@@ -170,11 +171,11 @@ where
         let rules = self.job.rules();
         let Draft { record, body, objects, new, stored } = draft;
         let early = !rules.breaks(Rule::SnapshotBeforeCommit);
-        if early && let Err(error) = self.put(&objects).await {
+        if early && let Err(error) = put(&self.job.objects, &objects).await {
             return Err(self.fail(error).await);
         }
         #[cfg(test)]
-        self.apply_early(&record, &new).await;
+        broken::apply_early(&self.job, &self.applier, &record, &new).await;
         self.writer = match self.writer.append(body).await {
             Ok(writer) => writer,
             Err(ended) => {
@@ -184,7 +185,7 @@ where
             }
         };
         if !early {
-            self.put(&objects).await?;
+            put(&self.job.objects, &objects).await?;
         }
         self.backlog.committed(&new);
         self.source.committed(&record.positions);
@@ -196,17 +197,16 @@ where
             }
         };
         #[cfg(test)]
-        self.delete_by_listing(&record).await;
+        broken::delete_by_listing(&self.job, &record).await;
         self.open = Open::new(record.positions.clone(), self.job.host.now_ms());
         (self.last, self.stored) = (record, stored);
         Ok(self)
     }
+}
 
-    async fn put(&self, objects: &[(String, Bytes)]) -> Result<()> {
-        let puts = objects.iter().map(|(path, bytes)| self.job.objects.put(path, bytes.clone()));
-        try_join_all(puts).await?;
-        Ok(())
-    }
+async fn put(store: &Objects, objects: &[(String, Bytes)]) -> Result<()> {
+    try_join_all(objects.iter().map(|(path, bytes)| store.put(path, bytes.clone()))).await?;
+    Ok(())
 }
 
 /// Says what an object will be that is put later.
