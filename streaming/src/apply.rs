@@ -112,10 +112,9 @@ impl<R: Send> Applier<R> {
 
     /// The table's marker when it has all of `pending`.
     pub(crate) async fn apply(&self, name: &str, known: &Applied, pending: &[&Pending]) -> Result<u64> {
-        let table = self
-            .tables
-            .get(name)
-            .ok_or_else(|| Error::internal(format!("a record of {} names the table {name}, the plan does not", self.uid)))?;
+        let table = self.tables.get(name).ok_or_else(|| {
+            Error::internal(format!("a record of {} names the table {name}, the plan does not", self.uid))
+        })?;
         let key = format!("tereza.{}.{}", self.uid, self.task);
         let mut backoff = Backoff::new();
         let mut failed = None;
@@ -123,7 +122,8 @@ impl<R: Send> Applier<R> {
             let version = table.load(&key).await?;
             if version.uuid != known.uuid {
                 let (is, was) = (&version.uuid, &known.uuid);
-                let message = format!("the table {name} is not the one that the job began with: its uuid is {is}, it was {was}");
+                let message =
+                    format!("the table {name} is not the one that the job began with: its uuid is {is}, it was {was}");
                 return Err(Error::invalid_input(message));
             }
             if version.marker < known.marker {

@@ -130,7 +130,9 @@ impl<R: Send> Coordinator<R> {
         };
         let (writer, body) = load(&self.objects, body, writer).await?;
         match body {
-            Body::Plan(plan) if plan.deleted => Err(Error::not_found(format!("the job {} is deleted", self.uid)).into()),
+            Body::Plan(plan) if plan.deleted => {
+                Err(Error::not_found(format!("the job {} is deleted", self.uid)).into())
+            }
             Body::Plan(plan) if plan.uid == self.uid => {
                 // Whoever committed the plan may have died before it deleted these.
                 _ = self.objects.delete(&plan.garbage).await;
@@ -206,7 +208,12 @@ impl<R: Send> Coordinator<R> {
                 Some(Body::Epoch(record)) if record.generation == generation => Some(*record),
                 // Somebody else has made a later plan.
                 Some(Body::Epoch(record)) if record.generation > generation => return Err(Ended::Fenced),
-                Some(_) => return Err(Error::internal(format!("the log {name} was not closed before generation {generation}")).into()),
+                Some(_) => {
+                    return Err(Error::internal(format!(
+                        "the log {name} was not closed before generation {generation}"
+                    ))
+                    .into());
+                }
             };
             if !is_sealed && !self.rules().breaks(Rule::Seal) {
                 let seal = Seal { nonce: self.host.new_id(), generation, attempt, record: body };
@@ -312,13 +319,19 @@ fn of_share<T: Copy>(all: &BTreeMap<String, BTreeMap<i32, T>>, share: &Share) ->
 /// Every partition and every key group of the old plan must be in exactly one share.
 fn check_shares(plan: &PlanRecord, shares: &[Share]) -> Result<()> {
     let mut given = BTreeSet::new();
-    for (topic, partition) in shares.iter().flat_map(|share| &share.partitions).flat_map(|(topic, all)| all.iter().map(move |p| (topic, *p))) {
+    for (topic, partition) in
+        shares.iter().flat_map(|share| &share.partitions).flat_map(|(topic, all)| all.iter().map(move |p| (topic, *p)))
+    {
         if !given.insert((topic.clone(), partition)) {
             return Err(Error::invalid_input(format!("partition {partition} of {topic} is given to two tasks")));
         }
     }
-    let had: BTreeSet<(String, i32)> =
-        plan.cuts.iter().flat_map(|cut| &cut.positions).flat_map(|(topic, at)| at.keys().map(move |p| (topic.clone(), *p))).collect();
+    let had: BTreeSet<(String, i32)> = plan
+        .cuts
+        .iter()
+        .flat_map(|cut| &cut.positions)
+        .flat_map(|(topic, at)| at.keys().map(move |p| (topic.clone(), *p)))
+        .collect();
     if let Some((topic, partition)) = had.symmetric_difference(&given).next() {
         let what = if had.contains(&(topic.clone(), *partition)) { "is given to no task" } else { "is not the job's" };
         return Err(Error::invalid_input(format!("partition {partition} of {topic} {what}")));

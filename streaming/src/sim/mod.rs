@@ -306,7 +306,8 @@ impl Sim {
         }
         for task in (0..TASKS_MAX).filter(|_| is_made) {
             let awake = count(self, Some(task), true);
-            let wanted = if awake == 0 { world.chance(30) } else { (world.fault(4) || is_done && world.chance(3)) && awake < 3 };
+            let wanted =
+                if awake == 0 { world.chance(30) } else { (world.fault(4) || is_done && world.chance(3)) && awake < 3 };
             if wanted && count(self, Some(task), false) < 5 {
                 let actor = self.attempt(task);
                 self.running.push(Running { task: Some(task), actor, wakes: 0 });
@@ -411,7 +412,7 @@ fn first_plan(shares: &[Share], has_table: bool) -> PlanRecord {
     }
 }
 
-/// Counts how an actor ended. An error that does not pass by itself is one that must never happen.
+/// Counts how an actor ended. An error that does not pass by itself is one that must never happen; a plan that is not seen yet passes.
 fn tell(world: &World, seen: &Mutex<Seen>, who: &str, ended: Result<(), Ended>) {
     world.note(|| match &ended {
         Ok(()) => format!("{who} ended"),
@@ -422,7 +423,7 @@ fn tell(world: &World, seen: &Mutex<Seen>, who: &str, ended: Result<(), Ended>) 
         Err(Ended::Fenced) => seen.lock().ran.fenced += 1,
         Err(Ended::Unknown(_)) => seen.lock().ran.unknown += 1,
         Err(Ended::Failed(error)) => {
-            if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) {
+            if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::NotFound) {
                 world.violated(format!("{who}: {error}"));
             }
         }

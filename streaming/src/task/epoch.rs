@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use tereza_runtime::{Error, ErrorKind, Result};
 
-use super::start::object_of;
 #[cfg(test)]
 use super::broken;
+use super::start::object_of;
 use super::{Open, Task};
 use crate::log::Ended;
 use crate::objects::Objects;
@@ -63,7 +63,8 @@ where
     async fn write(&mut self, table: &str, rows: P::Rows) -> Result<()> {
         if !self.open.files.contains_key(table) {
             let to = self.job.tables.get(table).filter(|_| self.last.applied.contains_key(table));
-            let to = to.ok_or_else(|| Error::internal(format!("rows for the table {table}, which the plan does not name")))?;
+            let to =
+                to.ok_or_else(|| Error::internal(format!("rows for the table {table}, which the plan does not name")))?;
             let name = format!("{}-{}-{}", self.job.uid, self.job.task, self.name());
             self.open.files.insert(table.to_owned(), to.begin(&name).await?);
         }
@@ -150,7 +151,9 @@ where
         record.garbage = self.garbage(&record);
         let body = Body::Epoch(Box::new(record.clone()));
         match Entry::Record(body.clone()).encode() {
-            Ok(bytes) if bytes.len() <= self.job.settings.inline_record_max => return Ok(Draft { record, body, objects, new, stored: None }),
+            Ok(bytes) if bytes.len() <= self.job.settings.inline_record_max => {
+                return Ok(Draft { record, body, objects, new, stored: None });
+            }
             Err(error) if error.kind() != ErrorKind::ResourceExhausted => return Err(error),
             Ok(_) | Err(_) => {}
         }

@@ -25,8 +25,8 @@ use crate::rules::Rules;
 
 pub(crate) use epoch::named;
 pub use run::{Control, Exit};
-pub(crate) use start::{load, object_of};
 pub use start::{Started, start};
+pub(crate) use start::{load, object_of};
 
 /// What an attempt is given.
 pub struct Job<R> {

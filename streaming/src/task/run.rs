@@ -136,7 +136,8 @@ where
     fn is_due(&mut self) -> bool {
         let settings = &self.job.settings;
         let now = self.job.host.now_ms();
-        let over = |since: i64, time: Duration| u128::from(now.saturating_sub(since).unsigned_abs()) >= time.as_millis();
+        let over =
+            |since: i64, time: Duration| u128::from(now.saturating_sub(since).unsigned_abs()) >= time.as_millis();
         if !self.open.is_dirty && over(self.open.since_ms, settings.keep_alive) {
             self.open.is_dirty = true;
         }
@@ -154,7 +155,9 @@ where
         for tries in 1.. {
             match self.applier.turn().await {
                 Ok(()) => break,
-                Err(error) if tries < self.job.settings.drain_tries && passes(&error) => self.job.host.pause(WAIT).await,
+                Err(error) if tries < self.job.settings.drain_tries && passes(&error) => {
+                    self.job.host.pause(WAIT).await
+                }
                 // They stay in the record, and the next attempt has them.
                 Err(error) if passes(&error) => {
                     tracing::warn!(uid = self.job.uid, task = self.job.task, %error, "a task stops with files that wait");

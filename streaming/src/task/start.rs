@@ -44,7 +44,8 @@ where
     // A plan that is not the newest one is seen to be closed by the seal that the opened log has.
     let (writer, plan) = match job.log.peek(&LogName::control(&job.uid)).await? {
         Last::Nothing => {
-            let message = format!("the job {} has no plan: its log is lost, or another one than that it was made in", job.uid);
+            let message =
+                format!("the job {} has no plan: its log is lost, or another one than that it was made in", job.uid);
             return Err(Error::not_found(message).into());
         }
         Last::Record(body) => load(&job.objects, body, writer).await?,
@@ -111,11 +112,14 @@ fn check_plan<R>(job: &Job<R>, plan: &PlanRecord) -> Result<()> {
     }
     if plan.fingerprint != job.fingerprint {
         let (is, was) = (&job.fingerprint, &plan.fingerprint);
-        let message = format!("the plan of the job {} is of another query: its fingerprint is {was}, not {is}", job.uid);
+        let message =
+            format!("the plan of the job {} is of another query: its fingerprint is {was}, not {is}", job.uid);
         return Err(Error::invalid_input(message));
     }
     match plan.tables.keys().find(|table| !job.tables.contains_key(*table)) {
-        Some(table) => Err(Error::invalid_input(format!("the plan of the job {} writes the unknown table {table}", job.uid))),
+        Some(table) => {
+            Err(Error::invalid_input(format!("the plan of the job {} writes the unknown table {table}", job.uid)))
+        }
         None => Ok(()),
     }
 }
@@ -131,7 +135,9 @@ async fn base<R>(job: &Job<R>, plan: &PlanRecord, last: Last, writer: Box<dyn Wr
         Last::Sealed(seal) if plan.generation <= seal.generation => {
             return Ok(Err(format!("generation {} is closed, and there is no later plan yet", seal.generation)));
         }
-        Last::Nothing | Last::Sealed(_) => return Ok(Ok((writer, Base { record: at_cut(job, plan, &cut), stored: None, cut }))),
+        Last::Nothing | Last::Sealed(_) => {
+            return Ok(Ok((writer, Base { record: at_cut(job, plan, &cut), stored: None, cut })));
+        }
         Last::Record(body) => {
             let stored = match &body {
                 Body::Stored { object, .. } => Some(object.path.clone()),
