@@ -15,7 +15,7 @@ use crate::log::{Ended, Last, Log, LogName, Opened, Writer};
 use crate::objects::{Objects, store_error};
 use crate::record::{Applied, Body, Cut, Entry, EpochRecord, PlanRecord, Positions, Seal, StatePart, Watermarks};
 use crate::rules::{Rule, Rules};
-use crate::task::{load, named, object_of};
+use crate::task::{load, named, object_of, unless_superseded};
 
 /// Tries to seal a log whose task begins again at the same time.
 const SEAL_TRIES_MAX: u32 = 20;
@@ -83,7 +83,7 @@ impl<R: Send> Coordinator<R> {
     pub async fn rescale(&self, shares: &[Share]) -> Result<PlanRecord, Ended> {
         let (writer, plan, attempt) = self.open().await?;
         check_shares(&plan, shares)?;
-        let old = self.seal_all(&plan).await?;
+        let (writer, old) = self.seal_all(&plan, writer).await?;
         let cuts = self.cuts(&plan, &old, shares);
         let kept: BTreeSet<String> = cuts.iter().flat_map(|cut| &cut.state).filter_map(object_of).collect();
         let garbage = self.garbage(&plan, &old).filter(|path| !kept.contains(path)).collect::<BTreeSet<_>>();
@@ -102,7 +102,7 @@ impl<R: Send> Coordinator<R> {
     /// Ends the job for good: no task of it starts again, and its objects are deleted. Its logs stay.
     pub async fn delete(&self) -> Result<(), Ended> {
         let (writer, plan, attempt) = self.open().await?;
-        self.seal_all(&plan).await?;
+        let (writer, _) = self.seal_all(&plan, writer).await?;
         let next = PlanRecord {
             generation: plan.generation + 1,
             nonce: self.host.new_id(),
@@ -156,17 +156,24 @@ impl<R: Send> Coordinator<R> {
         Ok(plan)
     }
 
-    /// Closes the logs of all tasks of a plan, and brings all that they committed into its tables.
-    async fn seal_all(&self, plan: &PlanRecord) -> Result<Vec<Old>, Ended> {
+    /// Closes the logs of all tasks of a plan, and brings all that they committed into its tables. `writer` is that of the log of plans.
+    async fn seal_all(&self, plan: &PlanRecord, writer: Box<dyn Writer>) -> Result<(Box<dyn Writer>, Vec<Old>), Ended> {
         let mut old = Vec::new();
         for (task, cut) in (0..).zip(&plan.cuts) {
-            let (record, stored) = self.seal(plan, task).await?;
-            if let Some(record) = &record {
-                self.drain(record).await?;
+            let done = match self.seal(plan, task).await {
+                Ok((Some(record), stored)) => {
+                    self.drain(&record).await.map(|()| (Some(record), stored)).map_err(Ended::from)
+                }
+                done => done,
+            };
+            match done {
+                Ok((record, stored)) => old.push(Old { cut: cut.clone(), record, stored }),
+                // A later coordinator may have made the next plan already, and deleted what this one has left.
+                Err(Ended::Failed(error)) => return Err(unless_superseded(writer, error).await),
+                Err(ended) => return Err(ended),
             }
-            old.push(Old { cut: cut.clone(), record, stored });
         }
-        Ok(old)
+        Ok((writer, old))
     }
 
     /// Closes a task's log for the plan's generation. The last record of that generation, if there is any.

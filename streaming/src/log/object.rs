@@ -50,8 +50,16 @@ type Chains = BTreeMap<u64, Vec<u64>>;
 /// A chain that nobody writes any more, and its last entry.
 enum Closed {
     Empty,
-    Record { body: Body, slot: u64 },
-    Sealed { seal: Seal, slot: u64 },
+    Record {
+        body: Body,
+        slot: u64,
+    },
+    Sealed {
+        seal: Seal,
+        slot: u64,
+    },
+    /// It had records, and they are deleted.
+    Collected,
 }
 
 #[derive(Debug)]
@@ -175,10 +183,7 @@ impl ObjectLog {
     }
 
     /// Closes a chain and reads its last entry.
-    ///
-    /// # Errors
-    /// [`Ended::Fenced`] if its records are collected: a later opener is past this one.
-    async fn close(&self, name: &LogName, chain: u64, listed: u64, attempt: &str) -> Result<Closed, Ended> {
+    async fn close(&self, name: &LogName, chain: u64, listed: u64, attempt: &str) -> Result<Closed> {
         let fence = Entry::Fence(self.start(attempt));
         let mut slot = listed;
         let mut last = self.entry(&self.slot(name, chain, slot)).await?;
@@ -203,11 +208,8 @@ impl ObjectLog {
             Some(Entry::Record(body)) => Ok(Closed::Record { body, slot }),
             Some(Entry::Seal(seal)) => Ok(Closed::Sealed { seal, slot }),
             Some(Entry::Start(_)) => Ok(Closed::Empty),
-            Some(Entry::Fence(_)) => {
-                let path = self.slot(name, chain, slot);
-                Err(Error::internal(format!("the commit log is broken: there is a FENCE at {path}")).into())
-            }
-            None => Err(Ended::Fenced),
+            // A late opener has put its FENCE where a record was.
+            Some(Entry::Fence(_)) | None => Ok(Closed::Collected),
         }
     }
 }
@@ -224,18 +226,18 @@ impl Log for ObjectLog {
         let newest = listed.keys().next_back().copied().unwrap_or(0);
         let chain = self.take(name, newest + 1, attempt).await?;
         let mut last = Last::Nothing;
-        let mut old = Vec::new();
+        let (name, attempt) = (name.clone(), attempt.to_owned());
+        let mut writer = Box::new(ChainWriter { log: self.clone(), name, attempt, chain, slot: 1, old: Vec::new() });
         for older in (1..chain).rev() {
             let slots = listed.get(&older).map(Vec::as_slice).unwrap_or_default();
             let tail = slots.iter().max().copied().unwrap_or(0);
             if last != Last::Nothing {
                 // Chains before the last record: what an earlier collection has left. Their highest slot closes them.
-                old.extend(
-                    slots.iter().filter(|slot| **slot > 0 && **slot < tail).map(|slot| self.slot(name, older, *slot)),
-                );
+                let records = slots.iter().filter(|slot| **slot > 0 && **slot < tail);
+                writer.old.extend(records.map(|slot| self.slot(&writer.name, older, *slot)));
                 continue;
             }
-            let end = match self.close(name, older, tail, attempt).await? {
+            let end = match self.close(&writer.name, older, tail, &writer.attempt).await? {
                 Closed::Empty => continue,
                 Closed::Record { body, slot } => {
                     last = Last::Record(body);
@@ -245,13 +247,18 @@ impl Log for ObjectLog {
                     last = Last::Sealed(seal);
                     slot
                 }
+                // Who has deleted them was past this opener, and has closed its chain before.
+                Closed::Collected => {
+                    let path = self.slot(&writer.name, older, 0);
+                    writer.confirm().await?;
+                    let message = format!("the records after {path} are gone, and nobody has come after them");
+                    return Err(Error::internal(message).into());
+                }
             };
-            old.extend((1..end).map(|slot| self.slot(name, older, slot)));
+            writer.old.extend((1..end).map(|slot| self.slot(&writer.name, older, slot)));
         }
-        let writer =
-            ChainWriter { log: self.clone(), name: name.clone(), attempt: attempt.to_owned(), chain, slot: 1, old };
         // A listing that is behind can hide that a chain is collected. Who collected it has closed this one before.
-        Ok(Opened { writer: Box::new(writer).confirm().await?, last })
+        Ok(Opened { writer: writer.confirm().await?, last })
     }
 
     async fn peek(&self, name: &LogName) -> Result<Last> {

@@ -47,7 +47,7 @@ const TABLE: &str = "t";
 const UID: &str = "job";
 const QUERY: &str = "query";
 const PARTITIONS: u16 = 3;
-const ROWS: i64 = 5;
+const ROWS: i64 = 8;
 const TASKS_MAX: u32 = 3;
 /// Polls of futures in which a job must come to its end.
 const POLLS_MAX: u64 = 60_000;
@@ -296,7 +296,7 @@ impl Sim {
             sim.running.iter().filter(|running| running.task == task && (!awake || running.wakes <= polls)).count()
         };
         let is_made = self.seen.lock().is_made;
-        let wants_plan = !is_made || self.seen.lock().needs_plan || (rescales && world.fault(4));
+        let wants_plan = !is_made || self.seen.lock().needs_plan || (rescales && world.fault(8));
         if wants_plan && count(self, None, true) == 0 && count(self, None, false) < 3 && world.chance(100) {
             self.seen.lock().needs_plan = false;
             let tasks = 1 + u32::try_from(world.below(u64::from(TASKS_MAX))).unwrap();

@@ -26,7 +26,7 @@ use crate::rules::Rules;
 pub(crate) use epoch::named;
 pub use run::{Control, Exit};
 pub use start::{Started, start};
-pub(crate) use start::{load, object_of};
+pub(crate) use start::{load, object_of, unless_superseded};
 
 /// What an attempt is given.
 pub struct Job<R> {

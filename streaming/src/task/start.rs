@@ -224,7 +224,7 @@ pub(super) async fn gone(writer: Box<dyn Writer>, path: &str) -> Ended {
 }
 
 /// What does not fit may be the work of a successor. Only the log's writer can call it an error.
-async fn unless_superseded(writer: Box<dyn Writer>, error: Error) -> Ended {
+pub(crate) async fn unless_superseded(writer: Box<dyn Writer>, error: Error) -> Ended {
     match writer.confirm().await {
         Ok(_) => Ended::Failed(error),
         Err(ended) => ended,
