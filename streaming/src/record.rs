@@ -414,3 +414,6 @@ fn from_base64<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Bytes, D::Err
     let text = String::deserialize(deserializer)?;
     BASE64_STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests;

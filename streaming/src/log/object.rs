@@ -373,3 +373,6 @@ impl Writer for ChainWriter {
 
     async fn abort(self: Box<Self>) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@
 
 mod job;
 mod kafka;
+mod life;
 mod store;
 mod table;
 mod tests;
@@ -191,12 +192,11 @@ impl Sim {
         (0..tasks).map(share).collect()
     }
 
-    fn attempt(&self, task: u32) -> Actor {
-        let (world, seen) = (Arc::clone(&self.world), Arc::clone(&self.seen));
-        let job = Arc::new(Job {
+    fn job(&self, task: u32, fingerprint: &str) -> Job<Vec<Row>> {
+        Job {
             uid: UID.to_owned(),
             task,
-            fingerprint: QUERY.to_owned(),
+            fingerprint: fingerprint.to_owned(),
             log: Arc::clone(&self.log),
             objects: self.objects.clone(),
             root: "root".to_owned(),
@@ -204,7 +204,24 @@ impl Sim {
             host: Arc::clone(&self.world) as _,
             settings: self.settings.clone(),
             rules: self.rules,
-        });
+        }
+    }
+
+    fn coordinator_of(&self) -> Coordinator<Vec<Row>> {
+        Coordinator {
+            uid: UID.to_owned(),
+            log: Arc::clone(&self.log),
+            objects: self.objects.clone(),
+            root: "root".to_owned(),
+            tables: self.tables(),
+            host: Arc::clone(&self.world) as _,
+            rules: self.rules,
+        }
+    }
+
+    fn attempt(&self, task: u32) -> Actor {
+        let (world, seen) = (Arc::clone(&self.world), Arc::clone(&self.seen));
+        let job = Arc::new(self.job(task, QUERY));
         let pipeline = Count::new(self.has_topic(), self.has_table(), self.base_every);
         let source = Rows { world: Arc::clone(&self.world), positions: Positions::new() };
         Box::pin(async move {
@@ -225,15 +242,7 @@ impl Sim {
 
     fn coordinator(&self, tasks: u32) -> Actor {
         let (world, seen) = (Arc::clone(&self.world), Arc::clone(&self.seen));
-        let coordinator = Coordinator {
-            uid: UID.to_owned(),
-            log: Arc::clone(&self.log),
-            objects: self.objects.clone(),
-            root: "root".to_owned(),
-            tables: self.tables(),
-            host: Arc::clone(&self.world) as _,
-            rules: self.rules,
-        };
+        let coordinator = self.coordinator_of();
         let is_made = seen.lock().is_made;
         Box::pin(async move {
             if is_made {

@@ -56,6 +56,16 @@ impl Store {
         self.0.state.lock().objects.get(name).cloned()
     }
 
+    /// Names that begin so.
+    pub(super) fn names(&self, begin: &str) -> Vec<String> {
+        self.0.state.lock().objects.keys().filter(|name| name.starts_with(begin)).cloned().collect()
+    }
+
+    /// Somebody deletes what is not his.
+    pub(super) fn lose(&self, begin: &str) {
+        self.0.state.lock().objects.retain(|name, _| !name.starts_with(begin));
+    }
+
     /// Lets a late request land now and then.
     pub(super) fn tick(&self) {
         let mut state = self.0.state.lock();

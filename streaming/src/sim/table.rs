@@ -47,6 +47,12 @@ impl SimTable {
         self.state.lock().version += 1;
     }
 
+    /// Somebody takes the table back to what it was at first.
+    pub(super) fn set_back(&self) {
+        let mut state = self.state.lock();
+        *state = State { version: state.version + 1, ..State::default() };
+    }
+
     pub(super) fn rows(&self) -> Vec<Row> {
         self.state.lock().rows.clone()
     }

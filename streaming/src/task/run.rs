@@ -12,6 +12,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use super::Task;
 use super::epoch::End;
 use super::start::gone;
+use crate::host::Backoff;
 use crate::log::Ended;
 use crate::pipeline::{Pipeline, Polled, Produced, Source};
 use crate::record::{Body, EpochRecord, Positions, StateContent};
@@ -71,6 +72,7 @@ where
     }
 
     async fn work(mut self, control: &Control) -> Result<Exit, Ended> {
+        let mut waiting = Backoff::new();
         while !self.last.finished {
             let savepoint = control.0.lock().savepoint.take();
             if let Some((id, answer)) = savepoint {
@@ -87,9 +89,12 @@ where
             if self.backlog.len() > self.job.settings.pending_max {
                 // No rows are read, and no outputs are open meanwhile.
                 self = self.close(End::Epoch).await?;
-                self.job.host.pause(WAIT).await;
+                waiting.pause(&*self.job.host).await;
+                // A successor may have the log, and the files.
+                self.writer = self.writer.confirm().await?;
                 continue;
             }
+            waiting = Backoff::new();
             self = self.step().await?;
         }
         self.drain().await?;

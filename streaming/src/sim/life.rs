@@ -1,0 +1,222 @@
+//! The life of a job when nothing fails: stop, savepoint, other plans, the end, and what is refused.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::task::noop_waker_ref;
+use tereza_runtime::{Error, ErrorKind, Result};
+
+use super::job::{Count, Rows};
+use super::{Kind, QUERY, Row, Sim};
+use crate::coordinator::Share;
+use crate::log::Ended;
+use crate::record::{Body, Positions, StateContent};
+use crate::task::{Control, Exit, Started, Task, start};
+
+type Attempt = Task<Count, Rows>;
+
+fn calm(kind: Kind) -> Sim {
+    let sim = Sim::new(1, kind, None, false);
+    sim.world.calm();
+    sim
+}
+
+/// Polls until it is ready, while Kafka goes on; gives up after so many polls.
+fn poll<T>(sim: &Sim, future: &mut (impl Future<Output = T> + Unpin), polls: u32) -> Option<T> {
+    for _ in 0..polls {
+        sim.world.tick();
+        sim.kafka.tick();
+        if let Poll::Ready(done) = std::pin::Pin::new(&mut *future).poll(&mut Context::from_waker(noop_waker_ref())) {
+            return Some(done);
+        }
+    }
+    None
+}
+
+fn finish<T>(sim: &Sim, future: impl Future<Output = T>) -> T {
+    poll(sim, &mut Box::pin(future), 100_000).expect("it does not end")
+}
+
+fn begin(sim: &Sim, task: u32) -> Result<Started<Attempt>, Ended> {
+    begin_as(sim, task, QUERY)
+}
+
+fn begin_as(sim: &Sim, task: u32, fingerprint: &str) -> Result<Started<Attempt>, Ended> {
+    let job = Arc::new(sim.job(task, fingerprint));
+    let source = Rows { world: Arc::clone(&sim.world), positions: Positions::new() };
+    finish(sim, start(job, Count::new(sim.has_topic(), sim.has_table(), 2), source))
+}
+
+fn running(sim: &Sim, task: u32) -> Attempt {
+    match begin(sim, task) {
+        Ok(Started::Running(task)) => *task,
+        Ok(Started::Waiting(why)) => panic!("it waits: {why}"),
+        Ok(Started::Finished) => panic!("it is finished"),
+        Err(ended) => panic!("{ended}"),
+    }
+}
+
+fn waiting(sim: &Sim, task: u32) -> String {
+    match begin(sim, task) {
+        Ok(Started::Waiting(why)) => why,
+        Ok(_) => panic!("it does not wait"),
+        Err(ended) => panic!("{ended}"),
+    }
+}
+
+fn failed<T>(done: Result<T, Ended>) -> Error {
+    match done {
+        Err(Ended::Failed(error)) => error,
+        Err(ended) => panic!("{ended}"),
+        Ok(_) => panic!("it did not fail"),
+    }
+}
+
+fn create(sim: &Sim, tasks: u32) {
+    let coordinator = sim.coordinator_of();
+    finish(sim, coordinator.create(super::first_plan(&Sim::shares(tasks), sim.has_table()))).unwrap();
+}
+
+fn rescale(sim: &Sim, shares: &[Share]) -> Result<u64, Ended> {
+    finish(sim, sim.coordinator_of().rescale(shares)).map(|plan| plan.generation)
+}
+
+#[test]
+fn a_task_stops_between_epochs_and_goes_on() {
+    for kind in super::KINDS {
+        let sim = calm(kind);
+        create(&sim, 1);
+        let control = Control::default();
+        let mut run = Box::pin(running(&sim, 0).run(&control));
+        assert!(poll(&sim, &mut run, 60).is_none(), "{kind:?}");
+        control.stop();
+        assert_eq!(poll(&sim, &mut run, 10_000).expect("it does not stop").unwrap(), Exit::Stopped);
+        let task = running(&sim, 0);
+        assert!(task.last().epoch > 0 && task.last().pending.is_empty(), "{kind:?}: {:?}", task.last());
+        assert_eq!(task.last().is_final, sim.has_table(), "{kind:?}");
+        assert_eq!(finish(&sim, task.run(&Control::default())).unwrap(), Exit::Finished);
+        assert!(matches!(begin(&sim, 0), Ok(Started::Finished)), "{kind:?}");
+        (0..200).for_each(|_| sim.kafka.tick());
+        sim.judge().unwrap();
+    }
+}
+
+#[test]
+fn a_savepoint_stands_alone() {
+    let sim = calm(Kind::KafkaToBoth);
+    create(&sim, 1);
+    let control = Control::default();
+    let mut answer = control.savepoint("s");
+    assert_eq!(finish(&sim, running(&sim, 0).run(&control)).unwrap(), Exit::Finished);
+    answer.try_recv().unwrap().expect("no answer").unwrap();
+    finish(&sim, sim.coordinator_of().delete()).unwrap();
+    let bytes = sim.store.look("root/job/savepoints/s/0/record.json").unwrap();
+    let Body::Epoch(record) = Body::decode(&bytes).unwrap() else { panic!("no record") };
+    assert!(record.pending.is_empty() && record.garbage.is_empty(), "{record:?}");
+    for part in &record.state {
+        if let StateContent::Object(object) = &part.content {
+            object.check(&sim.store.look(&object.path).unwrap()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_plan_moves_partitions_and_state() {
+    let sim = calm(Kind::ObjectsToTable);
+    create(&sim, 1);
+    let task = running(&sim, 0);
+    assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 150).is_none());
+    let applied = sim.table.row_count();
+    assert_eq!(rescale(&sim, &Sim::shares(3)).unwrap(), 2);
+    assert!(sim.table.row_count() >= applied);
+    assert_eq!(rescale(&sim, &Sim::shares(2)).unwrap(), 3);
+    assert!(waiting(&sim, 2).contains("2 tasks"));
+    for task in 0..2 {
+        assert_eq!(finish(&sim, running(&sim, task).run(&Control::default())).unwrap(), Exit::Finished);
+    }
+    sim.judge().unwrap();
+}
+
+#[test]
+fn a_plan_leaves_nothing_out() {
+    let sim = calm(Kind::KafkaToTopic);
+    create(&sim, 2);
+    let share = |partitions: &[i32], key_groups: (u16, u16)| Share {
+        partitions: [("in".to_owned(), partitions.to_vec())].into(),
+        key_groups,
+    };
+    for (shares, what) in [
+        (vec![share(&[0, 1], (0, 2))], "partition 2 of in is given to no task"),
+        (vec![share(&[0, 1, 2, 3], (0, 2))], "partition 3 of in is not the job's"),
+        (vec![share(&[0, 1], (0, 1)), share(&[1, 2], (2, 2))], "partition 1 of in is given to two tasks"),
+        (vec![share(&[0, 1, 2], (0, 1))], "the key groups"),
+        (vec![share(&[0, 1], (0, 1)), share(&[2], (1, 2))], "the key groups"),
+        (vec![], "is given to no task"),
+    ] {
+        let error = failed(rescale(&sim, &shares));
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.message().contains(what), "{error}");
+    }
+    // The old plan is still in force.
+    assert_eq!(running(&sim, 1).last().generation, 1);
+}
+
+#[test]
+fn a_deleted_job_stays_deleted() {
+    let sim = calm(Kind::KafkaToBoth);
+    create(&sim, 2);
+    let task = running(&sim, 0);
+    assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 100).is_none());
+    finish(&sim, sim.coordinator_of().delete()).unwrap();
+    (0..200).for_each(|_| sim.kafka.tick());
+    assert_eq!(waiting(&sim, 0), "the job is deleted");
+    assert_eq!(failed(rescale(&sim, &Sim::shares(1))).kind(), ErrorKind::NotFound);
+    let again = finish(&sim, sim.coordinator_of().create(super::first_plan(&Sim::shares(1), true)));
+    assert_eq!(failed(again).kind(), ErrorKind::AlreadyExists);
+    assert_eq!(sim.store.names("root/job/state/"), Vec::<String>::new());
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let sim = calm(Kind::KafkaToBoth);
+    assert_eq!(failed(begin(&sim, 0)).kind(), ErrorKind::NotFound);
+    create(&sim, 1);
+    (0..200).for_each(|_| sim.kafka.tick());
+    let error = failed(begin_as(&sim, 0, "another"));
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.message().contains("another query"), "{error}");
+}
+
+#[test]
+fn a_table_that_was_set_back_is_not_written() {
+    let sim = calm(Kind::KafkaToBoth);
+    create(&sim, 1);
+    let control = Control::default();
+    let mut run = Box::pin(running(&sim, 0).run(&control));
+    while sim.table.row_count() == 0 {
+        assert!(poll(&sim, &mut run, 1).is_none());
+    }
+    // A record says by now how far the table is.
+    assert!(poll(&sim, &mut run, 40).is_none());
+    sim.table.set_back();
+    let error = failed(poll(&sim, &mut run, 10_000).expect("it does not end"));
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.message().contains("was set back"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_gone_is_never_committed() {
+    let sim = calm(Kind::KafkaToBoth);
+    create(&sim, 1);
+    let control = Control::default();
+    let mut run = Box::pin(running(&sim, 0).run(&control));
+    while sim.store.names("data/").is_empty() {
+        assert!(poll(&sim, &mut run, 1).is_none());
+    }
+    let before: Vec<Row> = sim.table.rows();
+    sim.store.lose("data/");
+    let error = failed(poll(&sim, &mut run, 10_000).expect("it does not end"));
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.message().contains("its rows are lost"), "{error}");
+    assert_eq!(sim.table.rows(), before);
+}
