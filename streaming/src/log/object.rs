@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use tereza_runtime::{Error, Result};
+use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::{Ended, Last, Limits, Log, LogName, Opened, Output, Writer};
 use crate::host::Backoff;
@@ -33,6 +33,8 @@ const LISTED_MAX: usize = 1_000_000;
 const DELETED_PER_COMMIT_MAX: usize = 100;
 /// Tries to read a log that others write and collect meanwhile.
 const PEEK_TRIES_MAX: u32 = 5;
+/// Tries to list a log.
+const LIST_TRIES_MAX: u32 = 8;
 /// Tries to find out whether the store honours puts that only make new objects.
 const PROBE_TRIES_MAX: u32 = 8;
 
@@ -121,14 +123,13 @@ impl ObjectLog {
     async fn list(&self, name: &LogName) -> Result<Chains> {
         let path = self.path_of(name);
         let mut backoff = Backoff::new();
-        for tries in 1.. {
+        for _ in 1..LIST_TRIES_MAX {
             match self.list_once(name, &path).await {
-                Ok(chains) => return Ok(chains),
-                Err(error) if tries == PROBE_TRIES_MAX => return Err(error),
-                Err(_) => backoff.pause(&*self.objects.host).await,
+                Err(error) if error.kind() == ErrorKind::Unavailable => backoff.pause(&*self.objects.host).await,
+                done => return done,
             }
         }
-        unreachable!("the loop ends by its last try")
+        self.list_once(name, &path).await
     }
 
     async fn list_once(&self, name: &LogName, path: &Path) -> Result<Chains> {

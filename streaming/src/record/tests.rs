@@ -15,7 +15,10 @@ fn record() -> EpochRecord {
         positions: BTreeMap::from([("in".to_owned(), BTreeMap::from([(0, 5), (11, 9_007_199_254_740_993)]))]),
         watermarks: BTreeMap::from([(
             "in".to_owned(),
-            BTreeMap::from([(0, Watermark { ms: Some(i64::MAX), idle: false }), (11, Watermark { ms: None, idle: true })]),
+            BTreeMap::from([
+                (0, Watermark { ms: Some(i64::MAX), idle: false }),
+                (11, Watermark { ms: None, idle: true }),
+            ]),
         )]),
         upstream: BTreeMap::from([(
             "edge".to_owned(),
@@ -85,14 +88,15 @@ fn an_entry_that_is_too_large_is_refused() {
 
 #[test]
 fn what_is_no_entry_is_refused() {
-    for (bytes, kind) in [
-        (&b"\xff\x00"[..], ErrorKind::Internal),
+    let cases: [(&[u8], ErrorKind); 6] = [
+        (b"\xff\x00", ErrorKind::Internal),
         (b"{}", ErrorKind::Internal),
         (br#"{"magic":"other","version":1,"content":{}}"#, ErrorKind::Internal),
         (br#"{"magic":"tereza.epochs","version":2,"content":{"later":{}}}"#, ErrorKind::Unsupported),
         (br#"{"magic":"tereza.epochs","version":0,"content":{}}"#, ErrorKind::Unsupported),
         (br#"{"magic":"tereza.epochs","version":1,"content":{"later":{}}}"#, ErrorKind::Internal),
-    ] {
+    ];
+    for (bytes, kind) in cases {
         assert_eq!(Entry::decode(bytes).unwrap_err().kind(), kind, "{}", String::from_utf8_lossy(bytes));
     }
 }
@@ -107,7 +111,10 @@ fn a_chain_is_checked_link_by_link() {
         (EpochRecord { task: 4, ..next.clone() }, "task 4 follows task 3"),
         (EpochRecord { generation: 3, ..next.clone() }, "generation 3 follows generation 2"),
         (EpochRecord { epoch: 9, ..next.clone() }, "epoch 9 follows epoch 7"),
-        (EpochRecord { prev_nonce: "n6".to_owned(), ..next.clone() }, "epoch 8 follows nonce n6, the record before has n7"),
+        (
+            EpochRecord { prev_nonce: "n6".to_owned(), ..next.clone() },
+            "epoch 8 follows nonce n6, the record before has n7",
+        ),
     ] {
         let error = broken.check_follows(&last).unwrap_err();
         assert!(error.message().ends_with(what), "{error}");
@@ -136,7 +143,13 @@ fn an_object_is_compared_with_its_record() {
 #[test]
 fn a_part_counts_for_key_groups_that_both_have() {
     let part = StatePart { key_groups: (10, 20), content: StateContent::Inline(Bytes::new()) };
-    for (within, left) in [((0, 9), None), ((21, 30), None), ((0, 255), Some((10, 20))), ((15, 30), Some((15, 20))), ((0, 10), Some((10, 10)))] {
+    for (within, left) in [
+        ((0, 9), None),
+        ((21, 30), None),
+        ((0, 255), Some((10, 20))),
+        ((15, 30), Some((15, 20))),
+        ((0, 10), Some((10, 10))),
+    ] {
         assert_eq!(part.within(within).map(|part| part.key_groups), left, "{within:?}");
     }
 }

@@ -313,10 +313,15 @@ impl Sim {
             let actor = self.coordinator(tasks);
             self.running.push(Running { task: None, actor, wakes: 0 });
         }
+        // Attempts that begin again at once would keep coordinators from closing their logs.
+        let eager = if count(self, None, true) == 0 { 30 } else { 6 };
         for task in (0..TASKS_MAX).filter(|_| is_made) {
             let awake = count(self, Some(task), true);
-            let wanted =
-                if awake == 0 { world.chance(30) } else { (world.fault(4) || is_done && world.chance(3)) && awake < 3 };
+            let wanted = if awake == 0 {
+                world.chance(eager)
+            } else {
+                (world.fault(4) || is_done && world.chance(3)) && awake < 3
+            };
             if wanted && count(self, Some(task), false) < 5 {
                 let actor = self.attempt(task);
                 self.running.push(Running { task: Some(task), actor, wakes: 0 });

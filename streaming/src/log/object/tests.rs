@@ -4,7 +4,9 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
-use object_store::{CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutResult};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutResult,
+};
 use tereza_runtime::ErrorKind;
 use tereza_runtime::clock::Clock;
 
@@ -80,7 +82,10 @@ async fn old_records_are_deleted_with_their_chains() {
         assert_eq!(log.peek(&name).await.unwrap(), Last::Record(record(epoch)));
     }
     // Slot 0 and the FENCE of each chain stay, and of records only the chain that is written.
-    assert_eq!(names(&log).await, ["logs/u/0/1/0", "logs/u/0/1/3", "logs/u/0/2/0", "logs/u/0/2/3", "logs/u/0/3/0", "logs/u/0/3/1"]);
+    assert_eq!(
+        names(&log).await,
+        ["logs/u/0/1/0", "logs/u/0/1/3", "logs/u/0/2/0", "logs/u/0/2/3", "logs/u/0/3/0", "logs/u/0/3/1"]
+    );
     let opened = log.open(&name, "b").await.unwrap();
     assert_eq!(opened.last, Last::Record(record(5)));
     assert!(matches!(writer.append(record(6)).await, Err(Ended::Fenced)));
@@ -91,8 +96,14 @@ async fn outputs_are_refused() {
     let log = log(Arc::new(InMemory::new()));
     let writer = log.open(&LogName::task("u", 0), "a").await.unwrap().writer;
     let writer = writer.send(Vec::new()).await.unwrap();
-    let output =
-        Output { topic: "out".to_owned(), partition: None, key: None, value: None, headers: Vec::new(), timestamp: None };
+    let output = Output {
+        topic: "out".to_owned(),
+        partition: None,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        timestamp: None,
+    };
     let Err(Ended::Failed(error)) = writer.send(vec![output]).await else { panic!("it was taken") };
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("the topic out"), "{error}");
