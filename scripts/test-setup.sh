@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, once, into one folder outside the repository: a real MinIO, a Python with the
-# judges and clients, Spark, the Arrow Flight SQL JDBC driver, and clients of the Schema Registry in JavaScript and Rust.
+# judges and clients, Spark, the Arrow Flight SQL JDBC driver, Kafka, and clients of the Schema Registry in JavaScript and Rust.
 # What cannot be had is said; `cargo test` then says which tests it could not run, and fails for it when CI=true.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -82,6 +82,18 @@ if [ ! -f "$jar" ]; then
   mvn -q -B "$plugin:copy" -Dartifact="$artifact" -DoutputDirectory="$home/jars" || missing+=("JDBC driver (mvn failed)")
 fi
 [ -f "$jar" ] && ln -sfn "$(basename "$jar")" "$home/jars/flight-sql-jdbc-driver.jar"
+
+# A broker of Kafka; it counts as installed only when the list of what is in it lies there.
+if ! cmp -s tests/support/kafka/pom.xml "$home/kafka/pom.xml"; then
+  echo "fetching Kafka (45 MB)"
+  rm -rf "$home/kafka" && mkdir -p "$home/kafka"
+  plugin=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+  if mvn -q -B -f tests/support/kafka/pom.xml "$plugin:copy-dependencies" -DincludeScope=runtime -DoutputDirectory="$home/kafka"; then
+    cp tests/support/kafka/pom.xml "$home/kafka/pom.xml"
+  else
+    missing+=("Kafka (mvn failed)")
+  fi
+fi
 
 for what in "${missing[@]}"; do echo "MISSING: $what" >&2; done
 if ((${#missing[@]})) && [ "${CI:-}" = true ]; then exit 1; fi
