@@ -3,6 +3,7 @@
 mod apply;
 pub mod coordinator;
 pub mod host;
+pub mod kafka;
 pub mod log;
 pub mod objects;
 pub mod pipeline;

@@ -5,6 +5,7 @@
 //! Whatever goes wrong after that ends the writer: each verb of [`Writer`] takes it by value and gives it back only when it
 //! may go on. What an [`Ended::Unknown`] did is found out by the next one who opens the log, and by nobody else.
 
+pub mod kafka;
 pub mod object;
 
 use std::fmt;

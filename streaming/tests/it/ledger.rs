@@ -1,0 +1,423 @@
+//! A ledger: sums per key, from topic to topic, by workers that are killed and stopped at random on a broker that is killed too.
+//! Another client then finds every row of the input once in the output, with the right sum so far.
+//!
+//! `TEREZA_LEDGER_KILLS` says how many workers end badly, `TEREZA_LEDGER_SEED` repeats the choices of a run.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer};
+use serde::{Deserialize, Serialize};
+use tereza_runtime::{clock, ids};
+use tereza_streaming::kafka::{Assignment, Limits, Source};
+use tereza_streaming::log::kafka::KafkaLog;
+use tereza_streaming::log::{Ended, Last, Log, LogName, Output};
+use tereza_streaming::record::{Body, Cut, EpochRecord, PlanRecord, Positions, StateContent, StatePart};
+
+use crate::kafka::Broker;
+use crate::support::{cluster, connection, foreign, missing, name, topic, wait_for};
+
+const KILLS: u64 = 20;
+/// One kill of the broker for so many of workers.
+const KILLS_PER_BROKER: u64 = 9;
+const PARTITIONS: i32 = 3;
+const KEYS: u64 = 40;
+/// Rows of a second, at most.
+const RATE: u64 = 3_000;
+/// How long an epoch is open.
+const EPOCH: Duration = Duration::from_millis(100);
+/// Longest wait for the job to be through.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What a worker is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Job {
+    bootstrap: String,
+    uid: String,
+    log: String,
+    input: String,
+    output: String,
+    /// File with a line for each opening and each commit: what, microseconds, rows.
+    times: String,
+}
+
+/// Key → the last sequence number, and the sum.
+type Sums = BTreeMap<String, (u64, i64)>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process of the ledger, which starts it"]
+async fn worker() {
+    let Ok(job) = std::env::var("TEREZA_LEDGER_JOB") else { return };
+    let job: Job = serde_json::from_str(&job).expect("a job");
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
+    let is_told = Arc::new(AtomicBool::new(false));
+    let tell = is_told.clone();
+    tokio::spawn(async move {
+        terminate.recv().await;
+        tell.store(true, Ordering::SeqCst);
+    });
+    match attempt(&job, &is_told).await {
+        Ok(()) => std::process::exit(0),
+        Err(ended) => {
+            eprintln!("the attempt ends: {ended}");
+            std::process::exit(if matches!(ended, Ended::Failed(_)) { 4 } else { 3 });
+        }
+    }
+}
+
+/// One attempt: open, restore, read, sum, commit, until it is told to stop or is superseded.
+async fn attempt(job: &Job, is_told: &AtomicBool) -> Result<(), Ended> {
+    let mut times = OpenOptions::new().append(true).open(&job.times).expect("the file of times");
+    let start = clock::now();
+    let connection = connection(&job.bootstrap);
+    let log = KafkaLog::new(connection.clone()).with_topic_id(&job.log);
+    let attempt = ids::new_id();
+    let opened = log.open(&LogName::task(&job.uid, 0), &attempt).await?;
+    let Last::Record(Body::Plan(plan)) = log.peek(&LogName::control(&job.uid)).await? else { panic!("no plan") };
+    let (mut sums, mut last): (Sums, EpochRecord) = match opened.last {
+        Last::Record(Body::Epoch(record)) => {
+            let [StatePart { content: StateContent::Inline(bytes), .. }] = &record.state[..] else {
+                panic!("{record:?}")
+            };
+            (serde_json::from_slice(bytes).expect("sums"), *record)
+        }
+        Last::Nothing => {
+            let positions = plan.cuts[0].positions.clone();
+            let nonce = plan.nonce.clone();
+            let first = EpochRecord { uid: job.uid.clone(), generation: 1, nonce, positions, ..EpochRecord::default() };
+            (Sums::new(), first)
+        }
+        other => panic!("{other:?}"),
+    };
+    let assigned = last.positions[&job.input].iter().map(|(partition, position)| Assignment {
+        topic: job.input.clone(),
+        partition: *partition,
+        position: *position,
+        end: None,
+    });
+    let limits = Limits { queue_bytes: 4 << 20, discovery: Some(Duration::from_secs(1)), owner: (0, 1) };
+    let inputs = plan.topics.iter().filter(|(topic, _)| **topic == job.input);
+    let ids = inputs.map(|(topic, id)| (topic.clone(), id.clone())).collect();
+    let assigned: Vec<_> = assigned.collect();
+    let mut source = tokio::task::block_in_place(|| Source::open(&connection, "tereza.ledger", assigned, ids, limits))?;
+    writeln!(times, "open {} 0", start.elapsed().as_micros()).expect("a line");
+
+    let mut writer = opened.writer;
+    let (mut begun, mut rows): (Option<Instant>, usize) = (None, 0);
+    loop {
+        if is_told.load(Ordering::SeqCst) {
+            writer.abort().await;
+            return Ok(());
+        }
+        let mut outputs = Vec::new();
+        let batch = tokio::task::block_in_place(|| {
+            source.poll(500, Duration::from_millis(20), |row| {
+                let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.expect("bytes").to_vec()).expect("text");
+                let (key, value) = (text(row.key), text(row.value));
+                let (seq, amount) = value.split_once(',').expect("two numbers");
+                let (seq, amount): (u64, i64) = (seq.parse().expect("a number"), amount.parse().expect("a number"));
+                let (count, sum) = sums.entry(key.clone()).or_default();
+                assert_eq!(seq, *count + 1, "{key}: the input or the state is not where it should be");
+                (*count, *sum) = (seq, *sum + amount);
+                outputs.push(Output {
+                    topic: job.output.clone(),
+                    partition: None,
+                    key: Some(key.into()),
+                    value: Some(format!("{seq},{sum}").into()),
+                    headers: Vec::new(),
+                    timestamp: None,
+                });
+            })
+        })?;
+        if batch.rows > 0 {
+            begun.get_or_insert_with(clock::now);
+            rows += batch.rows;
+            writer = writer.send(outputs).await?;
+        }
+        if begun.is_some_and(|begun| begun.elapsed() >= EPOCH) {
+            let state = Bytes::from(serde_json::to_vec(&sums).expect("sums"));
+            let next = EpochRecord {
+                epoch: last.epoch + 1,
+                nonce: ids::new_secret(),
+                prev_nonce: last.nonce.clone(),
+                attempt: attempt.clone(),
+                positions: source.positions(),
+                state: vec![StatePart { key_groups: (0, 255), content: StateContent::Inline(state) }],
+                ..last.clone()
+            };
+            let start = clock::now();
+            writer = writer.append(Body::Epoch(Box::new(next.clone()))).await?;
+            writeln!(times, "commit {} {rows}", start.elapsed().as_micros()).expect("a line");
+            source.tell_group(&next.positions);
+            (last, begun, rows) = (next, None, 0);
+        }
+    }
+}
+
+#[test]
+fn no_row_is_lost_and_none_is_doubled() {
+    let Some(mut broker) = Broker::start() else { return missing() };
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let kills = number("TEREZA_LEDGER_KILLS").unwrap_or(KILLS);
+    let seed = number("TEREZA_LEDGER_SEED").unwrap_or_else(|| ids::jitter(u64::MAX));
+    println!("ledger: TEREZA_LEDGER_SEED={seed}");
+    let folder = tempfile::tempdir().unwrap();
+    let times = folder.path().join("times");
+    File::create(&times).unwrap();
+    let job = new_job(&broker, &times);
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let generator = {
+        let (producer, topic, is_over) = (foreign(&broker, None), job.input.clone(), is_over.clone());
+        std::thread::spawn(move || generate(&producer, &topic, &is_over, seed))
+    };
+    let started = clock::now();
+    let mut workers =
+        Workers { job: job.clone(), log: folder.path().join("workers"), live: None, zombies: Vec::new(), restarts: 0 };
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut killed, mut stopped, mut brokers) = (0, 0, 0);
+    while killed + stopped < kills || brokers < kills / KILLS_PER_BROKER {
+        workers.keep_for(Duration::from_millis(random.random_range(100..3_000)));
+        if (killed + stopped) / KILLS_PER_BROKER > brokers {
+            brokers += 1;
+            broker.kill();
+            workers.keep_for(Duration::from_millis(random.random_range(0..1_000)));
+            broker.restart();
+        } else if random.random_bool(0.6) {
+            killed += 1;
+            workers.kill();
+        } else {
+            stopped += 1;
+            workers.stop(Duration::from_millis(random.random_range(200..6_000)));
+        }
+    }
+    is_over.store(true, Ordering::SeqCst);
+    let rows = generator.join().expect("the generator");
+    let ends = ends(&broker, &job.input);
+    wait_for("all rows to be committed", PATIENCE, || {
+        workers.keep_for(Duration::from_millis(200));
+        (committed(&job) == ends).then_some(())
+    });
+    let took = started.elapsed();
+    workers.end();
+
+    let verdict = broker.judge("ledger.py", &[&broker.bootstrap(), &job.input, &job.output]);
+    let restarts = workers.restarts;
+    println!(
+        "ledger: {rows} rows in {took:.1?}, {killed} workers killed, {stopped} stopped, {restarts} gave up, {brokers} brokers killed"
+    );
+    println!("ledger: {}", summary(&times));
+    let Some(verdict) = verdict else { return missing() };
+    println!("ledger: {verdict}");
+    let verdict: BTreeMap<String, u64> = serde_json::from_str(&verdict).expect("a verdict");
+    let expected = [("doubled", 0), ("lost", 0), ("rows", rows), ("unknown", 0), ("wrong", 0)];
+    assert_eq!(verdict, expected.map(|(name, count)| (name.to_owned(), count)).into(), "TEREZA_LEDGER_SEED={seed}");
+}
+
+/// Topics, logs and the first plan.
+fn new_job(broker: &Broker, times: &Path) -> Job {
+    let (input, output) = (topic(broker, "input", PARTITIONS), topic(broker, "output", PARTITIONS));
+    let uid = name("ledger");
+    let log = KafkaLog::new(connection(&broker.bootstrap()));
+    let job = Job {
+        bootstrap: broker.bootstrap(),
+        log: log.create(&uid, 1, None).unwrap(),
+        times: times.to_str().unwrap().to_owned(),
+        uid,
+        input,
+        output,
+    };
+    let cluster = cluster(broker);
+    let positions = Positions::from([(job.input.clone(), (0..PARTITIONS).map(|partition| (partition, 0)).collect())]);
+    let plan = PlanRecord {
+        uid: job.uid.clone(),
+        generation: 1,
+        nonce: ids::new_secret(),
+        cluster: cluster.id().unwrap(),
+        topics: cluster.topic_ids(&[&job.input, &job.output]).unwrap(),
+        cuts: vec![Cut { positions, key_groups: (0, 255), ..Cut::default() }],
+        ..PlanRecord::default()
+    };
+    on_a_thread(async {
+        let opened = log.open(&LogName::control(&job.uid), "ctl").await.unwrap();
+        drop(opened.writer.append(Body::Plan(Box::new(plan))).await.unwrap());
+    });
+    job
+}
+
+fn on_a_thread<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Rows until it is over, each key's in order; how many.
+fn generate(producer: &rdkafka::producer::BaseProducer, topic: &str, is_over: &AtomicBool, seed: u64) -> u64 {
+    let mut random = StdRng::seed_from_u64(!seed);
+    let mut counts = vec![0_u64; KEYS as usize];
+    let (start, mut rows) = (clock::now(), 0);
+    while !is_over.load(Ordering::SeqCst) {
+        if rows * 1_000 > RATE * u64::try_from(start.elapsed().as_millis()).unwrap() {
+            producer.poll(Duration::from_millis(5));
+            continue;
+        }
+        let key = random.random_range(0..KEYS);
+        counts[key as usize] += 1;
+        let value = format!("{},{}", counts[key as usize], random.random_range(-1_000..1_000_i64));
+        let (name, partition) = (format!("key-{key}"), i32::try_from(key).unwrap() % PARTITIONS);
+        let mut record = BaseRecord::<str, str>::to(topic).partition(partition).key(&name).payload(&value);
+        while let Err((error, refused)) = producer.send(record) {
+            assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+            producer.poll(Duration::from_millis(5));
+            record = refused;
+        }
+        rows += 1;
+    }
+    producer.flush(PATIENCE).expect("the input is written");
+    rows
+}
+
+fn ends(broker: &Broker, topic: &str) -> Positions {
+    let counted = crate::source::ends(broker, topic);
+    Positions::from([(topic.to_owned(), counted)])
+}
+
+/// The positions of the last record.
+fn committed(job: &Job) -> Positions {
+    let log = KafkaLog::new(connection(&job.bootstrap));
+    match on_a_thread(log.peek(&LogName::task(&job.uid, 0))) {
+        Ok(Last::Record(Body::Epoch(record))) => record.positions,
+        _ => Positions::new(),
+    }
+}
+
+/// Half and 99 of 100 openings and commits, in milliseconds, and rows of a commit.
+fn summary(times: &Path) -> String {
+    let text = fs::read_to_string(times).unwrap();
+    let of = |what: &str| {
+        let mut values: Vec<(u64, u64)> = Vec::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix(what)) {
+            let (micros, rows) = line.trim().split_once(' ').expect("two numbers");
+            values.push((micros.parse().unwrap(), rows.parse().unwrap()));
+        }
+        values.sort_unstable();
+        let at =
+            |share: usize| values.get(values.len() * share / 100).map_or(0.0, |(micros, _)| *micros as f64 / 1_000.0);
+        let rows: u64 = values.iter().map(|(_, rows)| rows).sum();
+        format!("{} of {what}: p50 {:.1} ms, p99 {:.1} ms, {rows} rows", values.len(), at(50), at(99))
+    };
+    format!("{}; {}", of("open"), of("commit"))
+}
+
+/// The workers: one that should run, and those that were stopped and go on later.
+struct Workers {
+    job: Job,
+    log: std::path::PathBuf,
+    live: Option<Child>,
+    zombies: Vec<(Child, Instant, Duration, bool)>,
+    restarts: u64,
+}
+
+impl Workers {
+    /// Keeps a worker running for a while, and lets zombies go on when their time has come.
+    fn keep_for(&mut self, time: Duration) {
+        let start = clock::now();
+        loop {
+            self.keep();
+            if start.elapsed() >= time {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn keep(&mut self) {
+        if let Some(child) = &mut self.live
+            && let Some(status) = child.try_wait().expect("a status")
+        {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let code = status.code();
+            assert!(
+                matches!(code, Some(3 | 4)),
+                "a worker ended with {code:?}\n{}",
+                &log[log.len().saturating_sub(4_000)..]
+            );
+            self.restarts += 1;
+            self.live = None;
+            // What a supervisor does: not at once.
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        if self.live.is_none() {
+            let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log of workers");
+            let worker = Command::new(std::env::current_exe().expect("this program"))
+                .args(["ledger::worker", "--exact", "--ignored", "--nocapture"])
+                .env("TEREZA_LEDGER_JOB", serde_json::to_string(&self.job).expect("a job"))
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("a log"))
+                .stderr(log)
+                .spawn();
+            self.live = Some(worker.expect("a worker"));
+        }
+        for (child, since, time, is_awake) in &mut self.zombies {
+            if !*is_awake && since.elapsed() >= *time {
+                signal(child, "-CONT");
+                *is_awake = true;
+            }
+        }
+    }
+
+    /// As `kill -9`.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.live.take() {
+            child.kill().expect("a kill");
+            child.wait().expect("an end");
+        }
+    }
+
+    /// As SIGSTOP: it goes on after a while, beside its successor.
+    fn stop(&mut self, time: Duration) {
+        if let Some(child) = self.live.take() {
+            signal(&child, "-STOP");
+            self.zombies.push((child, clock::now(), time, false));
+        }
+    }
+
+    /// Ends all: the live one in order, and zombies must have ended by themselves.
+    fn end(&mut self) {
+        if let Some(mut child) = self.live.take() {
+            signal(&child, "-TERM");
+            let status = wait_for("the worker to stop", PATIENCE, || child.try_wait().expect("a status"));
+            assert_eq!(status.code(), Some(0), "told to stop, it did not");
+        }
+        wait_for("superseded workers to end", PATIENCE, || {
+            for (child, _, _, is_awake) in self.zombies.iter_mut().filter(|(_, _, _, is_awake)| !is_awake) {
+                signal(child, "-CONT");
+                *is_awake = true;
+            }
+            self.zombies.retain_mut(|(child, ..)| child.try_wait().expect("a status").is_none());
+            self.zombies.is_empty().then_some(())
+        });
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for child in self.live.iter_mut().chain(self.zombies.iter_mut().map(|(child, ..)| child)) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
+    assert!(status.success(), "kill {signal}");
+}

@@ -1,0 +1,10 @@
+//! Streaming against a real broker of Kafka, and against whoever reads what it wrote.
+
+#[path = "../../../tests/support/kafka.rs"]
+#[expect(dead_code, reason = "others start a broker and use more of it")]
+mod kafka;
+mod ledger;
+mod log;
+mod proxy;
+mod source;
+mod support;
