@@ -27,6 +27,8 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(20);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for an abort; the broker aborts by itself later.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether all messages are with the brokers.
+const FLUSH_STEP: Duration = Duration::from_millis(1);
 /// Longest single call of librdkafka in those waits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -154,12 +156,14 @@ impl TransactionalProducer {
             return Ok(self);
         }
         let start = clock::now();
-        // Until all messages are with the brokers, nothing was asked of the coordinator: errors here leave no doubt.
-        while let Err(error) = self.native.flush(Duration::from_millis(100)) {
+        // Until all messages are with the brokers, nothing was asked of the coordinator: errors here leave no doubt. The thread
+        // that polls is told of errors alone, so this one looks how many are left.
+        while let Err(error) = self.native.flush(Duration::ZERO) {
             self.check_deliveries()?;
             if start.elapsed() > self.commit_timeout {
                 return Err(self.before_commit("send all messages of a transaction", &error));
             }
+            std::thread::park_timeout(FLUSH_STEP);
         }
         self.check_deliveries()?;
         loop {
