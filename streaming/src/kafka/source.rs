@@ -36,7 +36,7 @@ pub struct Assignment {
 /// What a source keeps to.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes that wait in the source.
+    /// Bytes that wait in the source, and those of a batch.
     pub queue_bytes: u64,
     /// How often new partitions are looked for; `None` is never.
     pub discovery: Option<Duration>,
@@ -155,7 +155,8 @@ impl Source {
         Ok(source)
     }
 
-    /// Gives rows to `each`, in the order of each partition: at most `rows`, and those that come within `wait`.
+    /// Gives rows to `each`, in the order of each partition: at most `rows`, those that come within `wait`, and hardly more bytes
+    /// than may wait in the source.
     ///
     /// # Errors
     /// `NotFound` if rows or a topic are gone that should be read: the message names partition, wanted offset and the earliest there
@@ -164,7 +165,8 @@ impl Source {
         let start = clock::now();
         let mut batch = Batch::default();
         self.discover_if_due()?;
-        while batch.rows < rows && !self.is_finished() {
+        let bytes = usize::try_from(self.limits.queue_bytes).unwrap_or(usize::MAX);
+        while batch.rows < rows && batch.bytes < bytes && !self.is_finished() {
             let left = wait.saturating_sub(start.elapsed());
             match self.consumer.poll(left.min(POLL_TIMEOUT)) {
                 Some(Ok(message)) => {

@@ -164,7 +164,7 @@ impl KafkaLog {
 #[async_trait]
 impl Log for KafkaLog {
     fn limits(&self) -> Limits {
-        Limits { outputs: true, epoch: Some(TRANSACTION_TIMEOUT / 3) }
+        Limits { outputs: true, epoch: Some(TRANSACTION_TIMEOUT) }
     }
 
     async fn open(&self, name: &LogName, attempt: &str) -> Result<Opened, Ended> {

@@ -12,21 +12,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use object_store::local::LocalFileSystem;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer};
 use serde::{Deserialize, Serialize};
-use tereza_runtime::{clock, ids};
-use tereza_streaming::kafka::{Assignment, Limits, Source};
+use tereza_runtime::clock::Clock;
+use tereza_runtime::{Error, clock, ids};
+use tereza_streaming::coordinator::Coordinator;
+use tereza_streaming::host::{Host, System};
+use tereza_streaming::kafka::{Cluster, Decode, Feed, FeedSettings, Limits, Row};
 use tereza_streaming::log::kafka::KafkaLog;
-use tereza_streaming::log::{Ended, Last, Log, LogName, Output};
-use tereza_streaming::record::{Body, Cut, EpochRecord, PlanRecord, Positions, StateContent, StatePart};
+use tereza_streaming::log::{Ended, Last, Limits as LogLimits, Log, LogName, Opened, Output, Writer};
+use tereza_streaming::objects::Objects;
+use tereza_streaming::pipeline::{Part, Pipeline, Produced, Restored, Snapshot};
+use tereza_streaming::record::{Body, Cut, PlanRecord, Positions, Seal};
+use tereza_streaming::task::{Control, Job as TaskJob, Settings, Started, start};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::kafka::Broker;
 use crate::support::{cluster, connection, foreign, missing, name, topic, wait_for};
 
+/// Workers that end badly where nothing else is said.
 const KILLS: u64 = 20;
 /// One kill of the broker for so many of workers.
 const KILLS_PER_BROKER: u64 = 9;
@@ -36,6 +46,8 @@ const KEYS: u64 = 40;
 const RATE: u64 = 3_000;
 /// How long an epoch is open.
 const EPOCH: Duration = Duration::from_millis(100);
+/// All key groups.
+const ALL_GROUPS: (u16, u16) = (0, 255);
 /// Longest wait for the job to be through.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -47,6 +59,8 @@ struct Job {
     log: String,
     input: String,
     output: String,
+    /// Folder of state.
+    objects: String,
     /// File with a line for each opening and each commit: what, microseconds, rows.
     times: String,
 }
@@ -59,14 +73,14 @@ type Sums = BTreeMap<String, (u64, i64)>;
 async fn worker() {
     let Ok(job) = std::env::var("TEREZA_LEDGER_JOB") else { return };
     let job: Job = serde_json::from_str(&job).expect("a job");
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
-    let is_told = Arc::new(AtomicBool::new(false));
-    let tell = is_told.clone();
+    let control = Control::default();
+    let told = control.clone();
+    let mut terminate = signal(SignalKind::terminate()).expect("a signal");
     tokio::spawn(async move {
         terminate.recv().await;
-        tell.store(true, Ordering::SeqCst);
+        told.stop();
     });
-    match attempt(&job, &is_told).await {
+    match attempt(&job, &control).await {
         Ok(()) => std::process::exit(0),
         Err(ended) => {
             eprintln!("the attempt ends: {ended}");
@@ -75,92 +89,179 @@ async fn worker() {
     }
 }
 
-/// One attempt: open, restore, read, sum, commit, until it is told to stop or is superseded.
-async fn attempt(job: &Job, is_told: &AtomicBool) -> Result<(), Ended> {
-    let mut times = OpenOptions::new().append(true).open(&job.times).expect("the file of times");
-    let start = clock::now();
+/// One attempt, until it is told to stop or is superseded.
+async fn attempt(job: &Job, control: &Control) -> Result<(), Ended> {
     let connection = connection(&job.bootstrap);
-    let log = KafkaLog::new(connection.clone()).with_topic_id(&job.log);
-    let attempt = ids::new_id();
-    let opened = log.open(&LogName::task(&job.uid, 0), &attempt).await?;
-    let Last::Record(Body::Plan(plan)) = log.peek(&LogName::control(&job.uid)).await? else { panic!("no plan") };
-    let (mut sums, mut last): (Sums, EpochRecord) = match opened.last {
-        Last::Record(Body::Epoch(record)) => {
-            let [StatePart { content: StateContent::Inline(bytes), .. }] = &record.state[..] else {
-                panic!("{record:?}")
-            };
-            (serde_json::from_slice(bytes).expect("sums"), *record)
-        }
-        Last::Nothing => {
-            let positions = plan.cuts[0].positions.clone();
-            let nonce = plan.nonce.clone();
-            let first = EpochRecord { uid: job.uid.clone(), generation: 1, nonce, positions, ..EpochRecord::default() };
-            (Sums::new(), first)
-        }
-        other => panic!("{other:?}"),
+    let cluster = Cluster::new(&connection)?;
+    let ids = tokio::task::block_in_place(|| cluster.topic_ids(&[&job.input]))?;
+    let feed = FeedSettings {
+        connection: connection.clone(),
+        group: "tereza.ledger".to_owned(),
+        topics: ids,
+        ends: Positions::new(),
+        limits: Limits { queue_bytes: 4 << 20, discovery: Some(Duration::from_secs(1)), owner: (0, 1) },
     };
-    let assigned = last.positions[&job.input].iter().map(|(partition, position)| Assignment {
-        topic: job.input.clone(),
-        partition: *partition,
-        position: *position,
-        end: None,
-    });
-    let limits = Limits { queue_bytes: 4 << 20, discovery: Some(Duration::from_secs(1)), owner: (0, 1) };
-    let inputs = plan.topics.iter().filter(|(topic, _)| **topic == job.input);
-    let ids = inputs.map(|(topic, id)| (topic.clone(), id.clone())).collect();
-    let assigned: Vec<_> = assigned.collect();
-    let mut source = tokio::task::block_in_place(|| Source::open(&connection, "tereza.ledger", assigned, ids, limits))?;
-    writeln!(times, "open {} 0", start.elapsed().as_micros()).expect("a line");
+    let times = OpenOptions::new().append(true).open(&job.times).expect("the file of times");
+    let log = Timed { log: KafkaLog::new(connection).with_topic_id(&job.log), times: Arc::new(times) };
+    let started = start(
+        Arc::new(TaskJob {
+            uid: job.uid.clone(),
+            task: 0,
+            fingerprint: "sums".to_owned(),
+            log: Arc::new(log),
+            objects: objects(job),
+            root: "jobs".to_owned(),
+            tables: BTreeMap::new(),
+            host: host(),
+            // The state is larger, so it is in objects.
+            settings: Settings { epoch: EPOCH, inline_state_max: 64, ..Settings::default() },
+        }),
+        Summing { sums: Sums::new(), output: job.output.clone() },
+        Feed::new(feed, Rows(Vec::new())),
+    );
+    match started.await? {
+        Started::Running(task) => task.run(control).await.map(drop),
+        Started::Waiting(why) => panic!("{why}"),
+        Started::Finished => panic!("finished"),
+    }
+}
 
-    let mut writer = opened.writer;
-    let (mut begun, mut rows): (Option<Instant>, usize) = (None, 0);
-    loop {
-        if is_told.load(Ordering::SeqCst) {
-            writer.abort().await;
-            return Ok(());
+fn host() -> Arc<dyn Host> {
+    Arc::new(System(Clock::system()))
+}
+
+fn objects(job: &Job) -> Objects {
+    Objects::new(Arc::new(LocalFileSystem::new_with_prefix(&job.objects).expect("a folder")), host())
+}
+
+/// Key, sequence number, amount.
+struct Rows(Vec<(String, u64, i64)>);
+
+impl Decode for Rows {
+    type Input = Vec<(String, u64, i64)>;
+
+    fn row(&mut self, row: &Row<'_>) -> Result<(), Error> {
+        let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.expect("bytes").to_vec()).expect("text");
+        let (key, value) = (text(row.key), text(row.value));
+        let (seq, amount) = value.split_once(',').expect("two numbers");
+        self.0.push((key, seq.parse().expect("a number"), amount.parse().expect("a number")));
+        Ok(())
+    }
+
+    fn take(&mut self) -> Self::Input {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Puts out each row with the sum of its key so far.
+struct Summing {
+    sums: Sums,
+    output: String,
+}
+
+impl Pipeline for Summing {
+    type Input = Vec<(String, u64, i64)>;
+    type Rows = ();
+
+    fn process(&mut self, input: Self::Input, _: i64, out: &mut Produced<()>) -> Result<(), Error> {
+        for (key, seq, amount) in input {
+            let (count, sum) = self.sums.entry(key.clone()).or_default();
+            assert_eq!(seq, *count + 1, "{key}: the input or the state is not where it should be");
+            (*count, *sum) = (seq, *sum + amount);
+            out.outputs.push(Output {
+                topic: self.output.clone(),
+                partition: None,
+                key: Some(key.into()),
+                value: Some(format!("{seq},{sum}").into()),
+                headers: Vec::new(),
+                timestamp: None,
+            });
         }
-        let mut outputs = Vec::new();
-        let batch = tokio::task::block_in_place(|| {
-            source.poll(500, Duration::from_millis(20), |row| {
-                let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.expect("bytes").to_vec()).expect("text");
-                let (key, value) = (text(row.key), text(row.value));
-                let (seq, amount) = value.split_once(',').expect("two numbers");
-                let (seq, amount): (u64, i64) = (seq.parse().expect("a number"), amount.parse().expect("a number"));
-                let (count, sum) = sums.entry(key.clone()).or_default();
-                assert_eq!(seq, *count + 1, "{key}: the input or the state is not where it should be");
-                (*count, *sum) = (seq, *sum + amount);
-                outputs.push(Output {
-                    topic: job.output.clone(),
-                    partition: None,
-                    key: Some(key.into()),
-                    value: Some(format!("{seq},{sum}").into()),
-                    headers: Vec::new(),
-                    timestamp: None,
-                });
-            })
-        })?;
-        if batch.rows > 0 {
-            begun.get_or_insert_with(clock::now);
-            rows += batch.rows;
-            writer = writer.send(outputs).await?;
+        Ok(())
+    }
+
+    fn tick(&mut self, _: i64, _: &mut Produced<()>) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn snapshot(&mut self, _: &mut Produced<()>) -> Result<Snapshot, Error> {
+        let bytes = Bytes::from(serde_json::to_vec(&self.sums).expect("sums"));
+        let parts = vec![Part { key_groups: ALL_GROUPS, bytes }];
+        Ok(Snapshot { is_base: true, parts, ..Snapshot::default() })
+    }
+
+    fn restore(&mut self, from: Restored) -> Result<(), Error> {
+        if let Some(part) = from.parts.last() {
+            self.sums = serde_json::from_slice(&part.bytes).expect("sums");
         }
-        if begun.is_some_and(|begun| begun.elapsed() >= EPOCH) {
-            let state = Bytes::from(serde_json::to_vec(&sums).expect("sums"));
-            let next = EpochRecord {
-                epoch: last.epoch + 1,
-                nonce: ids::new_secret(),
-                prev_nonce: last.nonce.clone(),
-                attempt: attempt.clone(),
-                positions: source.positions(),
-                state: vec![StatePart { key_groups: (0, 255), content: StateContent::Inline(state) }],
-                ..last.clone()
-            };
-            let start = clock::now();
-            writer = writer.append(Body::Epoch(Box::new(next.clone()))).await?;
-            writeln!(times, "commit {} {rows}", start.elapsed().as_micros()).expect("a line");
-            source.tell_group(&next.positions);
-            (last, begun, rows) = (next, None, 0);
-        }
+        Ok(())
+    }
+}
+
+/// A log that writes down how long its openings and commits take.
+#[derive(Debug)]
+struct Timed {
+    log: KafkaLog,
+    times: Arc<File>,
+}
+
+#[derive(Debug)]
+struct TimedWriter {
+    writer: Box<dyn Writer>,
+    times: Arc<File>,
+    rows: usize,
+}
+
+fn note(mut times: &File, what: &str, start: Instant, rows: usize) {
+    writeln!(times, "{what} {} {rows}", start.elapsed().as_micros()).expect("a line");
+}
+
+#[async_trait]
+impl Log for Timed {
+    fn limits(&self) -> LogLimits {
+        self.log.limits()
+    }
+
+    async fn open(&self, name: &LogName, attempt: &str) -> Result<Opened, Ended> {
+        let start = clock::now();
+        let opened = self.log.open(name, attempt).await?;
+        note(&self.times, "open", start, 0);
+        let writer = TimedWriter { writer: opened.writer, times: self.times.clone(), rows: 0 };
+        Ok(Opened { writer: Box::new(writer), last: opened.last })
+    }
+
+    async fn peek(&self, name: &LogName) -> Result<Last, Error> {
+        self.log.peek(name).await
+    }
+}
+
+#[async_trait]
+impl Writer for TimedWriter {
+    async fn send(mut self: Box<Self>, outputs: Vec<Output>) -> Result<Box<dyn Writer>, Ended> {
+        self.rows += outputs.len();
+        self.writer = self.writer.send(outputs).await?;
+        Ok(self)
+    }
+
+    async fn append(mut self: Box<Self>, record: Body) -> Result<Box<dyn Writer>, Ended> {
+        let start = clock::now();
+        self.writer = self.writer.append(record).await?;
+        note(&self.times, "commit", start, self.rows);
+        self.rows = 0;
+        Ok(self)
+    }
+
+    async fn seal(self: Box<Self>, seal: Seal) -> Result<(), Ended> {
+        self.writer.seal(seal).await
+    }
+
+    async fn confirm(mut self: Box<Self>) -> Result<Box<dyn Writer>, Ended> {
+        self.writer = self.writer.confirm().await?;
+        Ok(self)
+    }
+
+    async fn abort(self: Box<Self>) {
+        self.writer.abort().await;
     }
 }
 
@@ -174,7 +275,8 @@ fn no_row_is_lost_and_none_is_doubled() {
     let folder = tempfile::tempdir().unwrap();
     let times = folder.path().join("times");
     File::create(&times).unwrap();
-    let job = new_job(&broker, &times);
+    fs::create_dir(folder.path().join("objects")).unwrap();
+    let job = new_job(&broker, folder.path());
 
     let is_over = Arc::new(AtomicBool::new(false));
     let generator = {
@@ -187,7 +289,7 @@ fn no_row_is_lost_and_none_is_doubled() {
     let mut random = StdRng::seed_from_u64(seed);
     let (mut killed, mut stopped, mut brokers) = (0, 0, 0);
     while killed + stopped < kills || brokers < kills / KILLS_PER_BROKER {
-        workers.keep_for(Duration::from_millis(random.random_range(100..3_000)));
+        workers.keep_for(Duration::from_millis(random.random_range(300..4_000)));
         if (killed + stopped) / KILLS_PER_BROKER > brokers {
             brokers += 1;
             broker.kill();
@@ -225,33 +327,37 @@ fn no_row_is_lost_and_none_is_doubled() {
 }
 
 /// Topics, logs and the first plan.
-fn new_job(broker: &Broker, times: &Path) -> Job {
+fn new_job(broker: &Broker, folder: &Path) -> Job {
     let (input, output) = (topic(broker, "input", PARTITIONS), topic(broker, "output", PARTITIONS));
     let uid = name("ledger");
     let log = KafkaLog::new(connection(&broker.bootstrap()));
     let job = Job {
         bootstrap: broker.bootstrap(),
         log: log.create(&uid, 1, None).unwrap(),
-        times: times.to_str().unwrap().to_owned(),
+        objects: folder.join("objects").to_str().unwrap().to_owned(),
+        times: folder.join("times").to_str().unwrap().to_owned(),
         uid,
         input,
         output,
     };
-    let cluster = cluster(broker);
     let positions = Positions::from([(job.input.clone(), (0..PARTITIONS).map(|partition| (partition, 0)).collect())]);
+    let cluster = cluster(broker);
     let plan = PlanRecord {
-        uid: job.uid.clone(),
-        generation: 1,
-        nonce: ids::new_secret(),
         cluster: cluster.id().unwrap(),
         topics: cluster.topic_ids(&[&job.input, &job.output]).unwrap(),
-        cuts: vec![Cut { positions, key_groups: (0, 255), ..Cut::default() }],
+        cuts: vec![Cut { positions, key_groups: ALL_GROUPS, ..Cut::default() }],
+        fingerprint: "sums".to_owned(),
         ..PlanRecord::default()
     };
-    on_a_thread(async {
-        let opened = log.open(&LogName::control(&job.uid), "ctl").await.unwrap();
-        drop(opened.writer.append(Body::Plan(Box::new(plan))).await.unwrap());
-    });
+    let coordinator = Coordinator::<()> {
+        uid: job.uid.clone(),
+        log: Arc::new(log),
+        objects: objects(&job),
+        root: "jobs".to_owned(),
+        tables: BTreeMap::new(),
+        host: host(),
+    };
+    on_a_thread(coordinator.create(plan)).unwrap();
     job
 }
 
@@ -368,7 +474,7 @@ impl Workers {
         }
         for (child, since, time, is_awake) in &mut self.zombies {
             if !*is_awake && since.elapsed() >= *time {
-                signal(child, "-CONT");
+                send(child, "-CONT");
                 *is_awake = true;
             }
         }
@@ -385,7 +491,7 @@ impl Workers {
     /// As SIGSTOP: it goes on after a while, beside its successor.
     fn stop(&mut self, time: Duration) {
         if let Some(child) = self.live.take() {
-            signal(&child, "-STOP");
+            send(&child, "-STOP");
             self.zombies.push((child, clock::now(), time, false));
         }
     }
@@ -393,13 +499,13 @@ impl Workers {
     /// Ends all: the live one in order, and zombies must have ended by themselves.
     fn end(&mut self) {
         if let Some(mut child) = self.live.take() {
-            signal(&child, "-TERM");
+            send(&child, "-TERM");
             let status = wait_for("the worker to stop", PATIENCE, || child.try_wait().expect("a status"));
             assert_eq!(status.code(), Some(0), "told to stop, it did not");
         }
         wait_for("superseded workers to end", PATIENCE, || {
             for (child, _, _, is_awake) in self.zombies.iter_mut().filter(|(_, _, _, is_awake)| !is_awake) {
-                signal(child, "-CONT");
+                send(child, "-CONT");
                 *is_awake = true;
             }
             self.zombies.retain_mut(|(child, ..)| child.try_wait().expect("a status").is_none());
@@ -417,7 +523,7 @@ impl Drop for Workers {
     }
 }
 
-fn signal(child: &Child, signal: &str) {
+fn send(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill starts");
     assert!(status.success(), "kill {signal}");
 }
