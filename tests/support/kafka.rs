@@ -14,13 +14,13 @@ use tereza_runtime::{clock, ids};
 /// No start and no end of a broker takes longer, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is at `listeners`; the third port is what the broker tells clients of its second listener.
+/// Ports of listeners; `proxy` is what the broker tells clients of `proxied`.
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     plain: u16,
     proxied: u16,
     proxy: u16,
-    controller: u16,
+    secured: u16,
 }
 
 /// A broker. When its owner ends, however it does, the broker is killed and its data removed.
@@ -32,27 +32,61 @@ pub(crate) struct Broker {
     running: Option<(Child, u32)>,
 }
 
+/// What a third listener wants of clients: TLS, and SCRAM-SHA-512.
+#[derive(Debug)]
+pub(crate) struct Secure<'a> {
+    /// The broker's key and certificate, both PEM.
+    pub(crate) key: &'a str,
+    pub(crate) certificate: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a str,
+}
+
 impl Broker {
     /// Starts one; `None` where none is installed.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one with a listener that wants to know who is there, at [`Self::secured`].
+    pub(crate) fn start_secure(secure: &Secure<'_>) -> Option<Self> {
+        Self::start_with(Some(secure))
+    }
+
+    fn start_with(secure: Option<&Secure<'_>>) -> Option<Self> {
         let jars = jars()?;
         let folder = std::env::temp_dir().join(format!("tereza-kafka-{}", ids::new_id()));
         fs::create_dir(&folder).expect("a folder for the broker");
-        let ports = Ports { plain: free_port(), proxied: free_port(), proxy: free_port(), controller: free_port() };
-        let Ports { plain, proxied, proxy, controller } = ports;
+        let [plain, proxied, proxy, secured, controller] = [(); 5].map(|()| free_port());
+        let ports = Ports { plain, proxied, proxy, secured };
         let mut settings = include_str!("kafka/server.properties").to_owned();
+        let more = if secure.is_some() { format!(",SECURED://127.0.0.1:{secured}") } else { String::new() };
         settings.push_str(&format!(
-            "listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy}\n\
+            "listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}{more}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy}{more}\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\nlog.dirs={}\n",
             folder.join("data").display()
         ));
+        let mut user = Vec::new();
+        if let Some(Secure { key, certificate, user: name, password }) = secure {
+            let store = folder.join("server.pem");
+            fs::write(&store, format!("{key}{certificate}")).expect("the broker's certificate");
+            settings.push_str(&format!(
+                "listener.name.secured.ssl.keystore.type=PEM\nlistener.name.secured.ssl.keystore.location={}\n\
+                 listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+                 listener.name.secured.scram-sha-512.sasl.jaas.config=\
+                 org.apache.kafka.common.security.scram.ScramLoginModule required;\n",
+                store.display()
+            ));
+            user = vec!["--add-scram".to_owned(), format!("SCRAM-SHA-512=[name={name},password={password}]")];
+        }
         fs::write(folder.join("server.properties"), settings).expect("settings of the broker");
         fs::write(folder.join("log4j2.yaml"), include_str!("kafka/log4j2.yaml")).expect("settings of its log");
         // Any 16 bytes in base64 for URLs are the id of a cluster.
         let cluster = format!("{}A", &ids::new_secret()[..21]);
         let format = java(&folder, &jars)
             .args(["kafka.tools.StorageTool", "format", "-t", &cluster, "-c", "server.properties"])
+            .args(user)
             .output()
             .expect("java starts");
         assert!(format.status.success(), "{}", String::from_utf8_lossy(&format.stderr));
@@ -69,6 +103,11 @@ impl Broker {
     /// What clients connect to that only reach the broker through a proxy; the test runs it, from the first port to the second.
     pub(crate) fn proxied(&self) -> (u16, u16) {
         (self.ports.proxy, self.ports.proxied)
+    }
+
+    /// What clients connect to that say who they are.
+    pub(crate) fn secured(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.secured)
     }
 
     /// Starts it again on its data, and waits until it serves.

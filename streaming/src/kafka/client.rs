@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
@@ -16,6 +17,8 @@ use tereza_runtime::{Error, ErrorKind, Result, Secret};
 
 /// Longest wait for one request to the cluster.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often, each time for 100 ms, a client is asked why it is not let in.
+const WHY_POLLS: u32 = 30;
 /// Bytes of one message, of any topic. A topic has a bound of its own, which the broker checks.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Bytes that wait in a producer before it pushes back.
@@ -152,7 +155,8 @@ impl Connection {
         let mut properties = BTreeMap::new();
         for (key, value) in given {
             if let Some((_, fixed, _)) = FIXED.iter().find(|(name, _, _)| *name == alias(key)) {
-                if !value.eq_ignore_ascii_case(fixed) && !(alias(key) == "acks" && value == "-1") {
+                let value = if value == "-1" { "all" } else { value };
+                if !value.eq_ignore_ascii_case(fixed) {
                     let message = format!("the property '{key}' with another value than '{fixed}'");
                     return Err(Error::unsupported(message).with_hint("exactly-once delivery stands on it"));
                 }
@@ -333,10 +337,12 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.6).map(|(_, known)| known)
 }
 
-/// What a client says on its own: its log goes to ours, and the first message that was not delivered is kept.
+/// What a client says on its own: its log goes to ours; kept are the first message that was not delivered, and why a broker did
+/// not let it in.
 #[derive(Default)]
 pub(crate) struct Context {
     failed: Mutex<Option<(KafkaError, String)>>,
+    refused: Mutex<Option<String>>,
 }
 
 impl Context {
@@ -344,6 +350,31 @@ impl Context {
     pub(crate) fn failed(&self) -> Option<(KafkaError, String)> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// That a broker does not let the client in, or is not who it should be. Calls only say that they had no answer.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        let reason = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(Error::unauthenticated(format!("Kafka does not let us in: {reason}")))
+    }
+}
+
+/// Asks why the cluster does not answer: a client that only connects is told.
+pub(crate) fn why(connection: &Connection, error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let config = connection.consumer("tereza.why", 1 << 20);
+    let Ok(consumer) = BaseConsumer::<Context>::from_config_and_context(&config, Context::default()) else {
+        return error;
+    };
+    for _ in 0..WHY_POLLS {
+        // What it is told arrives at the context.
+        let _ = consumer.poll(Duration::from_millis(100));
+        if let Some(refused) = consumer.client().context().refused() {
+            return refused;
+        }
+    }
+    error
 }
 
 impl ClientContext for Context {
@@ -358,6 +389,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
+        {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.get_or_insert_with(|| reason.to_owned());
+        }
         tracing::debug!(target: "tereza::kafka", %error, "{reason}");
     }
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult};
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult};
 use tereza_runtime::{Error, Result, clock};
 
 use super::client::{self, Connection, Context, REQUEST_TIMEOUT};
@@ -19,6 +19,7 @@ const SPREAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client that asks a cluster. Its calls block, for at most [`REQUEST_TIMEOUT`] unless they say otherwise.
 pub struct Cluster {
+    connection: Connection,
     admin: AdminClient<Context>,
 }
 
@@ -52,7 +53,7 @@ impl Cluster {
     pub fn new(connection: &Connection) -> Result<Self> {
         let admin = AdminClient::from_config_and_context(&connection.admin(), Context::default())
             .map_err(|error| Error::invalid_input(format!("no client of Kafka: {error}")))?;
-        Ok(Self { admin })
+        Ok(Self { connection: connection.clone(), admin })
     }
 
     /// The cluster's id. It tells clusters apart that have the same addresses.
@@ -61,7 +62,8 @@ impl Cluster {
     /// `Unavailable` if no broker answers.
     pub fn id(&self) -> Result<String> {
         let id = self.admin.inner().fetch_cluster_id(REQUEST_TIMEOUT);
-        id.ok_or_else(|| Error::unavailable(format!("Kafka does not answer within {REQUEST_TIMEOUT:?}")))
+        let silent = || Error::unavailable(format!("Kafka does not answer within {REQUEST_TIMEOUT:?}"));
+        id.ok_or_else(|| client::why(&self.connection, silent()))
     }
 
     /// Topic → id. One that is deleted and made again has another id.
@@ -69,7 +71,7 @@ impl Cluster {
     /// # Errors
     /// `NotFound` naming a topic that is not there; `Unavailable`.
     pub fn topic_ids(&self, topics: &[&str]) -> Result<BTreeMap<String, String>> {
-        topic_ids(self.admin.inner(), topics, REQUEST_TIMEOUT)
+        topic_ids(self.admin.inner(), topics, REQUEST_TIMEOUT).map_err(|error| client::why(&self.connection, error))
     }
 
     /// Number of partitions.
@@ -84,7 +86,7 @@ impl Cluster {
     fn shape(&self, topic: &str) -> Result<(i32, usize)> {
         let doing = || format!("cannot ask for the partitions of topic '{topic}'");
         let metadata = self.admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT);
-        let metadata = metadata.map_err(|error| client::error(doing(), &error))?;
+        let metadata = metadata.map_err(|error| client::why(&self.connection, client::error(doing(), &error)))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(code) = found.and_then(|found| found.error()) {
             return Err(client::error(doing(), &KafkaError::MetadataFetch(code.into())));
@@ -107,7 +109,8 @@ impl Cluster {
             Topics::Pattern(pattern) => pattern,
         };
         let metadata = self.admin.inner().fetch_metadata(None, REQUEST_TIMEOUT);
-        let metadata = metadata.map_err(|error| client::error("cannot list topics", &error))?;
+        let metadata =
+            metadata.map_err(|error| client::why(&self.connection, client::error("cannot list topics", &error)))?;
         let mut names: Vec<String> = metadata
             .topics()
             .iter()
@@ -129,7 +132,7 @@ impl Cluster {
         let (partitions, replicas) = self.shape(topic)?;
         let doing = || format!("cannot ask for the settings of topic '{topic}'");
         let asked = block_on(self.admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options()));
-        let resources = asked.map_err(|error| client::error(doing(), &error))?;
+        let resources = asked.map_err(|error| client::why(&self.connection, client::error(doing(), &error)))?;
         let resource =
             resources.into_iter().next().ok_or_else(|| Error::not_found(format!("there is no topic '{topic}'")))?;
         let resource = resource.map_err(|code| client::error(doing(), &KafkaError::MetadataFetch(code)))?;
@@ -175,8 +178,8 @@ impl Cluster {
         })
     }
 
-    fn one(&self, doing: &str, answer: Result<Vec<Result<String, (String, Code)>>, KafkaError>) -> Result<()> {
-        let results = answer.map_err(|error| client::error(doing, &error))?;
+    fn one(&self, doing: &str, answer: KafkaResult<Vec<TopicResult>>) -> Result<()> {
+        let results = answer.map_err(|error| client::why(&self.connection, client::error(doing, &error)))?;
         match results.into_iter().next() {
             Some(Err((_, code))) => Err(client::error(doing, &KafkaError::MetadataFetch(code))),
             _ => Ok(()),

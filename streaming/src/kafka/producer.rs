@@ -70,18 +70,19 @@ impl TransactionalProducer {
         let native = ThreadedProducer::from_config_and_context(&config, Context::default())
             .map_err(|error| Error::invalid_input(format!("no producer '{id}': {error}")))?;
         let start = clock::now();
-        loop {
-            match native.init_transactions(CALL_TIMEOUT) {
-                Ok(()) => return Ok(Self { native, id: id.to_owned(), begun: None, commit_timeout: COMMIT_TIMEOUT }),
-                Err(error) if client::is_fenced(&error) => return Err(Ended::Fenced),
-                Err(error) if is_retriable(&error) && start.elapsed() < INIT_TIMEOUT => {
-                    tracing::debug!(target: "tereza::kafka", id, %error, "the transactional id is not ours yet");
-                }
-                Err(error) => {
-                    return Err(ended(client::error(format!("cannot take the transactional id '{id}'"), &error)));
-                }
+        while let Err(error) = native.init_transactions(CALL_TIMEOUT) {
+            if client::is_fenced(&error) {
+                return Err(Ended::Fenced);
             }
+            if let Some(refused) = native.context().refused() {
+                return Err(refused.into());
+            }
+            if !is_retriable(&error) || start.elapsed() > INIT_TIMEOUT {
+                return Err(ended(client::error(format!("cannot take the transactional id '{id}'"), &error)));
+            }
+            tracing::debug!(target: "tereza::kafka", id, %error, "the transactional id is not ours yet");
         }
+        Ok(Self { native, id: id.to_owned(), begun: None, commit_timeout: COMMIT_TIMEOUT })
     }
 
     /// Waits for a decision on commits shorter or longer.

@@ -6,5 +6,6 @@ mod kafka;
 mod ledger;
 mod log;
 mod proxy;
+mod secure;
 mod source;
 mod support;
