@@ -12,8 +12,8 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tereza_runtime::{Error, Result, clock};
 
 use super::client::{self, Connection, Context, REQUEST_TIMEOUT};
-use super::cluster::Cluster;
 use super::start::watermarks;
+use super::topic_ids::topic_ids;
 use crate::record::Positions;
 
 /// Longest single wait in librdkafka, so that what is to be done by time is done.
@@ -88,7 +88,6 @@ struct Slot {
 /// A reader of partitions. Its calls block; librdkafka fetches on threads of its own.
 pub struct Source {
     consumer: BaseConsumer<Context>,
-    cluster: Cluster,
     slots: Vec<Slot>,
     /// Topic → partition → slot.
     index: BTreeMap<String, BTreeMap<i32, usize>>,
@@ -127,7 +126,6 @@ impl Source {
             .map_err(|error| Error::invalid_input(format!("no consumer: {error}")))?;
         let mut source = Self {
             consumer,
-            cluster: Cluster::new(connection)?,
             slots: Vec::new(),
             index: BTreeMap::new(),
             last: 0,
@@ -137,9 +135,9 @@ impl Source {
             looked: clock::now(),
             doubted: false,
         };
-        source.check_ids()?;
+        source.check_ids().map_err(|error| client::why(connection, error))?;
         for topic in source.ids.keys() {
-            source.known.insert(topic.clone(), source.cluster.partitions(topic)?);
+            source.known.insert(topic.clone(), source.partitions(topic)?);
         }
         for Assignment { topic, partition, position, end } in assignments {
             let known = source.known.get(&topic).copied().unwrap_or_default();
@@ -251,7 +249,8 @@ impl Source {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let found = self.cluster.topic_ids(&self.ids.keys().map(String::as_str).collect::<Vec<_>>())?;
+        let topics: Vec<&str> = self.ids.keys().map(String::as_str).collect();
+        let found = topic_ids(self.consumer.client(), &topics, REQUEST_TIMEOUT)?;
         for (topic, wanted) in &self.ids {
             let id = found.get(topic).map_or("", String::as_str);
             if id != wanted {
@@ -261,6 +260,15 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// How many partitions a topic has; the consumer itself learns of them so.
+    fn partitions(&self, topic: &str) -> Result<i32> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
+        let metadata = metadata
+            .map_err(|error| client::error(format!("cannot ask for the partitions of topic '{topic}'"), &error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        Ok(i32::try_from(found.map_or(0, |found| found.partitions().len())).unwrap_or(i32::MAX))
     }
 
     fn add(&mut self, mut slot: Slot) {
@@ -393,11 +401,7 @@ impl Source {
         let (task, tasks) = self.limits.owner;
         let known: Vec<(String, i32)> = self.known.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
         for (topic, known) in known {
-            // Asked through the consumer, which learns of the partitions so.
-            let metadata = self.consumer.fetch_metadata(Some(&topic), REQUEST_TIMEOUT);
-            let metadata = metadata.map_err(|error| client::error("cannot look for new partitions", &error))?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic);
-            let count = i32::try_from(found.map_or(0, |found| found.partitions().len())).unwrap_or(i32::MAX);
+            let count = self.partitions(&topic)?;
             if count < known {
                 return Err(Error::not_found(format!("topic '{topic}' has {count} partitions, it had {known}")));
             }

@@ -90,7 +90,7 @@ unsafe fn read(event: *mut rdkafka::bindings::rd_kafka_event_t) -> Result<BTreeM
             let id = text(rd_kafka_Uuid_base64str(rd_kafka_TopicDescription_topic_id(description)));
             if id.chars().all(|c| c == 'A') {
                 return Err(Error::unsupported(format!("the broker knows no id of topic '{topic}'"))
-                    .with_hint("brokers from 3.7 on do"));
+                    .with_hint("brokers from 2.8 on do"));
             }
             ids.insert(topic, id);
         }

@@ -127,9 +127,15 @@ impl KafkaLog {
 
     fn open_now(&self, name: &LogName, attempt: &str) -> Result<Opened, Ended> {
         let (topic, partition) = place(name);
-        self.check(&Cluster::new(&self.connection)?, &topic, partition).map_err(doubtful)?;
-        let mut producer =
-            TransactionalProducer::open(&self.connection, &format!("tereza.{}.{}", name.uid, name.part()))?;
+        let id = format!("tereza.{}.{}", name.uid, name.part());
+        // Neither needs the other, and each waits for brokers.
+        let (checked, producer) = std::thread::scope(|scope| {
+            let checked = scope.spawn(|| self.check(&Cluster::new(&self.connection)?, &topic, partition));
+            let producer = TransactionalProducer::open(&self.connection, &id);
+            (checked.join().unwrap_or_else(|_| Err(Error::internal("the check of a topic panicked"))), producer)
+        });
+        checked.map_err(doubtful)?;
+        let mut producer = producer?;
         if let Some(timeout) = self.commit_timeout {
             producer = producer.with_commit_timeout(timeout);
         }

@@ -10,4 +10,5 @@ mod log;
 mod proxy;
 mod secure;
 mod source;
+mod speed;
 mod support;

@@ -70,6 +70,22 @@ pub(crate) fn read_all(broker: &Broker, topic: &str) -> Vec<(i32, String)> {
     drain(&mut open(broker, &begin, LIMITS))
 }
 
+/// How many rows are committed in a topic now; each value is given to `each`.
+pub(crate) fn count_all(broker: &Broker, topic: &str, mut each: impl FnMut(&[u8])) -> usize {
+    let bounded = [("scan.startup.mode", "earliest-offset"), ("scan.bounded.mode", "latest-offset")];
+    let begin = resolve(&options(broker, topic, &bounded)).unwrap();
+    let mut source = open(broker, &begin, LIMITS);
+    let mut rows = 0;
+    loop {
+        let batch =
+            source.poll(64 << 10, Duration::from_millis(100), |row| each(row.value.unwrap_or_default())).unwrap();
+        rows += batch.rows;
+        if batch.is_finished {
+            return rows;
+        }
+    }
+}
+
 /// Where each partition ends that has no transactions.
 pub(crate) fn ends(broker: &Broker, topic: &str) -> BTreeMap<i32, i64> {
     resolve(&options(broker, topic, &[("scan.startup.mode", "latest-offset")])).unwrap().starts.remove(topic).unwrap()
