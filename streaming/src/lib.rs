@@ -6,6 +6,7 @@ pub mod host;
 pub mod kafka;
 pub mod log;
 pub mod objects;
+pub mod operator;
 pub mod pipeline;
 pub mod record;
 mod rules;
