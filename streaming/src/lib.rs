@@ -2,12 +2,15 @@
 
 mod apply;
 pub mod coordinator;
+pub mod format;
 pub mod host;
 pub mod kafka;
 pub mod log;
+pub mod nexmark;
 pub mod objects;
 pub mod operator;
 pub mod pipeline;
+pub mod plan;
 pub mod record;
 mod rules;
 #[cfg(test)]

@@ -43,6 +43,7 @@ use arrow::datatypes::SchemaRef;
 use tereza_runtime::error::{Error, Result};
 
 pub use batch::{Batch, RowKind};
+pub(crate) use error::failed;
 pub use mode::ChangelogMode;
 use state::{SnapshotWriter, StateReader};
 

@@ -58,7 +58,7 @@ impl WindowTable {
         for (column, data_type) in [(WINDOW_START, BOUND), (WINDOW_END, BOUND), (WINDOW_TIME, time_type)] {
             fields.push((None, Arc::new(Field::new(column, data_type, false))));
         }
-        let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
+        let schema = DFSchema::new_with_metadata(fields, input.schema().as_ref().metadata().clone())?;
         Ok(Self { input, window, time, keys, schema: Arc::new(schema) })
     }
 

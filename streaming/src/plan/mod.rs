@@ -1,0 +1,323 @@
+//! A query as operators: DataFusion's logical plan, node by node, becomes a [`Graph`].
+//!
+//! What a stream cannot do is refused here, when the job is submitted, with the reason.
+
+mod aggregate;
+mod join;
+mod rank;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema};
+use datafusion::datasource::{TableProvider, source_as_provider};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use tereza_engine::flink::{StreamPlan, Window, WindowTable};
+use tereza_runtime::error::{Error, Result};
+
+use crate::operator::batch::Batch;
+use crate::operator::calc::{Calc, Expression};
+use crate::operator::graph::{Graph, Target};
+use crate::operator::window::{WindowAssign, Windows};
+use crate::operator::{ChangelogMode, Context, Operator, Output};
+
+/// A query that is ready to run.
+pub struct Planned {
+    /// Its operators, with one sink.
+    pub graph: Graph,
+    /// What the sources of the graph are, in order.
+    pub sources: Vec<SourceTable>,
+    /// The columns of the result.
+    pub schema: SchemaRef,
+    /// The changes of the result.
+    pub mode: ChangelogMode,
+}
+
+/// A table that is read.
+pub struct SourceTable {
+    /// Its name in the query.
+    pub name: String,
+    /// What it is.
+    pub provider: Arc<dyn TableProvider>,
+    /// Which of its columns are read, in order.
+    pub columns: Vec<usize>,
+}
+
+/// How long state is kept that no watermark ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Milliseconds since the last change after which what is kept of a key is forgotten (`table.exec.state.ttl`); for ever if none.
+    pub state_ttl_ms: Option<i64>,
+}
+
+/// Plans a query. `time_of` is the column of a table that its watermark is of, where it has one.
+pub fn plan(
+    query: &StreamPlan,
+    settings: Settings,
+    time_of: &dyn Fn(&dyn TableProvider) -> Option<usize>,
+) -> Result<Planned> {
+    let mut planner =
+        Planner { state: &query.state, settings, time_of, graph: Graph::new(), operators: 0, sources: Vec::new() };
+    let stream = planner.node(&query.plan)?;
+    planner.send(stream.port, Target::Sink(0))?;
+    Ok(Planned { graph: planner.graph, sources: planner.sources, schema: stream.schema, mode: stream.mode })
+}
+
+/// Where a stream comes from.
+#[derive(Debug, Clone, Copy)]
+enum Port {
+    Source(usize),
+    Node(usize),
+}
+
+/// The output of a node of the plan.
+#[derive(Debug, Clone)]
+struct Stream {
+    port: Port,
+    schema: SchemaRef,
+    mode: ChangelogMode,
+    /// The column of the event time, by which the watermark goes.
+    time: Option<usize>,
+    /// Where the bounds of the rows' windows are, if they have windows.
+    windows: Option<WindowColumns>,
+}
+
+/// The places of a window's bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WindowColumns {
+    start: usize,
+    end: usize,
+    time: Option<usize>,
+}
+
+struct Planner<'a> {
+    state: &'a SessionState,
+    settings: Settings,
+    time_of: &'a dyn Fn(&dyn TableProvider) -> Option<usize>,
+    graph: Graph,
+    operators: usize,
+    sources: Vec<SourceTable>,
+}
+
+/// An expression with the name of its column.
+type Named = (Expr, String);
+
+impl Planner<'_> {
+    fn node(&mut self, plan: &LogicalPlan) -> Result<Stream> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let provider = source_as_provider(&scan.source).map_err(failed)?;
+                let columns =
+                    scan.projection.clone().unwrap_or_else(|| (0..provider.schema().fields().len()).collect());
+                let schema = Arc::new(provider.schema().project(&columns).map_err(|error| failed(error.into()))?);
+                let time = (self.time_of)(provider.as_ref()).and_then(|time| columns.iter().position(|at| *at == time));
+                self.sources.push(SourceTable { name: scan.table_name.to_string(), provider, columns });
+                let read = Stream { port: Port::Source(self.graph.source()), schema, mode: ChangelogMode::Append, time, windows: None };
+                match scan.filters.iter().cloned().reduce(Expr::and) {
+                    Some(condition) => self.calc(read, plan.schema(), Some(&condition), None),
+                    None => Ok(read),
+                }
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::Projection(projection) => {
+                let wanted: Vec<Named> = projection
+                    .expr
+                    .iter()
+                    .zip(projection.schema.fields())
+                    .map(|(expression, field)| (expression.clone(), field.name().clone()))
+                    .collect();
+                match projection.input.as_ref() {
+                    LogicalPlan::Filter(filter) => match rank::of(filter)? {
+                        Some(rank) => self.rank(rank, Some(wanted)),
+                        None => {
+                            let input = self.node(&filter.input)?;
+                            self.calc(input, filter.input.schema(), Some(&filter.predicate), Some(wanted))
+                        }
+                    },
+                    other => {
+                        let input = self.node(other)?;
+                        self.calc(input, other.schema(), None, Some(wanted))
+                    }
+                }
+            }
+            LogicalPlan::Filter(filter) => match rank::of(filter)? {
+                Some(rank) => self.rank(rank, None),
+                None => {
+                    let input = self.node(&filter.input)?;
+                    self.calc(input, filter.input.schema(), Some(&filter.predicate), None)
+                }
+            },
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
+                self.union(&inputs, plan.schema())
+            }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTable>() {
+                Some(table) => self.window_table(table),
+                None => Err(unsupported(extension.node.name())),
+            },
+            LogicalPlan::Window(_) => Err(unsupported("a window function (OVER) that is not ROW_NUMBER with a bound")),
+            LogicalPlan::Sort(_) => Err(unsupported("ORDER BY without an end")),
+            LogicalPlan::Limit(_) => Err(unsupported("LIMIT")),
+            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => Err(unsupported("a query of no table")),
+            other => Err(unsupported(&other.display().to_string())),
+        }
+    }
+
+    /// Filters and projects; all columns without `columns`.
+    fn calc(
+        &mut self,
+        input: Stream,
+        input_schema: &DFSchema,
+        condition: Option<&Expr>,
+        columns: Option<Vec<Named>>,
+    ) -> Result<Stream> {
+        let columns = columns.unwrap_or_else(|| {
+            let all = input_schema.columns().into_iter();
+            all.map(|column| (Expr::Column(column.clone()), column.name)).collect()
+        });
+        let is_nothing_to_do = condition.is_none()
+            && columns.len() == input.schema.fields().len()
+            && columns.iter().zip(input_schema.columns()).all(|((expression, name), column)| {
+                *name == column.name && matches!(without_alias(expression), Expr::Column(found) if *found == column)
+            });
+        if is_nothing_to_do {
+            return Ok(input);
+        }
+        let place = |at: usize| {
+            columns.iter().position(|(expression, _)| match without_alias(expression) {
+                Expr::Column(column) => input_schema.index_of_column(column).is_ok_and(|found| found == at),
+                _ => false,
+            })
+        };
+        let time = input.time.and_then(place);
+        let windows = input.windows.and_then(|windows| {
+            Some(WindowColumns {
+                start: place(windows.start)?,
+                end: place(windows.end)?,
+                time: windows.time.and_then(place),
+            })
+        });
+        let condition = condition.map(|condition| self.expression(condition, input_schema)).transpose()?;
+        let columns = columns
+            .into_iter()
+            .map(|(expression, name)| Ok((self.expression(&expression, input_schema)?, name)))
+            .collect::<Result<Vec<_>>>()?;
+        let calc = Calc::new(&input.schema, &input.mode, condition, columns)?;
+        Ok(Stream { time, windows, ..self.add(Box::new(calc), &[input])? })
+    }
+
+    fn expression(&self, expression: &Expr, schema: &DFSchema) -> Result<Expression> {
+        self.state.create_physical_expr(without_alias(expression).clone(), schema).map_err(failed)
+    }
+
+    /// Adds an operator. Its id is its number and its name: a query that is planned again has the same.
+    fn add(&mut self, operator: Box<dyn Operator>, inputs: &[Stream]) -> Result<Stream> {
+        let (schema, mode) = (operator.schema(), operator.mode());
+        let id = format!("{}-{}", self.operators, operator.name().replace(' ', "-"));
+        self.operators += 1;
+        let node = self.graph.operator(id, operator, inputs.len())?;
+        for (input, stream) in inputs.iter().enumerate() {
+            self.send(stream.port, Target::Operator { node, input })?;
+        }
+        Ok(Stream { port: Port::Node(node), schema, mode, time: None, windows: None })
+    }
+
+    fn send(&mut self, port: Port, target: Target) -> Result<()> {
+        match port {
+            Port::Source(source) => {
+                self.graph.from_source(source, target);
+                Ok(())
+            }
+            Port::Node(node) => self.graph.connect(node, target),
+        }
+    }
+
+    fn window_table(&mut self, table: &WindowTable) -> Result<Stream> {
+        let input = self.node(&table.input)?;
+        let time = table.input.schema().index_of_column(&table.time).map_err(failed)?;
+        let Some(windows) = windows(table.window)? else {
+            return Err(unsupported("a SESSION window that is not grouped by"));
+        };
+        let count = input.schema.fields().len();
+        let assign = WindowAssign::new(&input.schema, &input.mode, windows, time)?;
+        let own_time = input.time;
+        let assigned = self.add(Box::new(assign), &[input])?;
+        Ok(Stream { time: own_time, windows: Some(WindowColumns { start: count, end: count + 1, time: Some(count + 2) }), ..assigned })
+    }
+
+    fn union(&mut self, inputs: &[Stream], schema: &DFSchema) -> Result<Stream> {
+        let mode = match inputs.iter().all(|input| input.mode == ChangelogMode::Append) {
+            true => ChangelogMode::Append,
+            false => {
+                inputs.iter().try_for_each(|input| input.mode.require_before_images("UNION ALL"))?;
+                ChangelogMode::Retract { key: None }
+            }
+        };
+        let union = Union { schema: Arc::clone(schema.inner()), mode };
+        self.add(Box::new(union), inputs)
+    }
+}
+
+/// The windows of the operators; none for sessions.
+fn windows(window: Window) -> Result<Option<Windows>> {
+    Ok(Some(match window {
+        Window::Tumble { size_ms, offset_ms } => Windows::tumble(size_ms, offset_ms)?,
+        Window::Hop { slide_ms, size_ms, offset_ms } => Windows::hop(size_ms, slide_ms, offset_ms)?,
+        Window::Cumulate { step_ms, size_ms, offset_ms } => Windows::cumulate(size_ms, step_ms, offset_ms)?,
+        Window::Session { .. } => return Ok(None),
+    }))
+}
+
+fn without_alias(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Alias(alias) => without_alias(&alias.expr),
+        other => other,
+    }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::unsupported(format!("{what} in a query of a stream"))
+}
+
+fn failed(error: datafusion::error::DataFusionError) -> Error {
+    crate::operator::failed(error)
+}
+
+/// The rows of all inputs.
+#[derive(Debug)]
+struct Union {
+    schema: SchemaRef,
+    mode: ChangelogMode,
+}
+
+impl Operator for Union {
+    fn name(&self) -> &str {
+        "union"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn mode(&self) -> ChangelogMode {
+        self.mode.clone()
+    }
+
+    fn describe(&self) -> String {
+        format!("union({:?})", self.schema)
+    }
+
+    fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {
+        // The inputs may differ in names and in what may be NULL.
+        let columns = batch.rows().columns().to_vec();
+        let rows = arrow::array::RecordBatch::try_new(self.schema(), columns)
+            .map_err(|error| failed(error.into()))?;
+        out.emit(batch.with_rows(rows)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

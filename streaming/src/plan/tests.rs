@@ -1,0 +1,310 @@
+//! Queries of streams against the same queries of the batch engine on the same rows.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::util::display::array_value_to_string;
+use datafusion::datasource::TableProvider;
+use tereza_engine::query::{SessionDefaults, SessionId, Statement};
+use tereza_engine::{Engine, LocalQueryService, QueryService};
+use tereza_runtime::Settings as Process;
+use tereza_runtime::error::ErrorKind;
+
+use super::*;
+use crate::operator::fold::Fold;
+use crate::operator::graph::Sinks;
+use crate::operator::{WATERMARK_MAX, WATERMARK_MIN};
+
+const TIME: &str = "dateTime";
+/// How far behind the latest row the watermark is.
+const DELAY_MS: i64 = 4_000;
+
+/// People, auctions and bids of some minutes. No two bids are of one moment.
+const TABLES: [&str; 3] = [
+    "CREATE TABLE memory.public.person AS SELECT value AS id, 'name ' || value % 17 AS name,
+        'c' || value % 7 AS city, CASE value % 4 WHEN 0 THEN 'OR' WHEN 1 THEN 'ID' WHEN 2 THEN 'CA' ELSE 'NY' END AS state,
+        arrow_cast(1700000000000 + value * 4999, 'Timestamp(Millisecond, None)') AS \"dateTime\"
+     FROM generate_series(0, 59)",
+    "CREATE TABLE memory.public.auction AS SELECT value AS id, 'item ' || value AS \"itemName\", value % 60 AS seller,
+        10 + value % 3 AS category, 'd' || value % 5 AS description,
+        arrow_cast(1700000000000 + value * 1499, 'Timestamp(Millisecond, None)') AS \"dateTime\",
+        arrow_cast(1700000000000 + value * 1499 + 20000 + value % 9 * 5000, 'Timestamp(Millisecond, None)') AS expires
+     FROM generate_series(0, 199)",
+    "CREATE TABLE memory.public.bid AS SELECT (value * 7919) % 10007 % 200 AS auction, (value * 6421) % 10009 % 60 AS bidder,
+        (value * 3571) % 10037 % 997 * 31 AS price, 'channel-' || value % 6 AS channel,
+        'https://x/a/b' || value % 9 || '/c?channel_id=' || value % 31 AS url,
+        arrow_cast(1700000000000 + value * 100 + value % 13 * 300, 'Timestamp(Millisecond, None)') AS \"dateTime\",
+        'e' || value % 11 AS extra
+     FROM generate_series(0, 2999)",
+];
+
+struct World {
+    service: Arc<LocalQueryService>,
+    session: SessionId,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(&Process::in_folder(folder.path()).unwrap()).await.unwrap();
+        let service = LocalQueryService::new(engine);
+        let session = service.open_session("ada", SessionDefaults::default()).await.unwrap();
+        let world = Self { service, session, _folder: folder };
+        for sql in TABLES.into_iter().chain(["USE memory", "SET tereza.dialect = 'flink'"]) {
+            world.rows(sql).await;
+        }
+        world
+    }
+
+    async fn rows(&self, sql: &str) -> Vec<RecordBatch> {
+        let query = self.service.submit(&self.session, Statement::new(sql)).await;
+        query.unwrap_or_else(|error| panic!("{sql}: {error}")).collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn planned(&self, sql: &str) -> Result<Planned> {
+        let query = self.service.plan_stream(&self.session, sql).await?;
+        plan(&query, Settings::default(), &time_of)
+    }
+
+    /// What comes out of a stream's query when all is read, as sorted rows of text.
+    async fn streamed(&self, sql: &str, rows_at_once: usize) -> Vec<String> {
+        let mut planned = self.planned(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let mut arrivals: Vec<(i64, usize, RecordBatch)> = Vec::new();
+        for (source, table) in planned.sources.iter().enumerate() {
+            let all = self.rows(&format!("SELECT * FROM {} ORDER BY `dateTime`", table.name)).await;
+            let all = concat_batches(&all[0].schema(), &all).unwrap();
+            let time = all.schema().index_of(TIME).unwrap();
+            for from in (0..all.num_rows()).step_by(rows_at_once) {
+                let batch = all.slice(from, rows_at_once.min(all.num_rows() - from));
+                let last = batch.num_rows() - 1;
+                let last_ms = millis(&batch, time, last);
+                arrivals.push((last_ms, source, batch.project(&table.columns).unwrap()));
+            }
+        }
+        arrivals.sort_by_key(|(time, source, _)| (*time, *source));
+        let cx = Context { now_ms: 0, state_bytes_max: 1 << 30 };
+        let mut folded = Folded(Fold::new(Arc::clone(&planned.schema)).unwrap());
+        let mut watermarks = vec![WATERMARK_MIN; planned.sources.len()];
+        for (time, source, batch) in arrivals {
+            planned.graph.process(source, Batch::inserts(batch), &cx, &mut folded).unwrap();
+            watermarks[source] = watermarks[source].max(time - DELAY_MS);
+            planned.graph.advance(source, Some(watermarks[source]), &cx, &mut folded).unwrap();
+        }
+        for source in 0..planned.sources.len() {
+            planned.graph.advance(source, Some(WATERMARK_MAX), &cx, &mut folded).unwrap();
+        }
+        texts(&folded.0.rows().unwrap())
+    }
+
+    async fn batched(&self, sql: &str) -> Vec<String> {
+        let batches = self.rows(sql).await;
+        batches.iter().flat_map(texts).collect::<Vec<_>>().sorted()
+    }
+}
+
+struct Folded(Fold);
+
+impl Sinks for Folded {
+    fn batch(&mut self, _: usize, batch: Batch) -> Result<()> {
+        self.0.apply(&batch)
+    }
+}
+
+trait Sorted {
+    fn sorted(self) -> Self;
+}
+
+impl Sorted for Vec<String> {
+    fn sorted(mut self) -> Self {
+        self.sort();
+        self
+    }
+}
+
+fn time_of(table: &dyn TableProvider) -> Option<usize> {
+    table.schema().index_of(TIME).ok()
+}
+
+fn millis(batch: &RecordBatch, column: usize, row: usize) -> i64 {
+    let times = arrow::compute::cast(batch.column(column), &DataType::Int64).unwrap();
+    arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&times).value(row)
+}
+
+fn texts(rows: &RecordBatch) -> Vec<String> {
+    let row = |row| {
+        let cells: Vec<String> =
+            rows.columns().iter().map(|column| array_value_to_string(column, row).unwrap()).collect();
+        cells.join("|")
+    };
+    (0..rows.num_rows()).map(row).collect::<Vec<_>>().sorted()
+}
+
+const QUERIES: [(&str, &str); 24] = [
+    ("q0", "SELECT auction, bidder, price, `dateTime`, extra FROM bid"),
+    ("q1", "SELECT auction, bidder, 0.908 * price AS price, `dateTime`, extra FROM bid"),
+    ("q2", "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0"),
+    (
+        "q3",
+        "SELECT p.name, p.city, p.state, a.id FROM auction AS a JOIN person AS p ON a.seller = p.id
+         WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')",
+    ),
+    (
+        "q4",
+        "SELECT m.category, AVG(m.final) AS avg_final FROM (
+           SELECT a.id, a.category, MAX(b.price) AS final FROM auction AS a JOIN bid AS b ON a.id = b.auction
+           WHERE b.`dateTime` BETWEEN a.`dateTime` AND a.expires GROUP BY a.id, a.category) AS m GROUP BY m.category",
+    ),
+    (
+        "q5",
+        "SELECT c.auction, c.num, c.window_start, c.window_end FROM (
+           SELECT auction, COUNT(*) AS num, window_start, window_end
+           FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND))
+           GROUP BY auction, window_start, window_end) AS c JOIN (
+           SELECT MAX(n.num) AS maxn, n.window_start, n.window_end FROM (
+             SELECT COUNT(*) AS num, window_start, window_end
+             FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND, INTERVAL '10' SECOND))
+             GROUP BY auction, window_start, window_end) AS n GROUP BY n.window_start, n.window_end) AS m
+         ON c.window_start = m.window_start AND c.window_end = m.window_end AND c.num >= m.maxn",
+    ),
+    (
+        "q7",
+        "SELECT b.auction, b.price, b.bidder, b.`dateTime`, b.extra FROM bid AS b JOIN (
+           SELECT MAX(price) AS maxprice, window_time AS w
+           FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+           GROUP BY window_start, window_end, window_time) AS m
+         ON b.price = m.maxprice AND b.`dateTime` BETWEEN m.w - INTERVAL '10' SECOND AND m.w",
+    ),
+    (
+        "q8",
+        "SELECT p.id, p.name, p.window_start FROM (
+           SELECT id, name, window_start, window_end
+           FROM TABLE(TUMBLE(TABLE person, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+           GROUP BY id, name, window_start, window_end) AS p JOIN (
+           SELECT seller, window_start, window_end
+           FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+           GROUP BY seller, window_start, window_end) AS a
+         ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.window_end",
+    ),
+    (
+        "q9",
+        "SELECT id, `itemName`, seller, category, auction, bidder, price, bid_time FROM (
+           SELECT a.id, a.`itemName`, a.seller, a.category, b.auction, b.bidder, b.price, b.`dateTime` AS bid_time,
+             ROW_NUMBER() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.`dateTime` ASC) AS rn
+           FROM auction AS a JOIN bid AS b ON a.id = b.auction
+           WHERE b.`dateTime` BETWEEN a.`dateTime` AND a.expires) WHERE rn <= 1",
+    ),
+    (
+        "q11",
+        "SELECT bidder, COUNT(*) AS bid_count, window_start AS starttime, window_end AS endtime
+         FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))
+         GROUP BY bidder, window_start, window_end",
+    ),
+    (
+        "q11 in GROUP BY",
+        "SELECT bidder, COUNT(*) AS bid_count, SESSION_START(`dateTime`, INTERVAL '5' SECOND) AS starttime,
+           SESSION_END(`dateTime`, INTERVAL '5' SECOND) AS endtime
+         FROM bid GROUP BY bidder, SESSION(`dateTime`, INTERVAL '5' SECOND)",
+    ),
+    (
+        "q15",
+        "SELECT DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS `day`, COUNT(*) AS total_bids,
+           COUNT(*) FILTER (WHERE price < 10000) AS rank1_bids, COUNT(DISTINCT bidder) AS total_bidders,
+           COUNT(DISTINCT bidder) FILTER (WHERE price < 10000) AS rank1_bidders,
+           COUNT(DISTINCT auction) FILTER (WHERE price >= 10000 AND price < 20000) AS rank2_auctions
+         FROM bid GROUP BY DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+    ),
+    (
+        "q16",
+        "SELECT channel, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS `day`, MAX(DATE_FORMAT(`dateTime`, 'HH:mm')) AS `minute`,
+           COUNT(*) AS total_bids, COUNT(DISTINCT bidder) AS total_bidders
+         FROM bid GROUP BY channel, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+    ),
+    (
+        "q17",
+        "SELECT auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS `day`, COUNT(*) AS total_bids,
+           COUNT(*) FILTER (WHERE price < 10000) AS rank1_bids, MIN(price) AS min_price, MAX(price) AS max_price,
+           AVG(price) AS avg_price, SUM(price) AS sum_price
+         FROM bid GROUP BY auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd')",
+    ),
+    (
+        "q18",
+        "SELECT auction, bidder, price, channel, url, `dateTime`, extra
+         FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY bidder, auction ORDER BY `dateTime` DESC) AS rn FROM bid) WHERE rn <= 1",
+    ),
+    (
+        "q19",
+        "SELECT auction, bidder, price, channel, url, `dateTime`, extra, rn
+         FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC, `dateTime` ASC) AS rn FROM bid)
+         WHERE rn <= 10",
+    ),
+    (
+        "q20",
+        "SELECT b.auction, b.bidder, b.price, b.channel, b.url, b.`dateTime` AS bid_time, a.`itemName`, a.expires, a.seller
+         FROM bid AS b JOIN auction AS a ON b.auction = a.id WHERE a.category = 10",
+    ),
+    (
+        "q21",
+        "SELECT auction, bidder, price, channel, CASE WHEN LOWER(channel) = 'channel-1' THEN '0'
+             ELSE REGEXP_EXTRACT(url, '(&|^|\\?)channel_id=([^&]*)', 2) END AS channel_id
+         FROM bid WHERE REGEXP_EXTRACT(url, '(&|^|\\?)channel_id=([^&]*)', 2) IS NOT NULL OR LOWER(channel) IN ('channel-1')",
+    ),
+    (
+        "q22",
+        "SELECT auction, bidder, price, channel, SPLIT_INDEX(url, '/', 3) AS dir1, SPLIT_INDEX(url, '/', 4) AS dir2 FROM bid",
+    ),
+    (
+        "q23",
+        "SELECT a.id, p.name, b.price FROM bid AS b JOIN auction AS a ON b.auction = a.id JOIN person AS p ON a.seller = p.id",
+    ),
+    (
+        "a window without a key",
+        "SELECT window_start, window_end, SUM(price), MIN(channel) FROM TABLE(CUMULATE(TABLE bid, DESCRIPTOR(`dateTime`),
+           INTERVAL '2' SECOND, INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
+    ),
+    (
+        "rows with their windows",
+        "SELECT auction, window_start, window_time FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`),
+           INTERVAL '5' SECOND, INTERVAL '10' SECOND)) WHERE price > 10000",
+    ),
+    (
+        "an outer join",
+        "SELECT p.id, p.name, a.id FROM person AS p LEFT JOIN auction AS a ON p.id = a.seller AND a.category = 11",
+    ),
+    ("all that there is", "SELECT channel FROM bid UNION ALL SELECT city FROM person"),
+];
+
+#[tokio::test]
+async fn a_stream_that_ends_has_the_answer_of_the_batch() {
+    let world = World::open().await;
+    for (name, sql) in QUERIES {
+        let wanted = world.batched(sql).await;
+        assert!(!wanted.is_empty(), "{name} answers nothing");
+        for rows_at_once in [1_000, 37] {
+            let found = world.streamed(sql, rows_at_once).await;
+            let (missing, extra): (Vec<_>, Vec<_>) = (
+                wanted.iter().filter(|row| !found.contains(row)).take(5).collect(),
+                found.iter().filter(|row| !wanted.contains(row)).take(5).collect(),
+            );
+            assert!(found == wanted, "{name}: {} rows, not {}; missing {missing:#?} extra {extra:#?}", found.len(), wanted.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_stream_cannot_do_is_refused_by_name() {
+    let world = World::open().await;
+    for (sql, said) in [
+        ("SELECT * FROM bid ORDER BY price", "ORDER BY without an end"),
+        ("SELECT * FROM bid LIMIT 3", "LIMIT"),
+        ("SELECT SUM(price) OVER (PARTITION BY auction ORDER BY `dateTime`) FROM bid", "window function (OVER)"),
+        ("SELECT auction, COUNT(*) FROM bid GROUP BY ROLLUP (auction)", "GROUPING SETS"),
+        ("SELECT * FROM bid WHERE auction IN (SELECT id FROM auction)", "IN or EXISTS"),
+        ("SELECT STDDEV(price) FROM bid", "stddev without a window"),
+    ] {
+        let error = world.planned(sql).await.err().unwrap_or_else(|| panic!("{sql} is planned"));
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{sql}: {error}");
+        assert!(error.to_string().contains(said), "{sql}: {error}");
+    }
+}
