@@ -11,6 +11,7 @@ mod failure;
 mod progress;
 mod settings;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, WindowFunctionDefinition};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::physical_expr::{Distribution, Partitioning};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -307,6 +308,9 @@ fn obstacle(state: &SessionState, logical: &LogicalPlan, local: &Arc<dyn Executi
     if flink::is_spoken(state.config()) {
         return Some("executors have no functions of Flink".into());
     }
+    if let Some(name) = function_of_spark(state, logical) {
+        return Some(format!("executors have no function {name} of Spark, which a view calls"));
+    }
     let (mut found, mut inline_bytes) = (None, 0);
     let visited = local.apply(|node| {
         if node.is::<UnionExec>() && node.children().into_iter().any(is_given_out_whole) {
@@ -336,6 +340,49 @@ fn obstacle(state: &SessionState, logical: &LogicalPlan, local: &Arc<dyn Executi
     }
     let is_large = inline_bytes > INLINE_BYTES_MAX;
     found.or_else(|| is_large.then(|| format!("it reads {inline_bytes} bytes of session tables")))
+}
+
+/// A function in a plan that is another than the session's of the same name, by which executors look for it.
+fn function_of_spark(state: &SessionState, plan: &LogicalPlan) -> Option<String> {
+    let mut found = None;
+    let mut look = |expression: &Expr| {
+        let (name, is_same) = match expression {
+            Expr::ScalarFunction(call) => {
+                let name = call.func.name();
+                (name, state.scalar_functions().get(name).is_some_and(|known| *known == call.func))
+            }
+            Expr::AggregateFunction(call) => {
+                let name = call.func.name();
+                (name, state.aggregate_functions().get(name).is_some_and(|known| *known == call.func))
+            }
+            Expr::WindowFunction(call) => match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(function) => {
+                    let name = function.name();
+                    (name, state.aggregate_functions().get(name).is_some_and(|known| known == function))
+                }
+                WindowFunctionDefinition::WindowUDF(function) => {
+                    let name = function.name();
+                    (name, state.window_functions().get(name).is_some_and(|known| known == function))
+                }
+            },
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        if !is_same {
+            found = Some(name.to_owned());
+        }
+        Ok(if is_same { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    };
+    let mut views = Vec::new();
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            views.extend(scan.source.get_logical_plan().map(Cow::into_owned));
+        }
+        node.apply_expressions(|expression| expression.apply(&mut look))
+    });
+    match walked {
+        Ok(_) => found.or_else(|| views.iter().find_map(|view| function_of_spark(state, view))),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// Why a node means something else where it arrives, if it does.

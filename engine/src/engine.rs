@@ -42,6 +42,8 @@ pub struct Engine {
     pub(crate) settings: settings::Engine,
     /// The folder in which databases get theirs: a path or a URL.
     pub(crate) warehouse: String,
+    /// What Presto calls the catalog, in views.
+    pub(crate) presto_name: String,
     pub(crate) catalog: Arc<dyn Store>,
     pub(crate) stores: Arc<ObjectStores>,
     pub(crate) runtime: Arc<RuntimeEnv>,
@@ -93,6 +95,7 @@ impl Engine {
             lease: settings.catalog.is_shared().then(|| write::Lease::of(settings.catalog.lease_ms)),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
+            presto_name: settings.catalog.presto_name.clone(),
             catalog,
             stores,
             clock,

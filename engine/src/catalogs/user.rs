@@ -1,5 +1,6 @@
 //! The catalog `tereza`: the user's databases, tables and views, out of the store.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -107,8 +108,10 @@ impl SchemaProvider for UserSchema {
         };
         if found.table.kind == TableKind::View {
             let state = self.session.state().map_err(to_datafusion)?;
-            let plan = statement::plan_view(&state, &found.table).await.map_err(to_datafusion)?;
-            return Ok(Some(Arc::new(ViewTable::new(plan, found.table.view_original_text))));
+            let view = &found.table;
+            let plan = statement::plan_view(&state, view, &self.engine.presto_name).await.map_err(to_datafusion)?;
+            let text = statement::query_text(view).map(Cow::into_owned);
+            return Ok(Some(Arc::new(ViewTable::new(plan, text))));
         }
         table::provider(&self.engine, found).map(Some).map_err(to_datafusion)
     }

@@ -1,17 +1,18 @@
 //! DESCRIBE of tables and schemas of the catalog; queries and tables of the session are DataFusion's to describe.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use tereza_catalog::model::{Column, Table, partition_name};
+use tereza_catalog::model::{Column, Table, TableKind, partition_name};
 use tereza_runtime::{Error, Result};
 
 use super::ddl::Spec;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
-use super::{Planned, Planner, text_rows, text_schema};
+use super::{Planned, Planner, text_rows, text_schema, view};
 use crate::formats::{Format, spark};
 use crate::session::{Session, USER_CATALOG};
 
@@ -110,6 +111,11 @@ pub(super) async fn columns_of(session: &Session, name: &TableName) -> Result<Ve
     Ok(provider.schema().fields().iter().map(row).collect())
 }
 
+/// The columns without partition keys, wherever they are kept.
+pub(super) fn columns_said(table: &Table) -> Result<Cow<'_, [Column]>> {
+    if table.kind == TableKind::View { view::columns(table) } else { spark::columns(table) }
+}
+
 fn column_rows(table: &Table) -> Result<Vec<Vec<Option<String>>>> {
     let row = |column: &Column, key: Option<&str>| {
         vec![
@@ -120,7 +126,7 @@ fn column_rows(table: &Table) -> Result<Vec<Vec<Option<String>>>> {
             column.comment.clone(),
         ]
     };
-    let columns = spark::columns(table)?;
+    let columns = columns_said(table)?;
     let columns = columns.iter().map(|column| row(column, None));
     Ok(columns.chain(table.partition_keys.iter().map(|key| row(key, Some("partition key")))).collect())
 }
@@ -158,8 +164,8 @@ fn detail_rows(table: &Table) -> Vec<Vec<Option<String>>> {
         row("location", table.storage.location.clone()),
         row("format", format.filter(|_| table.storage.location.is_some())),
     ];
-    if let Some(text) = &table.view_original_text {
-        rows.push(row("query", Some(text.clone())));
+    if let Some(text) = view::query_text(table) {
+        rows.push(row("query", Some(text.into_owned())));
     }
     rows.push(row("# properties", None));
     let shown = table.parameters.iter().map(|(key, value)| {

@@ -42,7 +42,7 @@ use tereza_runtime::{Error, Result};
 pub(crate) use repeat::repeat;
 pub(crate) use session::{memory_limit_bytes, set_option};
 pub(crate) use split::{split, words};
-pub(crate) use view::plan_view;
+pub(crate) use view::{plan_view, query_text};
 
 use crate::catalogs::SessionTable;
 use crate::error::from_datafusion;

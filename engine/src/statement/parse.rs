@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use datafusion::common::TableReference;
-use datafusion::common::config::Dialect as DialectName;
+use datafusion::common::config::{Dialect as DialectName, SqlParserOptions};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
@@ -181,6 +181,20 @@ impl Scope {
         }
     }
 
+    /// A scope without a session, in which a text always means the same.
+    pub(super) fn fixed(catalog: &str, schema: &str, dialect: DialectName) -> Self {
+        let parser = SqlParserOptions::default();
+        Self {
+            catalog: catalog.into(),
+            schema: schema.into(),
+            dialect,
+            recursion_limit: parser.recursion_limit.get(),
+            floats_are_decimals: true,
+            normalize: true,
+            temporary: HashSet::new(),
+        }
+    }
+
     /// The table that these parts name.
     pub(super) fn table(&self, mut parts: Vec<String>) -> Result<TableName> {
         let described = parts.join(".");
@@ -260,9 +274,14 @@ pub(super) struct Text {
 impl Text {
     /// Cuts a text into tokens.
     pub(super) fn new(sql: &str, scope: Scope) -> Result<Self> {
-        let mut tokens = Tokenizer::new(scope.rules().as_ref(), sql)
+        let tokens = Tokenizer::new(scope.rules().as_ref(), sql)
             .tokenize_with_location()
             .map_err(|error| errors::syntax(sql, &[], &ParserError::from(error)))?;
+        Self::of_tokens(sql, scope, tokens)
+    }
+
+    /// A text that was cut into tokens by other rules than those of the scope.
+    pub(super) fn of_tokens(sql: &str, scope: Scope, mut tokens: Vec<TokenWithSpan>) -> Result<Self> {
         check_chains(&tokens)?;
         let placeholders = parameters::number(&mut tokens)?;
         Ok(Self { sql: sql.into(), scope, tokens, placeholders })

@@ -16,7 +16,7 @@ use super::ddl::Spec;
 use super::describe::{COLUMNS, columns_of};
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
-use super::{Planned, Planner, text_rows, text_schema};
+use super::{Planned, Planner, text_rows, text_schema, view};
 use crate::formats::{Format, spark};
 use crate::session::{Session, USER_CATALOG};
 
@@ -348,9 +348,11 @@ async fn create_statement(session: &Session, name: &TableName, view: bool) -> Re
 }
 
 fn create_view(table: &Table) -> String {
-    let columns: Vec<String> = table.storage.columns.iter().map(|column| identifier(&column.name)).collect();
+    // A view is shown also if its columns cannot be read.
+    let columns = view::columns(table).unwrap_or_default();
+    let columns: Vec<String> = columns.iter().map(|column| identifier(&column.name)).collect();
     let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
-    let text = table.view_original_text.as_deref().or(table.view_expanded_text.as_deref()).unwrap_or_default();
+    let text = view::query_text(table).unwrap_or_default();
     format!("CREATE VIEW {}{columns}{} AS {text}", full_name(table), comment(table.parameters.get("comment")))
 }
 

@@ -1,13 +1,19 @@
 //! Views: stored as the text of their query and what unqualified names in it meant, planned again at each use.
+//!
+//! Files in reading order: this one (CREATE VIEW and DROP VIEW), `definition` (a view as its owner keeps it), `words` (what its text
+//! means here), `operators` (what hangs on types), `read` (planning it), `spelled` (its text for the readers of other systems).
+
+mod definition;
+mod operators;
+mod read;
+mod spelled;
+mod words;
 
 use std::ops::ControlFlow;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
-use datafusion::common::config::Dialect;
-use datafusion::execution::SessionState;
-use datafusion::logical_expr::{DdlStatement, DropView as DataFusionDrop, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{DdlStatement, DropView as DataFusionDrop, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement, visit_relations_mut};
@@ -19,25 +25,17 @@ use super::adapt::quoted;
 use super::ddl::properties;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName, Text, read_only};
-use super::rewrite_all;
 use super::{Planned, Planner};
 use crate::error::from_datafusion;
-use crate::session::{Session, USER_CATALOG};
+use crate::session::Session;
 use crate::syntax::Places;
 use crate::types::hive_type;
+use definition::{CATALOG, DIALECT, PRESTOS, SCHEMA};
+use spelled::Words;
 
-/// Parameters of a view that Tereza made: what its text's names mean, and how it is read.
-const CATALOG: &str = "tereza.view.catalog";
-const SCHEMA: &str = "tereza.view.schema";
-const DIALECT: &str = "tereza.view.dialect";
-
-/// Views of views, and no deeper.
-const DEPTH_MAX: usize = 16;
-
-tokio::task_local! {
-    /// How many views are being planned around this one.
-    static DEPTH: usize;
-}
+pub(super) use definition::columns;
+pub(crate) use definition::query_text;
+pub(crate) use read::plan_view;
 
 /// `CREATE [OR REPLACE] VIEW [IF NOT EXISTS] name [(column [COMMENT '…'], …)] [COMMENT '…'] [TBLPROPERTIES (…)] AS query`
 pub(super) struct CreateView {
@@ -120,9 +118,9 @@ impl CreateView {
         }
         let statement = Statement::Statement(Box::new(SqlStatement::Query(self.query.clone())));
         let expanded = self.expanded(planner.text, &statement)?;
-        let plan = planner.logical(statement).await?;
+        let plan = read::within(&self.name.schema, &self.name.table, planner.logical(statement)).await?;
         let columns = self.columns(&plan)?;
-        let table = self.table(planner, columns, expanded);
+        let table = self.table(planner, columns, &expanded, &plan)?;
         Ok(Planned::command(async move {
             let store = &session.engine.catalog;
             match existing {
@@ -133,7 +131,7 @@ impl CreateView {
     }
 
     /// The query with every name spelled out, for other systems; names that the session alone knows are refused.
-    fn expanded(&self, text: &Text, statement: &Statement) -> Result<String> {
+    fn expanded(&self, text: &Text, statement: &Statement) -> Result<Box<Query>> {
         let (references, expressions) =
             resolve_table_references(statement, text.scope.normalize).map_err(from_datafusion)?;
         for reference in &references {
@@ -166,7 +164,7 @@ impl CreateView {
             ControlFlow::Continue(())
         });
         match visited {
-            ControlFlow::Continue(()) => Ok(query.to_string()),
+            ControlFlow::Continue(()) => Ok(query),
             ControlFlow::Break(error) => Err(error),
         }
     }
@@ -199,13 +197,23 @@ impl CreateView {
         Ok(columns)
     }
 
-    fn table(self, planner: &Planner<'_>, columns: Vec<Column>, expanded: String) -> Table {
+    /// The entry of the catalog: for Spark and Hive it has the text, for Presto what that keeps in place of one.
+    fn table(self, planner: &Planner<'_>, columns: Vec<Column>, expanded: &Query, plan: &LogicalPlan) -> Result<Table> {
+        // What others cannot read is Tereza's all the same.
+        let for_spark = spelled::text(expanded, &columns, Words::Spark).unwrap_or_else(|_| expanded.to_string());
+        let presto_name = &planner.session.engine.presto_name;
+        let fields = plan.schema().fields();
+        let for_presto = spelled::presto_view(expanded, &columns, fields, &self.text, presto_name).unwrap_or_default();
         let scope = &planner.text.scope;
         let mut parameters = self.parameters;
         parameters.insert(CATALOG.into(), scope.catalog.clone());
         parameters.insert(SCHEMA.into(), scope.schema.clone());
         parameters.insert(DIALECT.into(), scope.dialect.to_string());
-        Table {
+        if for_presto.is_some() {
+            parameters.insert(PRESTOS.into(), "true".into());
+        }
+        let original = for_presto.map_or(Ok(self.text), |view| view.encode())?;
+        Ok(Table {
             database: self.name.schema,
             name: self.name.table,
             kind: TableKind::View,
@@ -216,10 +224,10 @@ impl CreateView {
             storage: Storage { columns, ..Storage::default() },
             partition_keys: Vec::new(),
             parameters,
-            view_original_text: Some(self.text),
-            view_expanded_text: Some(expanded),
+            view_original_text: Some(original),
+            view_expanded_text: Some(for_spark),
             owner_kind: Default::default(),
-        }
+        })
     }
 }
 
@@ -288,77 +296,5 @@ impl DropView {
     }
 }
 
-/// Plans a view of the catalog: its text with the catalog, schema and dialect that it was made with. Views of other systems
-/// are read with their database as the current one.
-pub(crate) async fn plan_view(session_state: &SessionState, table: &Table) -> Result<LogicalPlan> {
-    let depth = DEPTH.try_with(|depth| *depth).unwrap_or(0) + 1;
-    let name = format!("view {}.{}", table.database, table.name);
-    if depth > DEPTH_MAX {
-        return Err(Error::invalid_input(format!("{name} is more than {DEPTH_MAX} views deep"))
-            .with_hint("is a view defined by itself?"));
-    }
-    let own = table.parameters.get(CATALOG).zip(table.parameters.get(SCHEMA));
-    let text = match own {
-        Some(_) => table.view_original_text.as_deref(),
-        None => table.view_expanded_text.as_deref().or(table.view_original_text.as_deref()),
-    };
-    let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
-        return Err(Error::invalid_input(format!("{name} has no query")));
-    };
-    if text.starts_with("/* Presto") || text.starts_with("/* Trino") {
-        return Err(Error::unsupported(format!("{name}, which Presto encoded")));
-    }
-    let mut state = session_state.clone();
-    let options = state.config_mut().options_mut();
-    let (catalog, schema) = own.map_or((USER_CATALOG, table.database.as_str()), |(catalog, schema)| (catalog, schema));
-    options.catalog.default_catalog = catalog.into();
-    options.catalog.default_schema = schema.into();
-    let dialect = table.parameters.get(DIALECT).map_or(Ok(Dialect::Generic), |dialect| Dialect::from_str(dialect));
-    options.sql_parser.dialect = dialect.map_err(from_datafusion)?;
-    let (dialect, floats_are_decimals) = (options.sql_parser.dialect, options.sql_parser.parse_float_as_decimal);
-    let parsed = state.sql_to_statement(text, &dialect);
-    let mut statement = parsed.map_err(|error| from_datafusion(error).context(&name))?;
-    rewrite_all(&mut statement, floats_are_decimals)?;
-    let planned = DEPTH.scope(depth, state.statement_to_plan(statement)).await;
-    let plan = planned.map_err(|error| from_datafusion(error).context(&name))?;
-    // The text may be another system's: nothing but a query may hide in it.
-    if matches!(
-        plan,
-        LogicalPlan::Ddl(_)
-            | LogicalPlan::Dml(_)
-            | LogicalPlan::Copy(_)
-            | LogicalPlan::Statement(_)
-            | LogicalPlan::Explain(_)
-            | LogicalPlan::Analyze(_)
-            | LogicalPlan::DescribeTable(_)
-    ) {
-        return Err(Error::invalid_input(format!("{name} is not a query")));
-    }
-    named(plan, table, &name)
-}
-
-/// The plan with the names that the view gives its columns.
-fn named(plan: LogicalPlan, table: &Table, name: &str) -> Result<LogicalPlan> {
-    let columns = &table.storage.columns;
-    let sources = plan.schema().columns();
-    // Views of some systems keep no columns.
-    if columns.is_empty() {
-        return Ok(plan);
-    }
-    if sources.len() != columns.len() {
-        return Err(Error::invalid_input(format!(
-            "{name} has {} columns, and its query has {} now",
-            columns.len(),
-            sources.len()
-        ))
-        .with_hint("CREATE OR REPLACE VIEW makes it again"));
-    }
-    if sources.iter().zip(columns).all(|(source, column)| source.name == column.name) {
-        return Ok(plan);
-    }
-    let projection = sources.into_iter().zip(columns).map(|(source, column)| Expr::Column(source).alias(&column.name));
-    LogicalPlanBuilder::from(plan)
-        .project(projection)
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(|error| from_datafusion(error).context(name))
-}
+#[cfg(test)]
+mod tests;

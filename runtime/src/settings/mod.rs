@@ -117,6 +117,8 @@ pub struct Catalog {
     /// A process that several share a catalog with counts as dead when it did not say so long that it lives: others then
     /// remove what it had begun to write, and take over its jobs. It says so three times as often.
     pub lease_ms: u64,
+    /// What Presto calls this catalog, in the views that it makes and reads.
+    pub presto_name: String,
 }
 
 impl Catalog {
@@ -386,14 +388,19 @@ pub struct Shutdown {
 impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let url = without_passwords(&self.url);
-        let Self { create, lease_ms, .. } = self;
-        f.debug_struct("Catalog").field("url", &url).field("create", create).field("lease_ms", lease_ms).finish()
+        let Self { create, lease_ms, presto_name, .. } = self;
+        f.debug_struct("Catalog")
+            .field("url", &url)
+            .field("create", create)
+            .field("lease_ms", lease_ms)
+            .field("presto_name", presto_name)
+            .finish()
     }
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { url: String::new(), create: false, lease_ms: 30_000 }
+        Self { url: String::new(), create: false, lease_ms: 30_000, presto_name: "hive".into() }
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn column_or_name(reader: &mut Reader<'_>) -> Result<(String, Option<
 }
 
 /// Reads a type and returns it in Hive's words; `Unsupported` for a type that Hive lacks.
-pub(super) fn data_type(reader: &mut Reader<'_>) -> Result<String> {
+pub(in crate::statement) fn data_type(reader: &mut Reader<'_>) -> Result<String> {
     let mut text = String::new();
     if nested(reader, &mut text)? {
         return Err(reader.expected("a type without a second '>'"));

@@ -18,6 +18,7 @@ mod table;
 use tereza_runtime::Result;
 
 pub(super) use change::{change, settle};
+pub(super) use columns::data_type;
 pub(super) use files::measure;
 pub(super) use partitions::Spec;
 pub(super) use properties::{is_credential, key, properties};
