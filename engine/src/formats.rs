@@ -2,10 +2,11 @@
 //!
 //! A table's storage names Java classes; [`Format::of`] says which format they stand for and [`Format::reader`] gives the
 //! reader with the storage's parameters. Parquet, Avro, CSV and files of JSON are DataFusion's own readers. Own ones are there for
-//! what those cannot do: `text` (Hive's delimited text, and CSV that tells an empty text from NULL) and `orc`; both sit in
-//! the file source of `source`. `spark` finds the columns of the tables that Spark keeps for itself.
+//! what those cannot do: `text` (Hive's delimited text, CSV of Hive and of Spark, and CSV that tells an empty text from NULL) and `orc`;
+//! both sit in the file source of `source`. `spark` finds the columns of the tables that Spark keeps for itself.
 
-mod json;
+pub(crate) mod json;
+mod leaves;
 mod orc;
 mod source;
 pub(crate) mod spark;
@@ -23,11 +24,12 @@ use tereza_catalog::model::{Column, Parameters, Serde, Storage, Table};
 use tereza_runtime::{Error, Result};
 
 use self::json::JsonFiles;
+use self::json::bytes::{BINARY_FORMAT, JsonBytes, RAW};
 use self::orc::OrcReader;
 use self::source::RowFormat;
 pub(crate) use self::source::{ReaderKind, RowSource};
-pub(crate) use self::text::TextOptions;
 use self::text::TextReader;
+pub(crate) use self::text::{Rules, TextOptions};
 
 /// A file format of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +150,9 @@ impl Format {
             parse_compression(compression)?;
             parameters.insert("compression".into(), compression.to_lowercase());
         }
+        if self == Self::Json {
+            parameters.insert(BINARY_FORMAT.into(), RAW.into());
+        }
         Ok(Storage {
             columns,
             location,
@@ -212,6 +217,8 @@ pub(crate) struct Reading {
     pub(crate) format: Format,
     /// For delimited text: how.
     text: Option<TextOptions>,
+    /// For JSON: how bytes are written.
+    bytes: JsonBytes,
     compression: CompressionTypeVariant,
 }
 
@@ -228,6 +235,7 @@ impl Reading {
         Ok(Self {
             format,
             text: is_text.then(|| TextOptions::of(format, storage, table_parameters)).transpose()?,
+            bytes: if format == Format::Json { JsonBytes::of(storage, table_parameters)? } else { JsonBytes::Never },
             compression: if is_text || format == Format::Json {
                 compression_of(storage, file_name)?
             } else {
@@ -254,7 +262,7 @@ impl Reading {
         match self.format {
             Format::Avro => Arc::new(AvroFormat),
             Format::Orc => Arc::new(RowFormat::new(OrcReader, self.format.extension(), self.compression)),
-            Format::Json => Arc::new(JsonFiles::new(self.format.extension(), self.compression)),
+            Format::Json => Arc::new(JsonFiles::new(self.bytes, self.format.extension(), self.compression)),
             Format::Parquet | Format::Csv | Format::Text => {
                 // Microseconds, as the table's timestamps: nanoseconds end in the year 2262.
                 parquet.global.coerce_int96.get_or_insert_with(|| "us".into());
@@ -265,7 +273,7 @@ impl Reading {
 
     /// DataFusion's CSV options where its reader gives the right answer: an empty text is NULL, at most one header line.
     fn csv_options(&self, text: &TextOptions) -> Option<CsvOptions> {
-        if self.format != Format::Csv || !text.null.is_empty() || text.header_lines > 1 {
+        if text.rules != Rules::Csv || !text.null.is_empty() || text.header_lines > 1 {
             return None;
         }
         Some(CsvOptions {

@@ -2,8 +2,10 @@
 //! (`org.apache.hive.hcatalog.data.JsonSerDe`). DataFusion's reader finds members by their exact names; it reads files by their
 //! path, whose columns are named as the members are.
 //!
-//! [`Fold`] brings the names of members to lower case on their way to Arrow's decoder. Which texts are names of members is known
+//! `bytes` says how bytes stand in texts. [`Fold`] brings the names of members to lower case on their way to Arrow's decoder. Which texts are names of members is known
 //! from the columns' types: keys of a map are values and stay as they are.
+
+pub(crate) mod bytes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,13 +26,13 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_datasource::boundary_stream::AlignedBoundaryStream;
 use datafusion_datasource::decoder::{Decoder, DecoderDeserializer, deserialize_stream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 
-use super::source::{FileReader, ReaderKind, Request, RowFormat};
+use self::bytes::JsonBytes;
+use super::source::{FileReader, ReaderKind, Request, RowFormat, open};
 
 /// JSON of tables and of files.
 #[derive(Debug)]
@@ -40,11 +42,11 @@ pub(super) struct JsonFiles {
 }
 
 impl JsonFiles {
-    pub(super) fn new(extension: &'static str, compression: CompressionTypeVariant) -> Self {
+    pub(super) fn new(bytes: JsonBytes, extension: &'static str, compression: CompressionTypeVariant) -> Self {
         let options = JsonOptions { compression, ..JsonOptions::default() };
         Self {
             of_files: JsonFormat::default().with_options(options),
-            of_tables: RowFormat::new(JsonReader, extension, compression),
+            of_tables: RowFormat::new(JsonReader { bytes }, extension, compression),
         }
     }
 }
@@ -119,12 +121,14 @@ fn has_capitals_inside(data_type: &DataType) -> bool {
 
 /// Reads objects, one a line, into columns with names in lower case.
 #[derive(Debug)]
-pub(super) struct JsonReader;
+pub(super) struct JsonReader {
+    pub(super) bytes: JsonBytes,
+}
 
 #[async_trait]
 impl FileReader for JsonReader {
     fn kind(&self) -> ReaderKind {
-        ReaderKind::Json
+        ReaderKind::Json(self.bytes)
     }
 
     fn name(&self) -> &'static str {
@@ -141,17 +145,9 @@ impl FileReader for JsonReader {
         file: &PartitionedFile,
         request: Request,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let meta = &file.object_meta;
-        let bytes = match &file.range {
-            None => store.get(&meta.location).await?.into_stream(),
-            Some(_) => {
-                let (start, end) = file.range();
-                AlignedBoundaryStream::new(store, meta.location.clone(), start, end, meta.size, b'\n').await?.boxed()
-            }
-        };
-        let bytes = request.compression.convert_stream(bytes.map_err(DataFusionError::from).boxed())?.fuse();
-        let decoder = FoldingDecoder::new(request.schema()?, request.batch_size_rows)?;
-        let batches = deserialize_stream(bytes, DecoderDeserializer::new(decoder));
+        let text = open(store, file, &request).await?.fuse();
+        let decoder = FoldingDecoder::new(request.schema()?, self.bytes, request.batch_size_rows)?;
+        let batches = deserialize_stream(text, DecoderDeserializer::new(decoder));
         Ok(batches.map_err(DataFusionError::from).boxed())
     }
 
@@ -166,13 +162,17 @@ struct FoldingDecoder {
     fold: Fold,
     folded: Vec<u8>,
     inner: json::reader::Decoder,
+    /// The columns with bytes among them, where there are any: Arrow's decoder takes a text for hexadecimal.
+    with_bytes: Option<(SchemaRef, JsonBytes)>,
 }
 
 impl FoldingDecoder {
-    fn new(schema: SchemaRef, batch_size_rows: usize) -> Result<Self> {
+    fn new(schema: SchemaRef, bytes: JsonBytes, batch_size_rows: usize) -> Result<Self> {
         let fold = Fold::new(&schema);
-        let inner = json::ReaderBuilder::new(schema).with_batch_size(batch_size_rows).build_decoder()?;
-        Ok(Self { fold, folded: Vec::new(), inner })
+        let in_files = bytes::in_files(&schema);
+        let with_bytes = (in_files != schema).then_some((schema, bytes));
+        let inner = json::ReaderBuilder::new(in_files).with_batch_size(batch_size_rows).build_decoder()?;
+        Ok(Self { fold, folded: Vec::new(), inner, with_bytes })
     }
 }
 
@@ -190,7 +190,11 @@ impl Decoder for FoldingDecoder {
     }
 
     fn flush(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        self.inner.flush()
+        let batch = self.inner.flush()?;
+        match (batch, &self.with_bytes) {
+            (Some(batch), Some((schema, bytes))) => bytes::of_file(&batch, schema, *bytes).map(Some),
+            (batch, _) => Ok(batch),
+        }
     }
 
     fn can_flush_early(&self) -> bool {
@@ -418,7 +422,7 @@ mod tests {
     fn rows_are_the_same_in_batches_of_any_size() {
         let text = GIVEN.repeat(10);
         for rows in [1, 2, 3, 7, 100] {
-            let mut decoder = FoldingDecoder::new(schema(), rows).unwrap();
+            let mut decoder = FoldingDecoder::new(schema(), JsonBytes::Raw, rows).unwrap();
             let (mut rest, mut ids) = (text.as_bytes(), 0);
             loop {
                 let read = decoder.decode(rest).unwrap();
@@ -442,7 +446,7 @@ mod tests {
                 }
             }
         }
-        let mut decoder = FoldingDecoder::new(schema(), 10).unwrap();
+        let mut decoder = FoldingDecoder::new(schema(), JsonBytes::Raw, 10).unwrap();
         assert!(decoder.decode(b"{\"ID\":}").is_err());
     }
 }

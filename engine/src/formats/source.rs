@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::catalog::Session;
 use datafusion::common::parsers::CompressionTypeVariant;
 use datafusion::common::stats::Precision;
@@ -24,11 +25,14 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::projection::ProjectionExprs;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, apply_expression_roots};
+use datafusion_datasource::boundary_stream::AlignedBoundaryStream;
 use futures::stream::BoxStream;
-use object_store::{ObjectMeta, ObjectStore};
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::json::JsonReader;
+use super::json::bytes::JsonBytes;
 use super::orc::OrcReader;
 use super::text::{TextOptions, TextReader};
 use crate::error::{from_datafusion, to_datafusion};
@@ -57,13 +61,30 @@ pub(super) trait FileReader: fmt::Debug + Send + Sync + 'static {
     async fn describe(&self, store: &Arc<dyn ObjectStore>, file: &ObjectMeta) -> Result<Option<(SchemaRef, usize)>>;
 }
 
+/// The text of a file of lines, or of the lines that begin in its range, as it was before it was compressed.
+pub(super) async fn open(
+    store: Arc<dyn ObjectStore>,
+    file: &PartitionedFile,
+    request: &Request,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let meta = &file.object_meta;
+    let bytes = match &file.range {
+        None => store.get(&meta.location).await?.into_stream(),
+        Some(_) => {
+            let (start, end) = file.range();
+            AlignedBoundaryStream::new(store, meta.location.clone(), start, end, meta.size, b'\n').await?.boxed()
+        }
+    };
+    request.compression.convert_stream(bytes.map_err(DataFusionError::from).boxed())
+}
+
 /// A reader as it travels to another process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReaderKind {
     /// ORC.
     Orc,
     /// JSON with columns in lower case.
-    Json,
+    Json(JsonBytes),
     /// Delimited text.
     Text(TextOptions),
 }
@@ -72,7 +93,7 @@ impl ReaderKind {
     fn reader(self) -> Arc<dyn FileReader> {
         match self {
             Self::Orc => Arc::new(OrcReader),
-            Self::Json => Arc::new(JsonReader),
+            Self::Json(bytes) => Arc::new(JsonReader { bytes }),
             Self::Text(options) => Arc::new(TextReader::new(options)),
         }
     }

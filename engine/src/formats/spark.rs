@@ -1,23 +1,43 @@
 //! Columns of the tables that Spark keeps for itself.
 //!
 //! Spark gives a table that Hive cannot read (`USING json`, `USING csv`, …) one column to show, which means nothing; the
-//! columns are in the table's parameters, as JSON.
-//! Source: `org.apache.spark.sql.hive.HiveExternalCatalog`, `CatalogTable.readLargeTableProp`, `DataType.fromJson`.
+//! columns are in the table's parameters, as JSON, with the capital letters that they were made with. The other tables that it
+//! makes (`USING parquet`) have them in both places.
+//! Source: `org.apache.spark.sql.hive.HiveExternalCatalog`, `CatalogTable.splitLargeTableProp`, `DataType.fromJson`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde_json::Value;
-use tereza_catalog::model::{Column, Parameters, Table};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use serde_json::{Map, Value, json};
+use tereza_catalog::model::{Column, Parameters, Storage, Table};
 use tereza_runtime::{Error, Result};
+
+use crate::types::arrow_type;
 
 /// The parameter that names the format of Spark's own tables.
 const PROVIDER: &str = "spark.sql.sources.provider";
 /// The parameter of the columns, in one piece or in so many parts.
 const SCHEMA: &str = "spark.sql.sources.schema";
-/// Parts that are put together; Spark's are 4,000 characters long.
+/// Parts that are put together.
 const PARTS_MAX: usize = 10_000;
+/// Characters in a part, and in one piece, as many as a metastore's databases were made for.
+const PART_CHARACTERS: usize = 4_000;
+/// What Spark notes with a text of bounded length, whose type it takes for `string` else.
+const BOUNDED: &str = "__CHAR_VARCHAR_TYPE_STRING";
 /// Structs, arrays and maps inside each other.
 const DEPTH_MAX: usize = 64;
+
+/// Whether a table is one of Spark's own (`USING …`), by its parameters.
+pub(crate) fn is_own(parameters: &Parameters) -> bool {
+    parameters.get(PROVIDER).is_some_and(|provider| !provider.eq_ignore_ascii_case("hive"))
+}
+
+/// The storage that says how the files of `storage`, the table's or one of its partitions', are read: Spark's partitions have no
+/// options of their own.
+pub(crate) fn storage_of_files<'a>(table: &'a Table, storage: &'a Storage) -> &'a Storage {
+    if is_own(&table.parameters) { &table.storage } else { storage }
+}
 
 /// Whether Spark looks for the table's columns in its parameters only.
 pub(crate) fn keeps_columns(table: &Table) -> bool {
@@ -39,17 +59,156 @@ pub(crate) fn columns(table: &Table) -> Result<Cow<'_, [Column]>> {
     let schema = schema(&table.parameters).map_err(in_context)?;
     let fields = fields(&schema, 0).map_err(in_context)?;
     let is_key = |name: &str| table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name));
-    Ok(fields.into_iter().filter(|column| !is_key(&column.name)).collect())
+    let columns: Vec<Column> = fields.into_iter().filter(|column| !is_key(&column.name)).collect();
+    let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|names| names[0] == names[1]) {
+        let what = format!("columns of Spark that differ in capital letters only ('{}')", twice[0]);
+        return Err(in_context(Error::unsupported(what)));
+    }
+    Ok(Cow::Owned(columns))
 }
 
-/// Refuses to write what Spark would not find: members of JSON it finds by their exact names, and a metastore's are in lower case.
-pub(crate) fn check_write(table: &Table) -> Result<()> {
-    let provider = table.parameters.get(PROVIDER).map(String::as_str).unwrap_or_default();
-    if hides_columns(table) && provider.eq_ignore_ascii_case("json") && has_capitals(&schema(&table.parameters)?) {
-        let what = "writing into a JSON table of Spark with capital letters in names of columns";
-        return Err(Error::unsupported(format!("{what} ({}.{})", table.database, table.name)));
+/// The columns of a table's files with the names that Spark looks for, which tells capital letters apart where it reads JSON.
+pub(crate) fn named_for_spark(table: &Table, columns: &SchemaRef) -> Result<SchemaRef> {
+    let is_json = table.parameters.get(PROVIDER).is_some_and(|provider| provider.eq_ignore_ascii_case("json"));
+    if !is_json || !hides_columns(table) {
+        return Ok(Arc::clone(columns));
+    }
+    let schema = schema(&table.parameters)?;
+    let of_files = list_of(&schema, "fields")?.iter().filter(|field| !is_key(table, field));
+    let named = columns.fields().iter().zip(of_files).map(|(column, field)| named_field(column, field));
+    Ok(Arc::new(Schema::new(named.collect::<Result<Vec<FieldRef>>>()?)))
+}
+
+/// A field with Spark's names, of itself and inside.
+fn named_field(field: &Field, of_spark: &Value) -> Result<FieldRef> {
+    let name = of_spark.get("name").and_then(Value::as_str).ok_or_else(|| unreadable(of_spark))?;
+    let data_type = named_type(field.data_type(), of_spark.get("type").ok_or_else(|| unreadable(of_spark))?)?;
+    Ok(Arc::new(field.clone().with_name(name).with_data_type(data_type)))
+}
+
+fn named_type(data_type: &DataType, of_spark: &Value) -> Result<DataType> {
+    let part = |name: &str| of_spark.get(name).ok_or_else(|| unreadable(of_spark));
+    let with = |field: &Field, data_type: DataType| Arc::new(field.clone().with_data_type(data_type));
+    Ok(match data_type {
+        DataType::Struct(fields) => {
+            let named = fields.iter().zip(list_of(of_spark, "fields")?).map(|(field, named)| named_field(field, named));
+            DataType::Struct(named.collect::<Result<Vec<FieldRef>>>()?.into())
+        }
+        DataType::List(item) => DataType::List(with(item, named_type(item.data_type(), part("elementType")?)?)),
+        DataType::Map(entries, ordered) => {
+            let DataType::Struct(pair) = entries.data_type() else { return Ok(data_type.clone()) };
+            let kinds = ["keyType", "valueType"];
+            let named = pair
+                .iter()
+                .zip(kinds)
+                .map(|(field, kind)| Ok(with(field, named_type(field.data_type(), part(kind)?)?)));
+            let pair = DataType::Struct(named.collect::<Result<Vec<FieldRef>>>()?.into());
+            DataType::Map(with(entries, pair), *ordered)
+        }
+        other => other.clone(),
+    })
+}
+
+/// Adds columns wherever the table's are kept.
+///
+/// # Errors
+/// `Unsupported` for a type that Spark lacks.
+pub(crate) fn add_columns(table: &mut Table, added: Vec<Column>) -> Result<()> {
+    if keeps_columns(table) {
+        let mut schema = schema(&table.parameters)?;
+        let place = list_of(&schema, "fields")?.iter().position(|field| is_key(table, field));
+        let new = added.iter().map(field_of).collect::<Result<Vec<_>>>()?;
+        let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
+        let fields = fields.ok_or_else(|| Error::internal("the columns of Spark went away"))?;
+        // Keys of partitions are last.
+        let place = place.unwrap_or(fields.len());
+        drop(fields.splice(place..place, new));
+        set_schema(&mut table.parameters, &schema.to_string());
+    }
+    if !hides_columns(table) {
+        table.storage.columns.extend(added);
     }
     Ok(())
+}
+
+/// Puts the text of the columns in place of the one that is there, in one piece or in parts.
+fn set_schema(parameters: &mut Parameters, text: &str) {
+    let is_part = |name: &str| {
+        name.strip_prefix(SCHEMA)
+            .is_some_and(|rest| rest.is_empty() || rest == ".numParts" || rest.starts_with(".part."))
+    };
+    parameters.retain(|name, _| !is_part(name));
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() <= PART_CHARACTERS {
+        parameters.insert(SCHEMA.to_owned(), text.to_owned());
+        return;
+    }
+    let parts = characters.chunks(PART_CHARACTERS);
+    parameters.insert(format!("{SCHEMA}.numParts"), parts.len().to_string());
+    for (number, part) in parts.enumerate() {
+        parameters.insert(format!("{SCHEMA}.part.{number}"), part.iter().collect());
+    }
+}
+
+fn list_of<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
+    value.get(name).and_then(Value::as_array).ok_or_else(|| unreadable(value))
+}
+
+/// Whether a field of Spark's is a key of the table's partitions.
+fn is_key(table: &Table, field: &Value) -> bool {
+    let name = field.get("name").and_then(Value::as_str).unwrap_or_default();
+    table.partition_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name))
+}
+
+/// A column in Spark's words.
+fn field_of(column: &Column) -> Result<Value> {
+    let mut metadata = Map::new();
+    if let Some(comment) = &column.comment {
+        metadata.insert("comment".into(), json!(comment));
+    }
+    if column.type_name.contains("char(") {
+        metadata.insert(BOUNDED.into(), json!(column.type_name));
+    }
+    let data_type = spark_type(&arrow_type(&column.type_name)?)?;
+    Ok(json!({"name": column.name, "type": data_type, "nullable": true, "metadata": metadata}))
+}
+
+fn spark_type(data_type: &DataType) -> Result<Value> {
+    Ok(match data_type {
+        DataType::Boolean => json!("boolean"),
+        DataType::Int8 => json!("byte"),
+        DataType::Int16 => json!("short"),
+        DataType::Int32 => json!("integer"),
+        DataType::Int64 => json!("long"),
+        DataType::Float32 => json!("float"),
+        DataType::Float64 => json!("double"),
+        DataType::Decimal128(precision, scale) => json!(format!("decimal({precision},{scale})")),
+        DataType::Utf8 | DataType::Utf8View => json!("string"),
+        DataType::Binary | DataType::BinaryView => json!("binary"),
+        DataType::Date32 => json!("date"),
+        // As Spark reads the metastore's.
+        DataType::Timestamp(_, None) => json!("timestamp"),
+        DataType::List(item) => {
+            json!({"type": "array", "elementType": spark_type(item.data_type())?, "containsNull": true})
+        }
+        DataType::Map(entries, _) => {
+            let DataType::Struct(pair) = entries.data_type() else {
+                return Err(Error::internal(format!("a map of {}", entries.data_type())));
+            };
+            let inner = |place: usize| spark_type(pair[place].data_type());
+            json!({"type": "map", "keyType": inner(0)?, "valueType": inner(1)?, "valueContainsNull": true})
+        }
+        DataType::Struct(fields) => {
+            let field = |field: &FieldRef| -> Result<Value> {
+                let data_type = spark_type(field.data_type())?;
+                Ok(json!({"name": field.name(), "type": data_type, "nullable": true, "metadata": {}}))
+            };
+            json!({"type": "struct", "fields": fields.iter().map(field).collect::<Result<Vec<_>>>()?})
+        }
+        other => return Err(Error::unsupported(format!("type {other} in a table of Spark"))),
+    })
 }
 
 fn schema(parameters: &Parameters) -> Result<Value> {
@@ -69,32 +228,18 @@ fn schema(parameters: &Parameters) -> Result<Value> {
         .map_err(|error| Error::invalid_input(format!("{SCHEMA} is not JSON: {error}")).with_source(error))
 }
 
-/// Whether a name of a field has capital letters, at any depth that [`fields`] has read.
-fn has_capitals(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => members.iter().any(|(member, value)| match (member.as_str(), value) {
-            ("name", Value::String(name)) => name.chars().any(char::is_uppercase),
-            ("metadata", _) => false,
-            (_, value) => has_capitals(value),
-        }),
-        Value::Array(values) => values.iter().any(has_capitals),
-        _ => false,
-    }
-}
-
 /// The fields of a struct. Names are in lower case, as everywhere in a metastore.
 fn fields(value: &Value, depth: usize) -> Result<Vec<Column>> {
-    let fields = value.get("fields").and_then(Value::as_array).ok_or_else(|| unreadable(value))?;
     let column = |field: &Value| {
         let name = field.get("name").and_then(Value::as_str).ok_or_else(|| unreadable(field))?;
-        let comment = field.get("metadata").and_then(|metadata| metadata.get("comment")).and_then(Value::as_str);
-        Ok(Column {
-            name: name.to_lowercase(),
-            type_name: hive_type(field.get("type").ok_or_else(|| unreadable(field))?, depth + 1)?,
-            comment: comment.map(str::to_owned),
-        })
+        let noted = |note: &str| field.get("metadata").and_then(|metadata| metadata.get(note)).and_then(Value::as_str);
+        let type_name = match noted(BOUNDED) {
+            Some(bounded) => bounded.to_owned(),
+            None => hive_type(field.get("type").ok_or_else(|| unreadable(field))?, depth + 1)?,
+        };
+        Ok(Column { name: name.to_lowercase(), type_name, comment: noted("comment").map(str::to_owned) })
     };
-    fields.iter().map(column).collect()
+    list_of(value, "fields")?.iter().map(column).collect()
 }
 
 fn hive_type(value: &Value, depth: usize) -> Result<String> {
@@ -132,81 +277,4 @@ fn unreadable(value: &Value) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use tereza_catalog::model::{Storage, TableKind};
-
-    use super::*;
-
-    fn table(parameters: &[(&str, &str)]) -> Table {
-        let column =
-            |name: &str, type_name: &str| Column { name: name.into(), type_name: type_name.into(), comment: None };
-        let provider = ("spark.sql.sources.provider", "json");
-        let parameters = parameters.iter().chain([&provider]);
-        Table {
-            database: "web".into(),
-            name: "t".into(),
-            kind: TableKind::Managed,
-            owner: None,
-            create_time_s: 0,
-            last_access_time_s: 0,
-            retention: 0,
-            storage: Storage { columns: vec![column("col", "array<string>")], ..Storage::default() },
-            partition_keys: vec![column("ds", "string")],
-            parameters: parameters.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            view_original_text: None,
-            view_expanded_text: None,
-            owner_kind: Default::default(),
-        }
-    }
-
-    #[test]
-    fn columns_are_read_from_one_piece_and_from_parts() {
-        let text = r#"{"type":"struct","fields":[
-            {"name":"id","type":"long","nullable":true,"metadata":{"comment":"its number"}},
-            {"name":"ds","type":"string","nullable":true,"metadata":{}},
-            {"name":"price","type":"decimal(10,2)","nullable":true,"metadata":{}},
-            {"name":"all","type":{"type":"array","containsNull":true,"elementType":{"type":"struct","fields":[
-                {"name":"a","type":"integer"},
-                {"name":"b","type":{"type":"map","keyType":"string","valueType":"timestamp_ntz"}}]}}}]}"#;
-        let found = |table: &Table| -> Vec<String> {
-            let columns = columns(table).unwrap();
-            columns.iter().map(|column| format!("{} {} {:?}", column.name, column.type_name, column.comment)).collect()
-        };
-        let expected = [
-            "id bigint Some(\"its number\")",
-            "price decimal(10,2) None",
-            "all array<struct<a:int,b:map<string,timestamp>>> None",
-        ];
-        assert_eq!(found(&table(&[(SCHEMA, text)])), expected);
-        let (first, second) = text.split_at(100);
-        let parts = [
-            (&*format!("{SCHEMA}.numParts"), "2"),
-            (&*format!("{SCHEMA}.part.0"), first),
-            (&*format!("{SCHEMA}.part.1"), second),
-        ];
-        assert_eq!(found(&table(&parts)), expected);
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_said() {
-        let deep = format!(
-            "{{\"fields\":[{{\"name\":\"a\",\"type\":{}\"long\"{}}}]}}",
-            "{\"type\":\"array\",\"elementType\":".repeat(80),
-            "}".repeat(80)
-        );
-        for (parameters, part) in [
-            (&[][..], "not in its parameters"),
-            (&[("spark.sql.sources.schema.numParts", "2"), ("spark.sql.sources.schema.part.0", "{")], "a part of"),
-            (&[(SCHEMA, "{")], "is not JSON"),
-            (&[(SCHEMA, "{\"fields\":[{\"name\":\"a\",\"type\":{\"type\":\"udt\"}}]}")], "type {\"type\":\"udt\"}"),
-            (&[(SCHEMA, &deep)], "64 deep"),
-        ] {
-            let error = columns(&table(parameters)).unwrap_err().to_string();
-            assert!(error.contains("table web.t") && error.contains(part), "{error}");
-        }
-        let capitals = table(&[(SCHEMA, "{\"fields\":[{\"name\":\"Id\",\"type\":\"long\"}]}")]);
-        assert_eq!(columns(&capitals).unwrap()[0].name, "id");
-        let error = check_write(&capitals).unwrap_err().to_string();
-        assert!(error.contains("capital letters") && error.contains("web.t"), "{error}");
-    }
-}
+mod tests;

@@ -1,9 +1,12 @@
-//! Delimited text as Hive reads and writes it: LazySimpleSerDe (TEXTFILE), and OpenCSVSerde where DataFusion's CSV reader
-//! would differ (an empty text that is not NULL, several header lines).
+//! Delimited text as its owner reads and writes it: Hive's TEXTFILE (LazySimpleSerDe) and CSV (OpenCSVSerde), Spark's CSV, and
+//! Tereza's CSV where DataFusion's reader would differ (an empty text that is not NULL, several header lines).
 //!
-//! In TEXTFILE a value that is not of its column's type is NULL, a line with too few fields ends in NULLs, and what is
-//! too much is ignored: that is how Hive, Presto and Spark read it. In CSV a value of another type is an error.
-//! Source: `org.apache.hadoop.hive.serde2.lazy.LazyUtils`, `LazySerDeParameters`, `OpenCSVSerde`.
+//! In TEXTFILE and in Spark's CSV a value that is not of its column's type is NULL; in the other CSVs it is an error. A line with too
+//! few fields ends in NULLs, and what is too much is ignored. A line ends at a line feed, a carriage return or both, but for
+//! Tereza's CSV, where line breaks may stand in quotes. `csv` cuts the lines of the two others.
+//! Source: `org.apache.hadoop.hive.serde2.lazy.LazyUtils`, `LazySerDeParameters`, `OpenCSVSerde`, Spark's `CSVOptions`.
+
+mod csv;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,24 +17,23 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::csv;
+use arrow::csv::reader as arrow_csv;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion_datasource::boundary_stream::AlignedBoundaryStream;
 use datafusion_datasource::decoder::{Decoder, DecoderDeserializer, deserialize_stream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 use serde::{Deserialize, Serialize};
 use tereza_catalog::model::{Parameters, Storage};
 use tereza_runtime::Error;
 
-use super::source::{FileReader, ReaderKind, Request};
-use super::{Format, option};
+use super::source::{FileReader, ReaderKind, Request, open};
+use super::{Format, option, spark};
 
 /// Bytes of text in a batch after which it is given out before it has all its rows.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -39,11 +41,23 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one line; a longer one is no line of text.
 const LINE_BYTES_MAX: usize = 512 << 20;
 
+/// Whose rules a text follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rules {
+    /// Hive's text: escapes, no quotes.
+    Hive,
+    /// CSV of Tereza's tables, and Spark's with line breaks in quotes.
+    Csv,
+    /// CSV of Hive, whose values are texts and never NULL.
+    OpenCsv,
+    /// CSV of Spark.
+    Spark,
+}
+
 /// How the fields of a line are told apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TextOptions {
-    /// CSV with quotes, or Hive's text with escapes.
-    pub(crate) quoted: bool,
+    pub(crate) rules: Rules,
     /// Between fields.
     pub(crate) delimiter: u8,
     /// Around a field (CSV).
@@ -60,6 +74,28 @@ pub(crate) struct TextOptions {
 
 /// NULL in Hive's text.
 const HIVE_NULL: &str = "\\N";
+/// The property for it. In CSV only Tereza's tables have it: OpenCSVSerde does not look at it.
+const NULL_FORMAT: &str = "serialization.null.format";
+/// Options of Spark's CSV by which files mean something that is not read here, with the values that change nothing.
+const OTHERS_OF_SPARK: [(&str, &[&str]); 17] = [
+    ("charToEscapeQuoteEscaping", &[]),
+    ("charset", &["utf-8", "utf8"]),
+    ("comment", &[]),
+    ("dateFormat", &["yyyy-mm-dd"]),
+    ("emptyValue", &["", "\"\""]),
+    ("encoding", &["utf-8", "utf8"]),
+    ("enforceSchema", &["true"]),
+    ("ignoreLeadingWhiteSpace", &["false"]),
+    ("ignoreTrailingWhiteSpace", &["false"]),
+    ("lineSep", &["\n", "\r\n"]),
+    ("mode", &["permissive"]),
+    ("nanValue", &["nan"]),
+    ("negativeInf", &["-inf"]),
+    ("positiveInf", &["inf"]),
+    ("timestampFormat", &[]),
+    ("timestampNTZFormat", &[]),
+    ("unescapedQuoteHandling", &["stop_at_delimiter"]),
+];
 /// A NULL text that no CSV file holds: OpenCSVSerde has no NULL.
 const NO_NULL: &str = "\u{0}";
 
@@ -67,9 +103,12 @@ impl TextOptions {
     /// Reads a storage's parameters: Hive's, and Spark's for tables that it made with `USING csv`. `table_parameters`
     /// count where the storage says nothing.
     pub(crate) fn of(format: Format, storage: &Storage, table_parameters: &Parameters) -> tereza_runtime::Result<Self> {
+        let is_sparks = format == Format::Csv && spark::is_own(table_parameters);
         let parameter = |names: &[&str]| {
             let places = [&storage.serde.parameters, &storage.parameters, table_parameters];
-            let found = places.into_iter().find_map(|place| names.iter().find_map(|name| place.get(*name)));
+            // Spark's options are in one of them, and others of the same name mean something else.
+            let places = if is_sparks { &places[..1] } else { &places[..] };
+            let found = places.iter().find_map(|place| names.iter().find_map(|name| get(place, name, is_sparks)));
             found.map(String::as_str)
         };
         let header_lines = match parameter(&["skip.header.line.count"]) {
@@ -82,30 +121,49 @@ impl TextOptions {
         if let Some(count) = parameter(&["skip.footer.line.count"]).filter(|count| count.trim() != "0") {
             return Err(Error::unsupported(format!("skip.footer.line.count {count}")));
         }
-        let is_sparks = table_parameters.contains_key("spark.sql.sources.provider");
         if format == Format::Text {
             let delimiter = parameter(&["field.delim", "serialization.format"]).map_or(Ok(1), byte)?;
             let collection = parameter(&["collection.delim", "colelction.delim"]).map_or(Ok(2), byte)?;
             let key = parameter(&["mapkey.delim"]).map_or(Ok(3), byte)?;
             return Ok(Self {
-                quoted: false,
+                rules: Rules::Hive,
                 delimiter,
                 quote: 0,
                 escape: parameter(&["escape.delim"]).map(byte).transpose()?,
-                null: parameter(&["serialization.null.format"]).unwrap_or(HIVE_NULL).to_owned(),
+                null: parameter(&[NULL_FORMAT]).unwrap_or(HIVE_NULL).to_owned(),
                 header_lines,
                 inner_delimiters: [collection, key].into_iter().chain(4..=8).collect(),
             });
         }
+        let is_true = |name: &str| parameter(&[name]).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let (rules, null_unless_said) = match (is_sparks, parameter(&[NULL_FORMAT])) {
+            (true, _) if is_true("multiLine") => (Rules::Csv, ""),
+            (true, _) => (Rules::Spark, ""),
+            (false, Some(_)) => (Rules::Csv, NO_NULL),
+            (false, None) => (Rules::OpenCsv, NO_NULL),
+        };
+        if is_sparks {
+            let is_other = |(name, same): &&(&str, &[&str])| {
+                parameter(&[*name]).is_some_and(|value| !same.iter().any(|same| same.eq_ignore_ascii_case(value)))
+            };
+            if let Some((name, _)) = OTHERS_OF_SPARK.iter().find(is_other) {
+                return Err(Error::unsupported(format!("option {name} of Spark's CSV")));
+            }
+        }
         let quote = parameter(&["quoteChar", "quote"]).map_or(Ok(b'"'), byte)?;
         let escape = parameter(&["escapeChar", "escape"]).map_or(Ok(b'\\'), byte)?;
-        let null_unless_said = if is_sparks { "" } else { NO_NULL };
+        let escape = match rules {
+            // It takes the quote for what was not said, when it reads.
+            Rules::OpenCsv if escape == b'"' => Some(b'\\'),
+            Rules::OpenCsv => Some(escape),
+            _ => (escape != quote).then_some(escape),
+        };
         Ok(Self {
-            quoted: true,
+            rules,
             delimiter: parameter(&["separatorChar", "sep", "delimiter"]).map_or(Ok(b','), byte)?,
             quote,
-            escape: (escape != quote).then_some(escape),
-            null: parameter(&["serialization.null.format", "nullValue"]).unwrap_or(null_unless_said).to_owned(),
+            escape,
+            null: parameter(&[NULL_FORMAT, "nullValue"]).unwrap_or(null_unless_said).to_owned(),
             header_lines,
             inner_delimiters: Vec::new(),
         })
@@ -123,7 +181,7 @@ impl TextOptions {
         };
         let null = option(options, "null_value").unwrap_or(if quoted { "" } else { HIVE_NULL });
         Ok(Self {
-            quoted,
+            rules: if quoted { Rules::Csv } else { Rules::Hive },
             delimiter: option(options, "delimiter").map_or(Ok(if quoted { b',' } else { 1 }), byte)?,
             quote: option(options, "quote").map_or(Ok(b'"'), byte)?,
             // Without an escape a text with a line break could not be written.
@@ -140,8 +198,8 @@ impl TextOptions {
     /// The serde parameters that say this.
     pub(super) fn parameters(&self) -> Parameters {
         let text = |byte: u8| char::from(byte).to_string();
-        let mut parameters = Parameters::from([("serialization.null.format".to_owned(), self.null.clone())]);
-        if self.quoted {
+        let mut parameters = Parameters::from([(NULL_FORMAT.to_owned(), self.null.clone())]);
+        if self.rules != Rules::Hive {
             parameters.insert("separatorChar".into(), text(self.delimiter));
             parameters.insert("quoteChar".into(), text(self.quote));
             // OpenCSVSerde has an escape always; the quote as its own escape is CSV's doubled quote.
@@ -158,6 +216,12 @@ impl TextOptions {
         }
         parameters
     }
+}
+
+/// A parameter; names of Spark's options are the same in capitals.
+fn get<'a>(parameters: &'a Parameters, name: &str, any_case: bool) -> Option<&'a String> {
+    let in_any_case = || parameters.iter().find(|(key, _)| any_case && key.eq_ignore_ascii_case(name));
+    parameters.get(name).or_else(|| in_any_case().map(|(_, value)| value))
 }
 
 /// A delimiter as Hive reads it: the code of a byte as a number, or the character itself; `\t` is read too.
@@ -194,13 +258,13 @@ impl FileReader for TextReader {
     }
 
     fn name(&self) -> &'static str {
-        if self.options.quoted { "csv" } else { "text" }
+        if self.options.rules == Rules::Hive { "text" } else { "csv" }
     }
 
-    /// A line break in quotes belongs to the value, so CSV cannot be split at line breaks; and where header lines end is
+    /// A line break in quotes belongs to the value, so Tereza's CSV cannot be split at line breaks; and where header lines end is
     /// known at the beginning of a file only.
     fn reads_ranges(&self) -> bool {
-        !self.options.quoted && self.options.header_lines == 0
+        self.options.rules != Rules::Csv && self.options.header_lines == 0
     }
 
     async fn read(
@@ -209,17 +273,9 @@ impl FileReader for TextReader {
         file: &PartitionedFile,
         request: Request,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let meta = &file.object_meta;
-        let bytes = match &file.range {
-            None => store.get(&meta.location).await?.into_stream(),
-            Some(_) => {
-                let (start, end) = file.range();
-                AlignedBoundaryStream::new(store, meta.location.clone(), start, end, meta.size, b'\n').await?.boxed()
-            }
-        };
-        let bytes = request.compression.convert_stream(bytes.map_err(DataFusionError::from).boxed())?;
-        let rows = without_lines(bytes, self.options.header_lines).fuse();
-        let batches = if self.options.quoted {
+        let text = open(store, file, &request).await?;
+        let rows = without_lines(text, self.options.header_lines).fuse();
+        let batches = if self.options.rules == Rules::Csv {
             deserialize_stream(rows, DecoderDeserializer::new(CsvDecoder::new(Arc::clone(&self.options), &request)?))
         } else {
             deserialize_stream(rows, DecoderDeserializer::new(LineDecoder::new(Arc::clone(&self.options), &request)?))
@@ -265,14 +321,14 @@ fn typed(text: ArrayRef, data_type: &DataType, malformed_is_null: bool) -> Resul
 struct CsvDecoder {
     options: Arc<TextOptions>,
     schema: SchemaRef,
-    inner: csv::reader::Decoder,
+    inner: arrow_csv::Decoder,
 }
 
 impl CsvDecoder {
     fn new(options: Arc<TextOptions>, request: &Request) -> Result<Self> {
         let as_text = |column: &Arc<Field>| column.as_ref().clone().with_data_type(DataType::Utf8);
         let text_schema = Schema::new(request.columns.fields().iter().map(as_text).collect::<Vec<_>>());
-        let mut builder = csv::ReaderBuilder::new(Arc::new(text_schema))
+        let mut builder = arrow_csv::ReaderBuilder::new(Arc::new(text_schema))
             .with_batch_size(request.batch_size_rows)
             .with_delimiter(options.delimiter)
             .with_quote(options.quote)
@@ -332,6 +388,8 @@ struct LineDecoder {
     bytes: usize,
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
+    /// Whether the last line ended with a carriage return, to which a line feed may belong.
+    after_return: bool,
 }
 
 impl LineDecoder {
@@ -350,6 +408,7 @@ impl LineDecoder {
             rows_max: request.batch_size_rows.max(1),
             bytes: 0,
             partial: Vec::new(),
+            after_return: false,
         })
     }
 
@@ -358,25 +417,37 @@ impl LineDecoder {
     }
 
     fn push_line(&mut self, line: &[u8]) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let mut rest = Some(line);
-        for target in &self.targets {
-            let field = match rest {
-                Some(text) => {
-                    let end = field_end(text, self.options.delimiter, self.options.escape);
-                    rest = text.get(end + 1..);
-                    Some(&text[..end])
+        let TextOptions { rules, delimiter, quote, escape, .. } = *self.options;
+        let text = || String::from_utf8_lossy(line);
+        match rules {
+            Rules::Hive | Rules::Csv => {
+                self.push_fields(hive_fields(line, delimiter, escape).map(String::from_utf8_lossy))
+            }
+            Rules::OpenCsv => {
+                let fields = csv::opencsv_fields(&text(), delimiter, quote, escape);
+                self.push_fields(fields.into_iter().map(Cow::Owned));
+            }
+            Rules::Spark => {
+                let line = text();
+                if csv::is_nothing_to_spark(&line) {
+                    return;
                 }
-                None => None,
-            };
-            let Some(column) = target.map(|column| &mut self.columns[column]) else { continue };
-            match field.filter(|field| *field != self.options.null.as_bytes()) {
-                Some(field) => column.append_value(String::from_utf8_lossy(field)),
-                None => column.append_null(),
+                self.push_fields(csv::spark_fields(&line, delimiter, quote, escape).into_iter());
             }
         }
         self.rows += 1;
         self.bytes += line.len();
+    }
+
+    fn push_fields<'a>(&mut self, mut fields: impl Iterator<Item = Cow<'a, str>>) {
+        for target in &self.targets {
+            let field = fields.next();
+            let Some(column) = target.map(|column| &mut self.columns[column]) else { continue };
+            match field.filter(|field| *field != self.options.null) {
+                Some(field) => column.append_value(field),
+                None => column.append_null(),
+            }
+        }
     }
 }
 
@@ -390,7 +461,11 @@ impl Decoder for LineDecoder {
         let mut used = 0;
         while used < buffer.len() && !self.is_full() {
             let rest = &buffer[used..];
-            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+            if std::mem::take(&mut self.after_return) && rest[0] == b'\n' {
+                used += 1;
+                continue;
+            }
+            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
                 if self.partial.len() + rest.len() > LINE_BYTES_MAX {
                     return Err(ArrowError::ParseError(format!("a line of more than {LINE_BYTES_MAX} bytes")));
                 }
@@ -404,6 +479,7 @@ impl Decoder for LineDecoder {
                 line.extend_from_slice(&rest[..end]);
                 self.push_line(&line);
             }
+            self.after_return = rest[end] == b'\r';
             used += end + 1;
         }
         Ok(used)
@@ -416,7 +492,10 @@ impl Decoder for LineDecoder {
         let mut columns = Vec::with_capacity(self.columns.len());
         for (builder, field) in self.columns.iter_mut().zip(self.schema.fields()) {
             let text = builder.finish();
-            columns.push(column_of(&text.iter().collect::<Vec<_>>(), field.data_type(), 0, &self.options)?);
+            columns.push(match self.options.rules {
+                Rules::Hive => column_of(&text.iter().collect::<Vec<_>>(), field.data_type(), 0, &self.options)?,
+                rules => csv_column(text, field, rules)?,
+            });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         (self.rows, self.bytes) = (0, 0);
@@ -426,6 +505,37 @@ impl Decoder for LineDecoder {
     fn can_flush_early(&self) -> bool {
         self.is_full()
     }
+}
+
+/// The fields of a line of Hive's text, with their escapes.
+fn hive_fields(line: &[u8], delimiter: u8, escape: Option<u8>) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = field_end(text, delimiter, escape);
+        rest = text.get(end + 1..);
+        Some(&text[..end])
+    })
+}
+
+/// A column of CSV. To Spark what is not of the column's type is NULL; elsewhere it is an error, but for nothing at all.
+fn csv_column(text: StringArray, field: &Field, rules: Rules) -> Result<ArrayRef, ArrowError> {
+    let data_type = field.data_type();
+    if data_type.is_nested() {
+        return Err(ArrowError::NotYetImplemented(format!("column '{}' of type {data_type} in CSV", field.name())));
+    }
+    let is_spark = rules == Rules::Spark;
+    let is_known = |value: &&str| match data_type {
+        DataType::Utf8 | DataType::Utf8View => true,
+        // Arrow has more words for these.
+        DataType::Boolean if is_spark => ["true", "false"].iter().any(|word| word.eq_ignore_ascii_case(value)),
+        _ => !value.is_empty(),
+    };
+    let known: StringArray = text.iter().map(|value| value.filter(is_known)).collect();
+    typed(Arc::new(known), data_type, is_spark).map_err(|error| match error {
+        ArrowError::NotYetImplemented(_) => error,
+        error => ArrowError::CsvError(format!("column '{}': {error}", field.name())),
+    })
 }
 
 /// Where the field at the start of `text` ends: at the next delimiter that is not escaped, or with the text.

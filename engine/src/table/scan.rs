@@ -28,7 +28,7 @@ use super::distincts::estimate_distincts;
 use super::listing::{Folder, Listing};
 use super::named::{name_files, named};
 use crate::error::to_datafusion;
-use crate::formats::{Format, Reading};
+use crate::formats::{Format, Reading, spark};
 
 /// What a query wants of a table.
 pub(super) struct Request<'a> {
@@ -77,10 +77,11 @@ fn units(table: &Table, folders: Vec<Folder>) -> tereza_runtime::Result<Vec<Unit
     let mut units: Vec<Unit> = Vec::new();
     for folder in folders {
         let format = Format::of_table(table, &folder.storage)?;
+        let storage = spark::storage_of_files(table, &folder.storage);
         let folder_bytes: u64 = folder.files.iter().map(|file| file.size).sum();
         for file in folder.files {
             let name = file.location.filename().unwrap_or_default();
-            let reading = Reading::of(format, &folder.storage, &table.parameters, name)?;
+            let reading = Reading::of(format, storage, &table.parameters, name)?;
             // Where a folder's files go to several units, its rows are shared out by size.
             let row_count =
                 folder.row_count.map(|rows| (rows as f64 * file.size as f64 / folder_bytes as f64).round() as u64);

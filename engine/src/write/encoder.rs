@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::json::writer::{LineDelimited, Writer, WriterBuilder};
 use datafusion::error::DataFusionError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -14,10 +13,10 @@ use parquet::file::properties::WriterProperties;
 use tereza_catalog::model::{Parameters, Storage, Table};
 use tereza_runtime::{Error, Result};
 
-use super::split::arrow_error;
-use super::text::{self, TextEncoder};
+use super::json::JsonEncoder;
+use super::text::TextEncoder;
 use crate::error::from_datafusion;
-use crate::formats::{Format, TextOptions};
+use crate::formats::{Format, TextOptions, spark};
 
 /// A row group is closed at this many rows or bytes, whichever comes first.
 const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
@@ -33,7 +32,7 @@ pub(super) enum Encoder {
     /// Delimited text.
     Text(TextEncoder),
     /// One JSON object a line.
-    Json(Writer<Vec<u8>, LineDelimited>),
+    Json(JsonEncoder),
 }
 
 impl Encoder {
@@ -41,6 +40,7 @@ impl Encoder {
     /// `Unsupported` for a format that is only read.
     pub(super) fn new(table: &Table, storage: &Storage, columns: &SchemaRef) -> Result<Self> {
         let format = Format::of_table(table, storage)?;
+        let storage = spark::storage_of_files(table, storage);
         match format {
             Format::Parquet => {
                 let compression = parquet_compression(storage, &table.parameters)?;
@@ -62,12 +62,7 @@ impl Encoder {
             }
             Format::Json => {
                 check_uncompressed(storage)?;
-                let formats = WriterBuilder::new()
-                    // Without them an entry of a map whose value is NULL would be lost.
-                    .with_explicit_nulls(true)
-                    .with_timestamp_format(text::TIMESTAMP.to_owned())
-                    .with_timestamp_tz_format(text::TIMESTAMP_TZ.to_owned());
-                Ok(Self::Json(formats.build(Vec::new())))
+                Ok(Self::Json(JsonEncoder::new(table, storage, columns)?))
             }
             Format::Avro => Err(Error::unsupported("writing Avro files").with_hint("use STORED AS PARQUET")),
             Format::Orc => Err(Error::unsupported("writing ORC files").with_hint("use STORED AS PARQUET")),
@@ -79,7 +74,7 @@ impl Encoder {
         match self {
             Self::Parquet(writer, _) => writer.write(batch).map_err(parquet_error),
             Self::Text(encoder) => encoder.write(batch),
-            Self::Json(writer) => writer.write(batch).map_err(arrow_error),
+            Self::Json(encoder) => encoder.write(batch),
         }
     }
 
@@ -95,7 +90,7 @@ impl Encoder {
                 std::mem::take(writer.inner_mut())
             }
             Self::Text(encoder) => encoder.take(),
-            Self::Json(writer) => std::mem::take(writer.get_mut()),
+            Self::Json(encoder) => encoder.take(),
         }
     }
 
@@ -123,10 +118,7 @@ impl Encoder {
                 Ok(std::mem::take(writer.inner_mut()))
             }
             Self::Text(mut encoder) => Ok(encoder.take()),
-            Self::Json(mut writer) => {
-                writer.finish().map_err(arrow_error)?;
-                Ok(std::mem::take(writer.get_mut()))
-            }
+            Self::Json(encoder) => encoder.finish(),
         }
     }
 }

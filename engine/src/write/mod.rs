@@ -14,7 +14,7 @@
 //! * nothing is ever removed that a record does not name.
 //!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
-//! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
+//! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder`, `json` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
 //! commit says), `roll_forward`, `recover`, `lease` (catalogs that several processes have), `files` (durable file operations), [`fail_point`] (for tests).
 
 pub mod fail_point;
@@ -23,6 +23,7 @@ mod commit_exec;
 mod encoder;
 mod entry;
 mod files;
+mod json;
 mod lease;
 mod output;
 mod recover;
@@ -49,7 +50,6 @@ use tereza_runtime::{Error, Result, ids};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
-use crate::formats::spark;
 use crate::jobs::JobStep;
 use crate::session::current_step;
 use output::Output;
@@ -157,7 +157,6 @@ impl Writing {
 
     /// Refuses input that cannot become the table's columns by position.
     fn check(&self, input: &SchemaRef) -> Result<()> {
-        spark::check_write(self.table())?;
         let table = format!("{}.{}", self.table().database, self.table().name);
         let wanted: Vec<&FieldRef> = self.output.columns.fields().iter().chain(&self.output.keys).collect();
         if input.fields().len() != wanted.len() {

@@ -1,8 +1,8 @@
 //! Delimited text as Hive's serdes write it.
 //!
 //! `LazySimpleSerDe` has a delimiter, a text for NULL and perhaps an escape character, and no quotes; CSV has a delimiter,
-//! quotes and perhaps an escape. A value that would read back as another one is refused, but for the empty text where it is
-//! what NULL looks like.
+//! quotes and perhaps an escape, and line breaks in quotes where the table's owner reads them. A value that would read back as
+//! another one is refused, but for the empty text where it is what NULL looks like.
 //! Source: Hive's `LazyUtils.writeEscaped` (with `serialization.escape.crlf`) and `OpenCSVSerde`.
 
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tereza_runtime::{Error, Result};
 
 use super::split::arrow_error;
-use crate::formats::TextOptions;
+use crate::formats::{Rules, TextOptions};
 
 /// How Hive writes timestamps: a space between date and time, fractions only where there are any.
 pub(super) const TIMESTAMP: &str = "%Y-%m-%d %H:%M:%S%.f";
@@ -68,7 +68,7 @@ impl TextEncoder {
                     .map_err(|_| Error::invalid_input(format!("a value of column {} has no text", self.names[at])))?;
                 self.value(&text).map_err(|error| error.context(format!("column {}", self.names[at])))?;
             }
-            if self.options.quoted && self.out.len() == begin {
+            if self.is_csv() && self.out.len() == begin {
                 return Err(Error::invalid_input("a CSV file cannot hold a row of one NULL: readers skip empty lines")
                     .with_hint("give the table a null_value, or use STORED AS PARQUET"));
             }
@@ -80,6 +80,10 @@ impl TextEncoder {
     /// The lines added since the last call.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
+    }
+
+    fn is_csv(&self) -> bool {
+        self.options.rules != Rules::Hive
     }
 
     fn header(&mut self) -> Result<()> {
@@ -102,13 +106,13 @@ impl TextEncoder {
 
     fn value(&mut self, text: &str) -> Result<()> {
         let begin = self.out.len();
-        if self.options.quoted {
-            self.quoted(text)
+        if self.is_csv() {
+            self.quoted(text)?
         } else {
             self.escaped(text)?
         }
         // CSV readers do not look at the quotes when they look for NULL. Where NULL is the empty text, the two are one.
-        let seen = if self.options.quoted { text.as_bytes() } else { &self.out[begin..] };
+        let seen = if self.is_csv() { text.as_bytes() } else { &self.out[begin..] };
         if !seen.is_empty() && seen == self.options.null.as_bytes() {
             return Err(Error::invalid_input(format!("the text '{text}' would read back as NULL"))
                 .with_hint("give the table another null_value, or use STORED AS PARQUET"));
@@ -117,12 +121,18 @@ impl TextEncoder {
     }
 
     /// CSV: in quotes where they are needed.
-    fn quoted(&mut self, text: &str) {
-        let TextOptions { delimiter, quote, escape, .. } = self.options;
+    fn quoted(&mut self, text: &str) -> Result<()> {
+        let TextOptions { rules, delimiter, quote, escape, .. } = self.options;
+        if rules != Rules::Csv && text.contains(['\n', '\r']) {
+            return Err(Error::invalid_input("a value holds a line break, where readers of this CSV begin a row")
+                .with_hint("use STORED AS PARQUET"));
+        }
         let special = [delimiter, quote, escape.unwrap_or(quote), b'\n', b'\r'];
-        if !text.is_empty() && !text.bytes().any(|byte| special.contains(&byte)) {
+        // Spark passes over lines of nothing but blanks.
+        let is_blank = text.bytes().all(|byte| byte <= b' ');
+        if !is_blank && !text.bytes().any(|byte| special.contains(&byte)) {
             self.out.extend_from_slice(text.as_bytes());
-            return;
+            return Ok(());
         }
         self.out.push(quote);
         for byte in text.bytes() {
@@ -132,6 +142,7 @@ impl TextEncoder {
             self.out.push(byte);
         }
         self.out.push(quote);
+        Ok(())
     }
 
     /// Hive's text: with escapes, if the table has them.
@@ -218,7 +229,7 @@ mod tests {
 
     #[test]
     fn csv_is_quoted_where_it_must_be() {
-        let storage = [("separatorChar", ";"), ("skip.header.line.count", "1")];
+        let storage = [("separatorChar", ";"), ("skip.header.line.count", "1"), ("serialization.null.format", "")];
         let columns = vec![
             ("a", texts(&[Some("say \"hi\""), None, Some("")])),
             ("b", texts(&[Some("\\"), Some("x;\n"), Some("plain")])),
@@ -229,7 +240,7 @@ mod tests {
 
     #[test]
     fn csv_doubles_the_quote_where_that_is_the_escape() {
-        let doubling = options(Format::Csv, &[("escapeChar", "\"")]);
+        let doubling = options(Format::Csv, &[("escapeChar", "\""), ("serialization.null.format", "")]);
         assert_eq!(lines(doubling, vec![("a", texts(&[Some("a\"\\")]))]).unwrap(), "\"a\"\"\\\"\n");
     }
 
@@ -239,5 +250,19 @@ mod tests {
         assert_eq!(lines(with_null.clone(), vec![("a", texts(&[None]))]).unwrap(), "NULL\n");
         assert!(lines(with_null, vec![("a", texts(&[Some("NULL")]))]).is_err());
         assert!(lines(options(Format::Csv, &[]), vec![("a", texts(&[None]))]).is_err());
+    }
+    #[test]
+    fn hives_and_sparks_csv_have_no_line_breaks() {
+        let hives = options(Format::Csv, &[]);
+        let spark = Parameters::from([("spark.sql.sources.provider".to_owned(), "csv".to_owned())]);
+        let sparks = TextOptions::of(Format::Csv, &Storage::default(), &spark).unwrap();
+        for options in [hives, sparks] {
+            let columns = vec![("a", texts(&[Some("a\\b"), Some("c\"d"), Some(" ")]))];
+            assert_eq!(lines(options.clone(), columns).unwrap(), "\"a\\\\b\"\n\"c\\\"d\"\n\" \"\n");
+            for text in ["a\nb", "a\rb"] {
+                let error = lines(options.clone(), vec![("a", texts(&[Some(text)]))]).unwrap_err();
+                assert!(error.message().contains("column a") && error.message().contains("line break"), "{error}");
+            }
+        }
     }
 }

@@ -1,9 +1,9 @@
 use arrow::array::AsArray;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use object_store::PutPayload;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 use proptest::prelude::*;
 use tereza_catalog::model::Serde;
 

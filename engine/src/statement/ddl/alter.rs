@@ -76,11 +76,10 @@ impl AlterTable {
             );
         }
         let name = &self.name;
-        let of_columns =
-            matches!(self.action, Action::AddColumns { .. } | Action::RenameColumn { .. } | Action::DropColumn { .. });
+        let of_columns = matches!(self.action, Action::RenameColumn { .. } | Action::DropColumn { .. });
         if of_columns && spark::keeps_columns(&found.table) {
             return Err(Error::unsupported(format!(
-                "changing the columns of {name}, which Spark keeps a list of its own of"
+                "renaming and dropping columns of {name}, which Spark keeps a list of its own of"
             ))
             .with_hint("change them in Spark"));
         }
@@ -254,14 +253,17 @@ async fn add_columns(
         return Err(Error::unsupported(format!("adding a column to {name}, whose text files have no field for it"))
             .with_hint("make a new table with CREATE TABLE AS"));
     }
+    let there = spark::columns(&table)?.into_owned();
+    let mut added: Vec<Column> = Vec::new();
     for column in columns {
-        let mut known = table.storage.columns.iter().chain(&table.partition_keys);
+        let mut known = there.iter().chain(&table.partition_keys).chain(&added);
         match known.any(|known| known.name == column.name) {
             true if if_not_exists => {}
             true => return Err(Error::already_exists(format!("column '{}' exists already in {name}", column.name))),
-            false => table.storage.columns.push(column),
+            false => added.push(column),
         }
     }
+    spark::add_columns(&mut table, added)?;
     save(session, &found, &table).await
 }
 
