@@ -91,8 +91,8 @@ def shapes(label):
     yield "times", TIMES, times
     if kind != "CSV":
         yield "nested", NESTED, NESTED_ROWS
-    # Texts hold bytes that are no text in as many ways as there are writers.
-    if kind in ("Parquet", "ORC", "Avro"):
+    # Other texts hold bytes that are no text in as many ways as there are writers.
+    if kind in ("Parquet", "ORC", "Avro") or label == "own JSON":
         yield "bytes", BYTES, BYTE_ROWS
 
 
@@ -122,6 +122,101 @@ def csv(judge):
         judge.do(writer, insert(writer, table, TEXTS, TEXT_ROWS))
         query = f"SELECT id, name, note FROM {table} ORDER BY id"
         judge.same(writer, table, query, TEXT_ROWS)
+
+
+# Lines of CSV and of text that their owners read in ways of their own.
+ODD_LINES = [
+    r"1,a\b,e", r'2,"a\b",e', r'3,"a\\b",e', '4,"a""b",e', r'5,"a\"b",e', "6,,e", '7,"",e', '8,"x" y,e', '9,x "y" z,e',
+    r'10,\"x\",e', '11, "x" ,e', r"12,x\,y,e", "13", "14,x,e,more", '15,"open,e', r"17,\\,e", r'18,"q\",e', r'19,"a\nb",e',
+    '20,"x"",e', '21,"x""y",e', '22,a"b,e', '23,""x,e', r"24,\N,e", '25,"x" ,e', r'26,"a\\\"b",e', '27,"a"b"c",e', '28,"a,"b",e',
+    "29,a\rb,e", "30,a\r", "", "  ", "31,NA,e", "32, lead , trail ",
+]
+ODD_TEXTS = [("id", "string"), ("name", "string"), ("note", "string")]
+# What Tereza adds in each.
+ODD_ROWS = [["100", "a\\b", "say \"hi\""], ["101", "\\", "\\\\"], ["102", " lead", "trail "], ["103", "c,d|e", "it's"],
+            ["104", "\\\"", "q\"\",z"], ["105", "\"", "a\tb"], ["106", "ü\\N", "\\,"]]
+# A storage of Spark's, what is between the fields, who else reads it, and whether it can hold all of these rows.
+ODD_STORAGES = {
+    "OpenCSV": ("ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.OpenCSVSerde'", ",", True, True),
+    "OpenCSV with an escape": ("ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.OpenCSVSerde' WITH SERDEPROPERTIES "
+                               "('escapeChar' = '\\\\', 'separatorChar' = '|')", "|", True, True),
+    "own CSV": ("USING csv", ",", False, True),
+    "own CSV with quotes twice": ("USING csv OPTIONS (escape '\"')", ",", False, True),
+    "own CSV with options": ("USING csv OPTIONS (HEADER 'true', sep '|', nullValue 'NA')", "|", False, True),
+    "text": ("ROW FORMAT DELIMITED FIELDS TERMINATED BY ','", ",", True, False),
+    "text with an escape": ("ROW FORMAT DELIMITED FIELDS TERMINATED BY ',' ESCAPED BY '\\\\'", ",", True, True),
+}
+
+
+def odd_texts(judge):
+    """Lines that nobody wrote well, and texts with all that is special: Spark says what they mean, in Hive's formats and its own."""
+    if "Spark" not in judge.engines:
+        return
+    for place, (label, (storage, between, is_common, is_all)) in enumerate(ODD_STORAGES.items()):
+        if not judge.begin(f"odd lines: {label}"):
+            continue
+        table = f"of_spark.odd_{place}"
+        judge.do("Spark", create("Spark", table, ODD_TEXTS, [], storage))
+        lines = "\n".join(line.replace(",", between) for line in ODD_LINES)
+        judge.minio.put(f"places/of_spark/odd_{place}/odd", lines.encode())
+        judge.rows("Spark", f"REFRESH TABLE {table}")
+        query = f"SELECT id, name, note FROM {table}"
+        expected = judge.rows("Spark", query)
+        readers = ["Spark", "Tereza"] + (["Presto"] if is_common else [])
+        judge.same("hand", table, query, expected, readers=readers)
+        rows = ODD_ROWS if is_all else [row for row in ODD_ROWS if not any("," in text for text in row)]
+        if judge.do("Tereza", insert("Tereza", table, ODD_TEXTS, rows)):
+            judge.same("+Tereza", table, f"{query} WHERE id LIKE '10_'", rows, readers=readers)
+        if label != "text with an escape":
+            judge.refused("Tereza", insert("Tereza", table, ODD_TEXTS, [["110", "a\nb", ""]]), "line break")
+
+
+def json_bytes(judge):
+    """Bytes in Hive's JSON are texts, and what is none is refused: Presto loses it. Spark's Hive has no bytes there."""
+    for writer in judge.names("Presto", "Tereza"):
+        if not judge.begin("JSON: bytes"):
+            return
+        table, rows = f"of_{writer.lower()}.bytes_json", [["1", "68692c0a0d225c"], ["2", "c3a9"], ["3", None]]
+        judge.do(writer, create(writer, table, BYTES, [], FORMATS[writer]["JSON"]))
+        there = []
+        for name in judge.names("Presto", "Tereza"):
+            if judge.do(name, insert(name, table, BYTES, rows)):
+                there += rows
+        judge.same(writer, table, f"SELECT id, b FROM {table}", there, readers=["Presto", "Tereza"])
+        judge.refused("Tereza", insert("Tereza", table, BYTES, [["4", "00ff10"]]), "no text")
+
+
+def sparks_columns(judge):
+    """Names with capital letters, and columns that Tereza adds, in tables whose columns Spark keeps for itself."""
+    if "Spark" not in judge.engines:
+        return
+    for label, storage in [("JSON", "USING json"), ("Parquet", "USING parquet"), ("JSON in partitions", "USING json PARTITIONED BY (p)"),
+                           ("Parquet in partitions", "USING parquet PARTITIONED BY (p)")]:
+        if not judge.begin(f"Spark's own columns: {label}"):
+            continue
+        table = "of_spark.capitals_" + label.lower().replace(" ", "_")
+        judge.do("Spark", f"CREATE TABLE {table} (Id BIGINT, userName STRING, St STRUCT<Aa: INT, bB: ARRAY<STRUCT<Cc: STRING>>>, p STRING) "
+                          f"{storage}")
+        nested = "named_struct('Aa', 1, 'bB', {0}(named_struct('Cc', 'c')))"
+        select = f"SELECT Id, userName, St.bB[{{0}}].Cc, p FROM {table}"
+        expected = []
+        for name, array, first in (("Spark", "array", 0), ("Tereza", "make_array", 1), ("Spark", "array", 0)):
+            if judge.do(name, f"INSERT INTO {table} SELECT 7, '{name}', {nested.format(array)}, 'x'"):
+                expected.append(["7", name, "c", "x"])
+            judge.rows("Spark", f"REFRESH TABLE {table}")
+            for reader, place in (("Spark", 0), ("Tereza", 1)):
+                judge.same(f"+{name}", table, select.format(place), expected, readers=[reader])
+        judge.do("Tereza", f"ALTER TABLE {table} ADD COLUMNS (late INT COMMENT 'since', short VARCHAR(3))")
+        select = f"SELECT userName, late, short, p FROM {table}"
+        expected = [[row[1], None, None, "x"] for row in expected]
+        judge.same("+Tereza", table, select, expected, readers=["Spark", "Tereza"])
+        for name in ("Spark", "Tereza"):
+            keyed = "St, " + ("late, short, p" if "partitions" in label else "p, late, short")
+            values = "NULL, " + ("1, 'abc', 'y'" if "partitions" in label else "'y', 1, 'abc'")
+            judge.do(name, f"INSERT INTO {table} (Id, userName, {keyed}) SELECT 8, '{name}', {values}")
+            expected.append([name, "1", "abc", "y"])
+            judge.same(f"+{name}", table, select, expected, readers=["Spark", "Tereza"])
+            judge.refused(name, f"INSERT INTO {table} (Id, userName, {keyed}) SELECT 9, 'x', {values.replace('abc', 'abcd')}", "")
 
 
 # Partitions
@@ -489,18 +584,38 @@ def views(judge):
         if not judge.begin("views"):
             return
         table, _, _ = filled(judge, writer, "seen")
-        view = f"of_{writer.lower()}.seen_by"
-        judge.do(writer, f"CREATE VIEW {view} AS SELECT id, name FROM {table} WHERE p = 'x'")
-        judge.same(writer, view, f"SELECT id, name FROM {view} ORDER BY id", [["1", "a"], ["2", "b"]], VIEWS[writer])
-        judge.do(writer, f"DROP VIEW {view}")
+        view, counted = f"of_{writer.lower()}.seen_by", f"of_{writer.lower()}.counted_by"
+        cannot = VIEWS[writer]
+        judge.do(writer, f"CREATE VIEW {view} AS SELECT {VIEW_LISTS[writer]} FROM {table} WHERE p = 'x'")
+        expected = [["1", "a", "0.5", "ait's \\", "10"], ["2", "b", "1", "bit's \\", "10"]]
+        judge.same(writer, view, f"SELECT * FROM {view}", expected, cannot)
+        judge.same(writer, view, f"SELECT t FROM {view} WHERE half < 1", [["ait's \\"]], cannot)
+        # Presto has no names before the query.
+        columns, list = ("", "p AS part, count(*) AS total") if writer == "Presto" else (" (part, total)", "p, count(*)")
+        judge.do(writer, f"CREATE VIEW {counted}{columns} AS SELECT {list} FROM {table} GROUP BY p")
+        judge.same(writer, counted, f"SELECT total, part FROM {counted}", [["2", "x"], ["1", "y"]], cannot)
+        # A view of the view, which Tereza makes and who reads both can read.
+        over = f"of_tereza.over_{writer.lower()}"
+        judge.do("Tereza", f"CREATE VIEW {over} AS SELECT half, count(*) FROM {view} GROUP BY half")
+        readers = [name for name in judge.names() if name not in cannot]
+        judge.same("Tereza", over, f"SELECT half FROM {over}", [["0.5"], ["1"]], readers=readers)
+        for name in judge.names():
+            shown = judge.rows(name, f"SHOW TABLES IN of_{writer.lower()}")
+            judge.found(writer, view, name, any("seen_by" in row for row in shown), True)
+        judge.do("Tereza", f"DROP VIEW {over}")
+        for name in (view, counted):
+            judge.do(writer, f"DROP VIEW {name}")
 
 
-# Whose views are read by whom; Presto and Spark do not read each other's over Hive's own metastore either.
-VIEWS = {
-    "Presto": {"Spark": "PARSE_SYNTAX_ERROR", "Tereza": "which Presto encoded"},
-    "Spark": {"Presto": "Hive views are not supported"},
-    "Tereza": {"Presto": "Hive views are not supported", "Spark": "PARSE_SYNTAX_ERROR"},
+# Whose views are not read by whom; Presto and Spark do not read each other's over Hive's own metastore either.
+VIEWS = {"Presto": {"Spark": "PARSE_SYNTAX_ERROR"}, "Spark": {"Presto": "Hive views are not supported"}, "Tereza": {}}
+# The same in the words of each: names and texts in quotes, a division, a number that is cut or rounded to 10.
+VIEW_LISTS = {
+    "Presto": """id, name AS "The Name", CAST(id AS double) / 2 AS half, concat(name, 'it''s \\') AS t, CAST(9.5 AS integer) AS n""",
+    "Spark": """id, name AS `The Name`, id / 2 AS half, concat(name, "it's \\\\") AS t, CAST(10.5 AS INT) AS n""",
+    "Tereza": """id, name AS "The Name", CAST(id AS DOUBLE) / 2 AS half, name || 'it''s \\' AS t, CAST('10' AS INT) AS n""",
 }
 
-STEPS = (schemas, formats, csv, partitions, special_partitions, typed_partitions, overwritten, deleted, partitions_by_hand,
-         columns_added, columns_renamed, too_long, properties, statistics, pruned, renamed, views, dropped)
+STEPS = (schemas, formats, csv, odd_texts, json_bytes, sparks_columns, partitions, special_partitions, typed_partitions,
+         overwritten, deleted, partitions_by_hand, columns_added, columns_renamed, too_long, properties, statistics, pruned,
+         renamed, views, dropped)
