@@ -1,16 +1,24 @@
-//! Copies the names of another catalog: databases, tables, partitions, their statistics, and functions. Files stay where they
-//! are.
+//! Copies the names of another catalog: databases, tables, partitions, their statistics, functions, constraints, roles and
+//! privileges. Files stay where they are.
 //!
 //! It may be done again: what is there already is left as it is, so that an import that was cut off goes on, and one that is
 //! done again brings what is new. What stands in both and differs is counted and left alone.
+
+mod beside;
+mod from_store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use tereza_runtime::{Error, ErrorKind, Result};
 
+use self::beside::Kind;
+pub use self::from_store::FromStore;
 use crate::Store;
-use crate::model::{ColumnStatistics, Database, Function, Partition, Table, unescape_path_name};
+use crate::model::{
+    ColumnStatistics, Constraint, Database, Function, Grant, Partition, Role, RoleGrant, Securable, Table,
+    unescape_path_name,
+};
 
 /// Tables asked for at once.
 const TABLES_AT_ONCE: usize = 100;
@@ -50,66 +58,16 @@ pub trait Source: Send + Sync {
     ) -> Result<PartitionStatistics>;
     /// All functions of a database.
     async fn functions(&self, database: &str) -> Result<Vec<Function>>;
-}
-
-/// A store as what is copied: the database of a metastore, opened to read ([`mysql::Settings::read_only`]).
-///
-/// [`mysql::Settings::read_only`]: crate::store::mysql::Settings::read_only
-#[derive(Debug)]
-pub struct FromStore<S>(pub S);
-
-#[async_trait]
-impl<S: Store> Source for FromStore<S> {
-    async fn databases(&self) -> Result<Vec<String>> {
-        self.0.databases().await
-    }
-
-    async fn database(&self, name: &str) -> Result<Database> {
-        self.0.database(name).await
-    }
-
-    async fn tables(&self, database: &str) -> Result<Vec<String>> {
-        Ok(self.0.tables(database).await?.into_iter().map(|(name, _)| name).collect())
-    }
-
-    async fn tables_by_names(&self, database: &str, names: &[String]) -> Result<Vec<Table>> {
-        self.0.tables_by_names(database, names).await
-    }
-
-    async fn partition_names(&self, database: &str, table: &str) -> Result<Vec<String>> {
-        self.0.partition_names(database, table).await
-    }
-
-    async fn partitions(&self, database: &str, table: &str, names: &[String]) -> Result<Vec<Partition>> {
-        self.0.partitions_by_names(database, table, names).await
-    }
-
-    async fn table_statistics(&self, table: &Table, columns: &[String]) -> Result<Vec<ColumnStatistics>> {
-        let known = self.0.column_statistics(&table.database, &table.name, None).await?;
-        Ok(known.into_iter().filter(|column| columns.contains(&column.column)).collect())
-    }
-
-    async fn partition_statistics(
-        &self,
-        table: &Table,
-        names: &[String],
-        columns: &[String],
-    ) -> Result<PartitionStatistics> {
-        let known = self.0.partition_statistics(&table.database, &table.name, names).await?;
-        let wanted = |(name, mut of): (String, Vec<ColumnStatistics>)| {
-            of.retain(|column| columns.contains(&column.column));
-            (name, of)
-        };
-        Ok(known.into_iter().map(wanted).collect())
-    }
-
-    async fn functions(&self, database: &str) -> Result<Vec<Function>> {
-        let mut functions = Vec::new();
-        for name in self.0.functions(database).await? {
-            functions.push(self.0.function(database, &name).await?);
-        }
-        Ok(functions)
-    }
+    /// Constraints of a table, all but foreign keys.
+    async fn constraints(&self, database: &str, table: &str) -> Result<Vec<Constraint>>;
+    /// Foreign keys of a table.
+    async fn foreign_keys(&self, database: &str, table: &str) -> Result<Vec<Constraint>>;
+    /// All roles, without their owners where the source does not tell.
+    async fn roles(&self) -> Result<Vec<Role>>;
+    /// Who was given a role.
+    async fn role_grants(&self, role: &str) -> Result<Vec<RoleGrant>>;
+    /// Who may do what on something.
+    async fn privileges(&self, on: &Securable) -> Result<Vec<Grant>>;
 }
 
 /// What was done so far.
@@ -123,9 +81,17 @@ pub struct Imported {
     pub partitions: usize,
     /// New ones.
     pub functions: usize,
+    /// New ones.
+    pub constraints: usize,
+    /// New ones.
+    pub roles: usize,
+    /// How often a role was given to somebody who did not have it.
+    pub role_grants: usize,
+    /// New ones.
+    pub privileges: usize,
     /// Databases, tables and functions that were there already.
     pub known: usize,
-    /// Those of them that are not what the source has.
+    /// Those of them, and of constraints, roles and privileges, that are not what the source has.
     pub different: Vec<String>,
     /// What could not be brought, and why; all else was.
     pub problems: Vec<String>,
@@ -133,8 +99,8 @@ pub struct Imported {
     pub more_problems: usize,
 }
 
-/// Copies from `source` what `wanted` says: databases, or all if it names none. `progress` is told where it stands after each
-/// step.
+/// Copies from `source` what `wanted` says: databases, or all if it names none. Roles are copied in any case, as privileges name
+/// them; privileges on the catalog as a whole only with all databases. `progress` is told where it stands after each step.
 pub async fn import(
     source: &dyn Source,
     store: &dyn Store,
@@ -146,10 +112,18 @@ pub async fn import(
     if let Some(missing) = wanted.difference(&known).next() {
         return Err(Error::not_found(format!("the source has no database {missing}")));
     }
-    let databases = if wanted.is_empty() { known } else { wanted };
-    let mut import = Import { source, store, done: Imported::default(), progress };
+    let is_whole = wanted.is_empty();
+    let databases = if is_whole { known } else { wanted };
+    let mut import = Import { source, store, done: Imported::default(), lacking: Vec::new(), progress };
+    import.roles().await?;
+    if is_whole {
+        import.privileges(vec![Securable::Everything]).await?;
+    }
     for name in &databases {
         import.database(name).await?;
+    }
+    for name in &databases {
+        import.foreign_keys(name).await?;
     }
     Ok(import.done)
 }
@@ -158,6 +132,8 @@ struct Import<'a> {
     source: &'a dyn Source,
     store: &'a dyn Store,
     done: Imported,
+    /// What the source does not tell, or the store does not keep.
+    lacking: Vec<Kind>,
     progress: &'a mut (dyn FnMut(&Imported, &str) + Send),
 }
 
@@ -188,6 +164,7 @@ impl Import<'_> {
             // Nothing of it can be brought then.
             Err(error) => return self.problem(format!("database {name}"), error),
         }
+        self.privileges(vec![Securable::Database { database: name.to_owned() }]).await?;
         (self.progress)(&self.done, name);
         let tables = self.source.tables(name).await?;
         for names in tables.chunks(TABLES_AT_ONCE) {
@@ -234,6 +211,8 @@ impl Import<'_> {
                 self.done.different.push(format!("table {what}"));
             }
         }
+        self.constraints(table).await?;
+        self.table_privileges(table).await?;
         let columns: Vec<String> = table.storage.columns.iter().map(|column| column.name.clone()).collect();
         if table.partition_keys.is_empty() {
             let statistics = self.source.table_statistics(table, &columns).await?;
@@ -254,6 +233,7 @@ impl Import<'_> {
                 self.done.partitions += added;
             }
             self.partition_statistics(table, names, &columns).await?;
+            self.partition_privileges(table, names).await?;
             (self.progress)(&self.done, &what);
         }
         Ok(())
@@ -269,8 +249,7 @@ impl Import<'_> {
         }
         let found = self.source.partition_statistics(table, &missing, columns).await?;
         for (name, statistics) in found.iter().filter(|(_, statistics)| !statistics.is_empty()) {
-            let value = |part: &str| part.split_once('=').map(|(_, value)| unescape_path_name(value));
-            let Some(values) = name.split('/').map(value).collect::<Option<Vec<String>>>() else { continue };
+            let Some(values) = values_of(name) else { continue };
             self.store.set_column_statistics(&table.database, &table.name, Some(&values), statistics).await?;
         }
         Ok(())
@@ -287,4 +266,9 @@ impl Import<'_> {
         }
         Ok(())
     }
+}
+
+/// The values in the name of a partition.
+fn values_of(name: &str) -> Option<Vec<String>> {
+    name.split('/').map(|part| part.split_once('=').map(|(_, value)| unescape_path_name(value))).collect()
 }

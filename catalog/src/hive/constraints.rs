@@ -13,6 +13,40 @@ use super::names::{self, CATALOG, qualified};
 use super::{Answer, Session, unless_gone};
 use crate::model::{Constraint, Reference, Rule};
 
+/// A row as the interface has it. Its types differ in the field of the name, and in what only they have.
+macro_rules! row_to {
+    ($type:ident, $row:ident, $name:ident $(, $own:ident: $value:expr)?) => {
+        $type {
+            cat_name: $row.catalog,
+            table_db: $row.database,
+            table_name: $row.table,
+            column_name: $row.column,
+            $name: $row.name,
+            enable_cstr: $row.enabled,
+            validate_cstr: $row.validated,
+            rely_cstr: $row.relied,
+            $($own: $value,)?
+        }
+    };
+}
+
+/// What such a row says.
+macro_rules! row_from {
+    ($row:ident, $name:ident, $seq:expr) => {
+        Row {
+            catalog: $row.cat_name,
+            database: $row.table_db,
+            table: $row.table_name,
+            column: $row.column_name,
+            seq: $seq,
+            name: $row.$name,
+            enabled: $row.enable_cstr,
+            validated: $row.validate_cstr,
+            relied: $row.rely_cstr,
+        }
+    };
+}
+
 impl Session {
     /// The constraints that a new table comes with.
     pub(super) fn constraints_of(request: &mut CreateTableRequest) -> Answer<Vec<Constraint>> {
@@ -172,60 +206,27 @@ impl Session {
         for constraint in found {
             match &constraint.rule {
                 Rule::ForeignKey(_) => foreign.extend(self.foreign_key_to(constraint).await?),
-                Rule::PrimaryKey => primary.extend(rows_of(&constraint).map(|row| SQLPrimaryKey {
-                    table_db: row.database,
-                    table_name: row.table,
-                    column_name: row.column,
-                    key_seq: row.seq,
-                    pk_name: row.name,
-                    enable_cstr: row.enabled,
-                    validate_cstr: row.validated,
-                    rely_cstr: row.relied,
-                    cat_name: row.catalog,
-                })),
-                Rule::Unique => unique.extend(rows_of(&constraint).map(|row| SQLUniqueConstraint {
-                    cat_name: row.catalog,
-                    table_db: row.database,
-                    table_name: row.table,
-                    column_name: row.column,
-                    key_seq: row.seq,
-                    uk_name: row.name,
-                    enable_cstr: row.enabled,
-                    validate_cstr: row.validated,
-                    rely_cstr: row.relied,
-                })),
-                Rule::NotNull => not_null.extend(rows_of(&constraint).map(|row| SQLNotNullConstraint {
-                    cat_name: row.catalog,
-                    table_db: row.database,
-                    table_name: row.table,
-                    column_name: row.column,
-                    nn_name: row.name,
-                    enable_cstr: row.enabled,
-                    validate_cstr: row.validated,
-                    rely_cstr: row.relied,
-                })),
-                Rule::Default(text) => default.extend(rows_of(&constraint).map(|row| SQLDefaultConstraint {
-                    cat_name: row.catalog,
-                    table_db: row.database,
-                    table_name: row.table,
-                    column_name: row.column,
-                    default_value: Some(text.clone()),
-                    dc_name: row.name,
-                    enable_cstr: row.enabled,
-                    validate_cstr: row.validated,
-                    rely_cstr: row.relied,
-                })),
-                Rule::Check(text) => check.extend(rows_of(&constraint).map(|row| SQLCheckConstraint {
-                    cat_name: row.catalog,
-                    table_db: row.database,
-                    table_name: row.table,
-                    column_name: row.column,
-                    check_expression: Some(text.clone()),
-                    dc_name: row.name,
-                    enable_cstr: row.enabled,
-                    validate_cstr: row.validated,
-                    rely_cstr: row.relied,
-                })),
+                Rule::PrimaryKey => {
+                    primary
+                        .extend(rows_of(&constraint).map(|row| row_to!(SQLPrimaryKey, row, pk_name, key_seq: row.seq)));
+                }
+                Rule::Unique => {
+                    unique.extend(
+                        rows_of(&constraint).map(|row| row_to!(SQLUniqueConstraint, row, uk_name, key_seq: row.seq)),
+                    );
+                }
+                Rule::NotNull => {
+                    not_null.extend(rows_of(&constraint).map(|row| row_to!(SQLNotNullConstraint, row, nn_name)));
+                }
+                Rule::Default(text) => {
+                    let row = |row: Row| row_to!(SQLDefaultConstraint, row, dc_name, default_value: Some(text.clone()));
+                    default.extend(rows_of(&constraint).map(row));
+                }
+                Rule::Check(text) => {
+                    let row =
+                        |row: Row| row_to!(SQLCheckConstraint, row, dc_name, check_expression: Some(text.clone()));
+                    check.extend(rows_of(&constraint).map(row));
+                }
             }
         }
         Ok(SQLAllTableConstraints {
@@ -381,35 +382,15 @@ impl Grouped {
     }
 }
 
-fn from_all(all: SQLAllTableConstraints) -> Answer<Vec<Constraint>> {
+pub(super) fn from_all(all: SQLAllTableConstraints) -> Answer<Vec<Constraint>> {
     let mut grouped = Grouped::default();
     for key in all.primary_keys.unwrap_or_default() {
-        let row = Row {
-            catalog: key.cat_name,
-            database: key.table_db,
-            table: key.table_name,
-            column: key.column_name,
-            seq: key.key_seq,
-            name: key.pk_name,
-            enabled: key.enable_cstr,
-            validated: key.validate_cstr,
-            relied: key.rely_cstr,
-        };
-        grouped.push(row, Rule::PrimaryKey, None)?;
+        let seq = key.key_seq;
+        grouped.push(row_from!(key, pk_name, seq), Rule::PrimaryKey, None)?;
     }
     for key in all.unique_constraints.unwrap_or_default() {
-        let row = Row {
-            catalog: key.cat_name,
-            database: key.table_db,
-            table: key.table_name,
-            column: key.column_name,
-            seq: key.key_seq,
-            name: key.uk_name,
-            enabled: key.enable_cstr,
-            validated: key.validate_cstr,
-            relied: key.rely_cstr,
-        };
-        grouped.push(row, Rule::Unique, None)?;
+        let seq = key.key_seq;
+        grouped.push(row_from!(key, uk_name, seq), Rule::Unique, None)?;
     }
     for key in all.foreign_keys.unwrap_or_default() {
         let reference = Reference {
@@ -433,46 +414,16 @@ fn from_all(all: SQLAllTableConstraints) -> Answer<Vec<Constraint>> {
         grouped.push(row, Rule::ForeignKey(reference), key.pkcolumn_name)?;
     }
     for one in all.not_null_constraints.unwrap_or_default() {
-        let row = Row {
-            catalog: one.cat_name,
-            database: one.table_db,
-            table: one.table_name,
-            column: one.column_name,
-            seq: None,
-            name: one.nn_name,
-            enabled: one.enable_cstr,
-            validated: one.validate_cstr,
-            relied: one.rely_cstr,
-        };
-        grouped.push(row, Rule::NotNull, None)?;
+        grouped.push(row_from!(one, nn_name, None), Rule::NotNull, None)?;
     }
     for one in all.default_constraints.unwrap_or_default() {
-        let row = Row {
-            catalog: one.cat_name,
-            database: one.table_db,
-            table: one.table_name,
-            column: one.column_name,
-            seq: None,
-            name: one.dc_name,
-            enabled: one.enable_cstr,
-            validated: one.validate_cstr,
-            relied: one.rely_cstr,
-        };
-        grouped.push(row, Rule::Default(one.default_value.unwrap_or_default()), None)?;
+        let rule = Rule::Default(one.default_value.unwrap_or_default());
+        grouped.push(row_from!(one, dc_name, None), rule, None)?;
     }
     for one in all.check_constraints.unwrap_or_default() {
-        let row = Row {
-            catalog: one.cat_name,
-            database: one.table_db,
-            table: one.table_name,
-            column: one.column_name.filter(|column| !column.is_empty()),
-            seq: None,
-            name: one.dc_name,
-            enabled: one.enable_cstr,
-            validated: one.validate_cstr,
-            relied: one.rely_cstr,
-        };
-        grouped.push(row, Rule::Check(one.check_expression.unwrap_or_default()), None)?;
+        let rule = Rule::Check(one.check_expression.unwrap_or_default());
+        let row = row_from!(one, dc_name, None);
+        grouped.push(Row { column: row.column.filter(|column| !column.is_empty()), ..row }, rule, None)?;
     }
     Ok(grouped.done())
 }

@@ -157,7 +157,12 @@ fn all_from(bag: Option<PrivilegeBag>) -> Answer<Vec<Grant>> {
 }
 
 /// Several privileges may be named with commas between.
-fn grants_from(on: Securable, to: Principal, info: PrivilegeGrantInfo, authorizer: Option<String>) -> Vec<Grant> {
+pub(super) fn grants_from(
+    on: Securable,
+    to: Principal,
+    info: PrivilegeGrantInfo,
+    authorizer: Option<String>,
+) -> Vec<Grant> {
     let grantor = info.grantor.map(|name| convert::principal_from(Some(name), info.grantor_type));
     let grant = |privilege: &str| Grant {
         on: on.clone(),
@@ -186,7 +191,7 @@ fn securable(object: HiveObjectRef) -> Answer<Securable> {
     }
 }
 
-fn object_to(on: Securable) -> HiveObjectRef {
+pub(super) fn object_to(on: Securable) -> HiveObjectRef {
     let catalog = Some(CATALOG.to_owned());
     let of = |object_type, database, table| HiveObjectRef {
         object_type: Some(object_type),

@@ -6,12 +6,13 @@ use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
 use tereza_catalog::conformance;
 use tereza_catalog::hive::Remote;
 use tereza_catalog::import::{FromStore, Imported, import};
-use tereza_catalog::store::mysql;
-use tereza_catalog::{MySqlStore, SqliteStore, Store};
+use tereza_catalog::model::{Constraint, Grant, Principal, PrincipalKind, Reference, Role, RoleGrant, Rule, Securable};
+use tereza_catalog::store::{hms, mysql};
+use tereza_catalog::{HmsStore, MySqlStore, SqliteStore, Store};
 use tereza_runtime::ErrorKind;
 use tereza_runtime::clock::Clock;
 use tereza_thrift::client;
-use tereza_thrift::hive::*;
+use tereza_thrift::hive::{AddPartitionsArgs, CreateDatabaseArgs, Partition, Table};
 
 use crate::mariadb::new_database;
 use crate::support::*;
@@ -100,6 +101,208 @@ async fn what_cannot_be_reached_or_is_not_there_is_said() {
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
 
+fn principal(kind: PrincipalKind, name: &str) -> Principal {
+    Principal { name: name.into(), kind }
+}
+
+fn constraint(table: (&str, &str), name: &str, columns: &[&str], rule: Rule) -> Constraint {
+    Constraint {
+        name: name.into(),
+        database: table.0.into(),
+        table: table.1.into(),
+        columns: texts(columns),
+        rule,
+        enabled: true,
+        validated: false,
+        relied: true,
+    }
+}
+
+/// Every kind of constraint, of securable and of principal, with a foreign key to a table of a database that comes later.
+async fn fill_beside(client: &mut client::Client, store: &SqliteStore) {
+    make_web(client).await;
+    let early = Database_ { name: text("early"), ..Database_::default() };
+    client.create_database(CreateDatabaseArgs { database: Some(early) }).await.unwrap();
+    make(client, table("parent")).await;
+    let own = Some(map(&[("PARTITION_LEVEL_PRIVILEGE", "TRUE")]));
+    make(client, Table { db_name: text("early"), parameters: own, ..partitioned_table("child") }).await;
+    let part = Partition { db_name: text("early"), ..partition("child", &["a/b", "7", "2024-02-29"]) };
+    client.add_partitions(AddPartitionsArgs { new_parts: Some(vec![part]) }).await.unwrap();
+
+    let child = ("early", "child");
+    let reference = Reference {
+        database: "web".into(),
+        table: "parent".into(),
+        columns: texts(&["id", "name"]),
+        update_rule: Some(1),
+        delete_rule: None,
+    };
+    let constraints = [
+        constraint(("web", "parent"), "pk", &["id"], Rule::PrimaryKey),
+        constraint(("web", "parent"), "both", &["id", "name"], Rule::Unique),
+        constraint(child, "fk", &["id", "name"], Rule::ForeignKey(reference)),
+        constraint(child, "nn", &["ds"], Rule::NotNull),
+        constraint(child, "df", &["name"], Rule::Default("'x'".into())),
+        constraint(child, "ck", &[], Rule::Check("k > id".into())),
+    ];
+    store.add_constraints(&constraints).await.unwrap();
+
+    for name in ["Readers", "writers"] {
+        store.create_role(&Role { name: name.into(), owner: Some("ada".into()), create_time_s: 0 }).await.unwrap();
+    }
+    let ada = principal(PrincipalKind::User, "Ada");
+    let role_grant = |role: &str, to: &Principal, grant_option| RoleGrant {
+        role: role.into(),
+        to: to.clone(),
+        grantor: Some(principal(PrincipalKind::Role, "admin")),
+        grant_option,
+        added_s: 0,
+    };
+    store.grant_role(&role_grant("Readers", &principal(PrincipalKind::Role, "writers"), false)).await.unwrap();
+    store.grant_role(&role_grant("writers", &ada, true)).await.unwrap();
+    store.grant_role(&role_grant("admin", &ada, false)).await.unwrap();
+
+    let grants: Vec<Grant> = securables()
+        .into_iter()
+        .zip(
+            [&ada, &principal(PrincipalKind::Role, "Readers"), &principal(PrincipalKind::Group, "staff")]
+                .into_iter()
+                .cycle(),
+        )
+        .flat_map(|(on, to)| {
+            ["SELECT", "INSERT"].map(|privilege| Grant {
+                on: on.clone(),
+                to: to.clone(),
+                privilege: privilege.into(),
+                grantor: Some(ada.clone()),
+                grant_option: privilege == "SELECT",
+                create_time_s: 0,
+                authorizer: Some("SQL".into()),
+            })
+        })
+        .collect();
+    store.grant_privileges(&grants).await.unwrap();
+}
+
+fn securables() -> Vec<Securable> {
+    let (database, table) = ("early".to_owned(), "child".to_owned());
+    let values = texts(&["a/b", "7", "2024-02-29"]);
+    let column = |partition, column: &str| Securable::Column {
+        database: database.clone(),
+        table: table.clone(),
+        partition,
+        column: column.into(),
+    };
+    vec![
+        Securable::Everything,
+        Securable::Database { database: "web".into() },
+        Securable::Table { database: database.clone(), table: table.clone() },
+        column(None, "name"),
+        Securable::Partition { database: database.clone(), table: table.clone(), values: values.clone() },
+        column(Some(values), "id"),
+    ]
+}
+
+/// Privileges without the times at which they were given.
+async fn privileges(store: &dyn Store, on: &Securable) -> Vec<Grant> {
+    let found = store.privileges(on, None).await.unwrap();
+    found.into_iter().map(|grant| Grant { create_time_s: 0, ..grant }).collect()
+}
+
+async fn assert_same_beside(copied: &dyn Store, original: &dyn Store) {
+    for (database, table) in [("web", "parent"), ("early", "child")] {
+        let found = copied.constraints(database, table).await.unwrap();
+        assert_eq!(found, original.constraints(database, table).await.unwrap());
+        assert!(found.len() >= 2, "{found:?}");
+    }
+    for role in ["Readers", "writers", "admin"] {
+        let grants = async |store: &dyn Store| {
+            let found = store.principals_in_role(role).await.unwrap();
+            found.into_iter().map(|grant| RoleGrant { added_s: 0, ..grant }).collect::<Vec<_>>()
+        };
+        let found = grants(copied).await;
+        assert_eq!(found, grants(original).await);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    for on in securables() {
+        let found = privileges(copied, &on).await;
+        assert_eq!(found, privileges(original, &on).await);
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}
+
+fn counts(done: &Imported) -> (usize, usize, usize, usize) {
+    (done.constraints, done.roles, done.role_grants, done.privileges)
+}
+
+#[tokio::test]
+async fn constraints_roles_and_privileges_are_copied_once() {
+    let metastore = Metastore::new().await;
+    let original = metastore.store().await;
+    fill_beside(&mut metastore.client().await, &original).await;
+    let copy = Copy::of(&metastore).await;
+    let first = copy.import(&[]).await.unwrap();
+    assert_eq!((&first.different[..], &first.problems[..]), (&[][..], &[][..]));
+    assert_eq!(counts(&first), (6, 2, 3, 12), "{first:?}");
+    assert_same_beside(copy.store.as_ref(), &original).await;
+
+    // What is lost of it comes back, and what is different is left and named.
+    let copied = copy.store.as_ref();
+    copied.drop_constraint("early", "child", "fk").await.unwrap();
+    copied.drop_constraint("early", "child", "nn").await.unwrap();
+    copied.add_constraints(&[constraint(("early", "child"), "nn", &["k"], Rule::NotNull)]).await.unwrap();
+    let ada = principal(PrincipalKind::User, "Ada");
+    copied.revoke_role("admin", &ada, false).await.unwrap();
+    copied.revoke_role("writers", &ada, true).await.unwrap();
+    let mut on_all = privileges(copied, &Securable::Everything).await;
+    on_all.sort_by(|one, two| one.privilege.cmp(&two.privilege));
+    copied.revoke_privileges(&on_all[..1], false).await.unwrap();
+    copied.revoke_privileges(&on_all[1..], true).await.unwrap();
+    let again = copy.import(&[]).await.unwrap();
+    assert_eq!(counts(&again), (1, 0, 1, 1), "{again:?}");
+    assert_eq!(again.problems, [""; 0]);
+    let different = [
+        "role writers of user Ada",
+        "privilege SELECT of user Ada on everything",
+        "constraint nn of table early.child",
+    ];
+    assert_eq!(again.different, different);
+    assert_eq!(counts(&copy.import(&[]).await.unwrap()), (0, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_is_named() {
+    let metastore = Metastore::new().await;
+    let original = metastore.store().await;
+    fill_beside(&mut metastore.client().await, &original).await;
+    let copy = Copy::of(&metastore).await;
+    // The name of a constraint is another's here, and the table of a foreign key is not copied.
+    let copied = copy.store.as_ref();
+    copied.create_database(&original.database("early").await.unwrap()).await.unwrap();
+    let mut other = original.table("early", "child").await.unwrap().table;
+    other.name = "other".into();
+    other.storage.location = None;
+    copied.create_table(&other).await.unwrap();
+    copied.add_constraints(&[constraint(("early", "other"), "nn", &["k"], Rule::NotNull)]).await.unwrap();
+    let done = copy.import(&["early"]).await.unwrap();
+    assert_eq!(counts(&done), (2, 2, 3, 8), "privileges on all and on the other database stay: {done:?}");
+    let [taken, missing] = &done.problems[..] else { panic!("{:?}", done.problems) };
+    assert_eq!(taken, "constraint nn of table early.child: constraint 'nn' already exists");
+    assert!(missing.starts_with("constraint fk of table early.child: ") && missing.contains("'web"), "{missing}");
+
+    // A catalog that keeps none of it says so once for each.
+    let folder = metastore.folder.path();
+    let target = Metastore::new().await;
+    let url = format!("thrift://{}", target.address);
+    let path = folder.join("beside.db");
+    let store = HmsStore::connect(&url, hms::Settings::default(), path, metastore.clock.clone()).await.unwrap();
+    let done = import(&copy.remote, &store, &[], &mut |_, _| {}).await.unwrap();
+    assert_eq!((done.tables, done.partitions, counts(&done)), (2, 1, (0, 0, 0, 0)), "{done:?}");
+    let mut kinds: Vec<&str> = done.problems.iter().map(|problem| problem.split_once(": ").unwrap().0).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["constraints", "privileges", "roles"], "{:?}", done.problems);
+}
+
 /// A metastore's database as the metastore left it, without a metastore; nothing is made or changed in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_come_out_of_a_database_that_is_only_read() {
@@ -115,6 +318,8 @@ async fn names_come_out_of_a_database_that_is_only_read() {
     conformance::statistics::a_table_and_its_partitions_have_their_own(&original).await;
     conformance::functions::functions_keep_their_database(&original).await;
     conformance::functions::a_function_comes_back_as_it_was_given(&original).await;
+    conformance::constraints::constraints_come_back_as_they_were_given(&original).await;
+    conformance::privileges::run(&original).await;
     original.close().await;
     let mut conn = database.connect().await;
     let own: Vec<String> = query_scalar(
@@ -143,6 +348,10 @@ async fn names_come_out_of_a_database_that_is_only_read() {
                 (copy.table(&database, &name).await.unwrap(), source.0.table(&database, &name).await.unwrap());
             one.table.create_time_s = other.table.create_time_s;
             assert_eq!(one.table, other.table);
+            let constraints = copy.constraints(&database, &name).await.unwrap();
+            assert_eq!(constraints, source.0.constraints(&database, &name).await.unwrap());
+            let on = Securable::Table { database: database.clone(), table: name.clone() };
+            assert_eq!(privileges(&copy, &on).await, privileges(&source.0, &on).await);
             let names = copy.partition_names(&database, &name).await.unwrap();
             assert_eq!(names, source.0.partition_names(&database, &name).await.unwrap());
             let statistics = copy.partition_statistics(&database, &name, &names).await.unwrap();
@@ -151,6 +360,7 @@ async fn names_come_out_of_a_database_that_is_only_read() {
     }
     let again = import(&source, &copy, &[], &mut |_, _| {}).await.unwrap();
     assert_eq!((again.tables, again.partitions, again.functions, &again.different[..]), (0, 0, 0, &[][..]));
+    assert_eq!(counts(&again), (0, 0, 0, 0));
     // It is not changed, and cannot be.
     assert!(source.0.drop_database("default", true).await.is_err());
     let first = source.0.databases().await.unwrap().into_iter().find(|name| name != "default").unwrap();

@@ -1,6 +1,8 @@
 //! A running Hive Metastore of any version, read over Thrift.
 
 mod changes;
+mod constraints;
+mod grants;
 mod locks;
 mod pool;
 
@@ -23,10 +25,14 @@ use tereza_thrift::hive::{
 use self::pool::Pool;
 use super::{convert, names, statistics};
 use crate::import::{PartitionStatistics, Source};
-use crate::model::{ColumnStatistics, Database, Function, Partition, Table, TableKind};
+use crate::model::{
+    ColumnStatistics, Constraint, Database, Function, Grant, Partition, Role, RoleGrant, Securable, Table, TableKind,
+};
 
 /// The port of a metastore whose address names none.
 const PORT: u16 = 9083;
+/// Connections at once, unless said otherwise.
+const CONNECTIONS: usize = 4;
 /// Calls that only read are made again so often after a connection broke.
 const TRIES: usize = 3;
 /// Before the next try.
@@ -76,7 +82,7 @@ impl fmt::Debug for Remote {
 impl Remote {
     /// At `thrift://host:port`, or several of one metastore with commas between. Nothing is asked of it yet.
     pub fn new(url: &str, settings: Settings) -> Result<Self> {
-        Self::with_connections(url, settings, 1)
+        Self::with_connections(url, settings, CONNECTIONS)
     }
 
     /// [`Remote::new`] with so many connections at most.
@@ -349,6 +355,26 @@ impl Source for Remote {
             functions.push(self.function(database, &name).await?);
         }
         Ok(functions)
+    }
+
+    async fn constraints(&self, database: &str, table: &str) -> Result<Vec<Constraint>> {
+        self.table_constraints(database, table).await
+    }
+
+    async fn foreign_keys(&self, database: &str, table: &str) -> Result<Vec<Constraint>> {
+        self.table_foreign_keys(database, table).await
+    }
+
+    async fn roles(&self) -> Result<Vec<Role>> {
+        self.role_names().await
+    }
+
+    async fn role_grants(&self, role: &str) -> Result<Vec<RoleGrant>> {
+        self.principals_in_role(role).await
+    }
+
+    async fn privileges(&self, on: &Securable) -> Result<Vec<Grant>> {
+        self.privileges_on(on).await
     }
 }
 
