@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tereza_engine::fail_point;
 use tereza_runtime::clock;
+use tereza_thrift::client::Client;
+use tereza_thrift::hive::{LockArgs, LockComponent, LockRequest, LockType};
+use tokio::runtime::Runtime;
 
 use crate::support::{self, Server, own_bytes, python, spark, sql, tereza};
 
@@ -49,7 +52,7 @@ fn a_catalog_alone_is_light_and_can_be_copied() {
     let url = server.endpoint("metastore");
     let again = text(import(&copy, &url, &["--database", "web"]));
     assert!(again.starts_with("new: 0 databases, 0 tables and views, 0 partitions, 0 functions\n"), "{again}");
-    assert!(again.contains("there already: 2, of which 0 differ"), "{again}");
+    assert!(again.contains("there already: 2; 0 differ"), "{again}");
 
     assert_eq!(import(&copy, &url, &["--database", "nope"]).status.code(), Some(1));
     assert_eq!(import(&copy, "http://127.0.0.1:1", &[]).status.code(), Some(2));
@@ -142,6 +145,89 @@ fn a_catalog_that_does_not_answer_is_named_without_its_password() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("127.0.0.1:1/metastore") && !errors.contains("hunter2"), "{errors}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// An operator sees who keeps others from a table, and ends that.
+#[test]
+fn locks_are_shown_and_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, mine) = (folder.path().join("data"), folder.path().join("mine"));
+    sql(&data, "CREATE TABLE t (id bigint)");
+    let mut server = Server::start_catalog(&data, &[]);
+    let url = server.endpoint("metastore");
+    let locks = |more: &[&str]| {
+        let mut command = tereza();
+        command.args(["catalog", "locks", "--format", "csv"]).args(more);
+        text(command.output().unwrap())
+    };
+    let unlock = |id: &str| tereza().args(["catalog", "unlock", id, "--url", &url]).output().unwrap();
+    const HEADER: &str = "id,state,type,on,owner,agent,since,last_heartbeat,waits_for\n";
+    assert_eq!(locks(&["--url", &url]), HEADER);
+    assert_eq!(unlock("7").status.code(), Some(1));
+
+    // A client keeps the table for itself, and Tereza waits for it.
+    let address = url.strip_prefix("thrift://").unwrap().to_owned();
+    let id = Runtime::new().unwrap().block_on(async move {
+        let component = LockComponent {
+            r#type: LockType::EXCLUSIVE,
+            dbname: "default".into(),
+            tablename: Some("t".into()),
+            ..LockComponent::default()
+        };
+        let request = LockRequest {
+            component: vec![component],
+            user: "ada".into(),
+            hostname: "there".into(),
+            agent_info: Some("by hand".into()),
+            ..LockRequest::default()
+        };
+        let mut client = Client::connect(&address, Default::default()).await.unwrap();
+        client.lock(LockArgs { rqst: Some(request) }).await.unwrap().lockid
+    });
+    let catalog = format!("catalog.url={url}");
+    let mut waiting = tereza();
+    waiting.arg("sql").arg("--data").arg(&mine).args(["--set", &catalog, "-c", "INSERT INTO t VALUES (1)"]);
+    let mut waiting = waiting.spawn().unwrap();
+    let shown = support::wait_for("the one that waits", || {
+        let shown = locks(&["--data", data.to_str().unwrap()]);
+        shown.contains(",waiting,").then_some(shown)
+    });
+    let rows = shown.strip_prefix(HEADER).unwrap().lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let [held, waits] = <[Vec<&str>; 2]>::try_from(rows.collect::<Vec<_>>()).unwrap();
+    let id = id.to_string();
+    assert_eq!(held[..6], [id.as_str(), "held", "exclusive", "default.t", "ada@there", "by hand"], "{shown}");
+    assert!(held[6].starts_with("20") && held[7] >= held[6] && held[8].is_empty(), "{shown}");
+    assert_eq!(waits[1..5], ["waiting", "shared write", "default.t", "tereza@localhost"], "{shown}");
+    assert!(waits[5].starts_with("tereza-") && waits[6].is_empty() && waits[8] == id, "{shown}");
+    let given_back = unlock(&id);
+    assert!(given_back.status.success(), "{given_back:?}");
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(locks(&["--set", &catalog]), HEADER);
+    assert_eq!(unlock(&id).status.code(), Some(1));
+    assert_eq!(sql_of(&data, &mut server, "SELECT count(*) FROM t"), "1\n");
+    let nobody = tereza().args(["catalog", "locks", "--data"]).arg(&mine).output().unwrap();
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("--url thrift://"), "{nobody:?}");
+}
+
+/// What is wrong in a catalog ends the command with another status than a good one.
+#[test]
+fn a_catalog_is_checked_by_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sql(&data, "CREATE SCHEMA web; CREATE TABLE web.t (id bigint) PARTITIONED BY (day string)");
+    sql(&data, "INSERT INTO web.t VALUES (1, 'x'), (2, 'y')");
+    let check = || tereza().args(["catalog", "check", "--data"]).arg(&data).output().unwrap();
+    assert_eq!(text(check()), "1 tables and views, 2 partitions: 0 findings\n");
+    let inside = format!("file://{}/warehouse/web.db/t/inside", data.display());
+    sql(&data, &format!("CREATE EXTERNAL TABLE web.inside (id bigint) STORED AS PARQUET LOCATION '{inside}'"));
+    let found = check();
+    assert_eq!(found.status.code(), Some(1), "{found:?}");
+    let said = String::from_utf8_lossy(&found.stdout);
+    let [finding, last] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert!(finding.contains("\tweb.inside\t") && finding.contains("web.t"), "{said}");
+    assert_eq!(last, "2 tables and views, 2 partitions: 1 findings");
+    let missing = tereza().args(["catalog", "check", "--set", "catalog.url=mysql://a@127.0.0.1:1/b"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
 }
 
 /// Copies from `url` into the catalog of a data folder.

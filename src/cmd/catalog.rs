@@ -1,5 +1,5 @@
 //! `tereza catalog`: serves the catalog to clients of a Hive Metastore and of a Schema Registry, or brings into it what another
-//! one has; and the two as roles of any process.
+//! one has, or looks after it; and the two as roles of any process.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -20,8 +20,11 @@ use tereza_thrift::tls::Tls;
 use tereza_thrift::{client, server};
 use tokio::net::TcpListener;
 
+use self::locks::{LocksArgs, UnlockArgs};
 use super::up::{self, Role, is_set};
 use super::{ExitStatus, SettingsArgs};
+
+mod locks;
 
 /// Flags of `tereza catalog`.
 #[derive(clap::Args)]
@@ -35,10 +38,15 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Copy databases, tables, partitions, statistics and functions of a running metastore; files stay where they are
+    /// Copy databases, tables, partitions, statistics, functions, constraints, roles and privileges of a running metastore; files
+    /// stay where they are
     Import(ImportArgs),
     /// Look for what is wrong in the catalog: places, names, types and records that readers stumble over; nothing is changed
     Check(CheckArgs),
+    /// Show the locks of a metastore, held and waiting
+    Locks(LocksArgs),
+    /// Take back a lock of a metastore, whose owner then has it no more
+    Unlock(UnlockArgs),
 }
 
 #[derive(clap::Args)]
@@ -66,6 +74,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
         None => up::run(args.serve, Role::Catalog).await,
         Some(Action::Import(args)) => run_import(args).await,
         Some(Action::Check(args)) => run_check(args).await,
+        Some(Action::Locks(args)) => locks::list(args).await,
+        Some(Action::Unlock(args)) => locks::unlock(args).await,
     }
 }
 
@@ -132,12 +142,15 @@ fn tell_findings(report: &Report) -> std::io::Result<()> {
 
 fn tell(done: &Imported) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let Imported { databases, tables, partitions, functions, known, .. } = done;
+    let Imported {
+        databases, tables, partitions, functions, constraints, roles, role_grants, privileges, known, ..
+    } = done;
     writeln!(
         out,
         "new: {databases} databases, {tables} tables and views, {partitions} partitions, {functions} functions"
     )?;
-    writeln!(out, "there already: {known}, of which {} differ and were left as they are", done.different.len())?;
+    writeln!(out, "new: {constraints} constraints, {roles} roles, given {role_grants} times, {privileges} privileges")?;
+    writeln!(out, "there already: {known}; {} differ and were left as they are", done.different.len())?;
     for different in &done.different {
         writeln!(out, "  differs: {different}")?;
     }

@@ -30,35 +30,16 @@ pub async fn run(store: &dyn Store) {
 
 /// A write and the bare commit that ends it.
 pub(super) async fn begin(store: &dyn Store, database: &str, table: &str) -> Commit {
-    let id = ids::new_id();
-    let write = Write {
-        id: id.clone(),
-        database: database.into(),
-        table: table.into(),
-        owner: "conformance".into(),
-        began_ms: 1,
-        staged: Vec::new(),
-    };
+    begin_as(store, "conformance", database, table).await
+}
+
+/// [`begin`] by an owner.
+pub async fn begin_as(store: &dyn Store, owner: &str, database: &str, table: &str) -> Commit {
+    let commit = Commit::bare(ids::new_id(), database, table);
+    let (id, database, table) = (commit.id.clone(), database.to_owned(), table.to_owned());
+    let write = Write { id, database, table, owner: owner.into(), began_ms: 1, staged: Vec::new() };
     store.begin_write(&write).await.expect("a new write");
-    Commit {
-        id,
-        database: database.into(),
-        table: table.into(),
-        version: 0,
-        expected_version: None,
-        expected_table: None,
-        create_table: None,
-        add_files: Vec::new(),
-        remove_files: Vec::new(),
-        remove_folders: Vec::new(),
-        add_partitions: Vec::new(),
-        drop_partitions: Vec::new(),
-        table_parameters: Parameters::new(),
-        partition_parameters: Vec::new(),
-        table_increments: Vec::new(),
-        partition_increments: Vec::new(),
-        step: None,
-    }
+    commit
 }
 
 fn moved(name: &str) -> StagedFile {
@@ -341,15 +322,6 @@ pub async fn abandoned_writes_are_found(store: &dyn Store) {
     assert!(alive.iter().all(|write| write.id != commit.id));
     store.end_write(&commit.id).await.expect("ended");
     assert!(!abandoned_ids(store).await.contains(&commit.id));
-}
-
-async fn begin_as(store: &dyn Store, owner: &str, database: &str, table: &str) -> Commit {
-    let commit = begin(store, database, table).await;
-    store.end_write(&commit.id).await.expect("ended");
-    let (id, database, table) = (commit.id.clone(), database.to_owned(), table.to_owned());
-    let write = Write { id, database, table, owner: owner.into(), began_ms: 1, staged: Vec::new() };
-    store.begin_write(&write).await.expect("a new write");
-    commit
 }
 
 /// Whoever said lately that it lives is not cleaned up after.

@@ -36,7 +36,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tereza_runtime::Result;
+use tereza_runtime::{Error, Result};
 
 use crate::model::{
     ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Parameters, Partition, Principal, Role,
@@ -151,6 +151,31 @@ pub struct Commit {
     pub step: Option<JobStep>,
 }
 
+impl Commit {
+    /// The commit that ends a write and changes nothing.
+    pub fn bare(id: String, database: &str, table: &str) -> Self {
+        Self {
+            id,
+            database: database.to_owned(),
+            table: table.to_owned(),
+            version: 0,
+            expected_version: None,
+            expected_table: None,
+            create_table: None,
+            add_files: Vec::new(),
+            remove_files: Vec::new(),
+            remove_folders: Vec::new(),
+            add_partitions: Vec::new(),
+            drop_partitions: Vec::new(),
+            table_parameters: Parameters::new(),
+            partition_parameters: Vec::new(),
+            table_increments: Vec::new(),
+            partition_increments: Vec::new(),
+            step: None,
+        }
+    }
+}
+
 /// One step of one attempt at a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStep {
@@ -233,7 +258,13 @@ pub struct Removal {
     pub location: String,
 }
 
-/// Something that keeps a catalog.
+/// The refusal of a store that does not keep something.
+fn not_kept(what: &str) -> Error {
+    Error::unsupported(format!("{what}, by way of another metastore")).with_hint("ask the metastore itself")
+}
+
+/// Something that keeps a catalog. A method with a body refuses, `Unsupported`: a store has it or not.
+#[expect(unused_variables, reason = "a refusal is one whatever is asked for")]
 #[async_trait]
 pub trait Store: Send + Sync + Debug + 'static {
     // ---- databases
@@ -369,7 +400,9 @@ pub trait Store: Send + Sync + Debug + 'static {
         from: (&str, &str),
         to: (&str, &str),
         values: &[Vec<String>],
-    ) -> Result<Vec<Partition>>;
+    ) -> Result<Vec<Partition>> {
+        Err(not_kept("giving partitions to another table"))
+    }
 
     // ---- statistics
 
@@ -421,42 +454,70 @@ pub trait Store: Send + Sync + Debug + 'static {
     // ---- constraints
 
     /// Constraints of a table, sorted by name.
-    async fn constraints(&self, database: &str, table: &str) -> Result<Vec<Constraint>>;
+    async fn constraints(&self, database: &str, table: &str) -> Result<Vec<Constraint>> {
+        Err(not_kept("constraints"))
+    }
     /// Foreign keys of any table that refer to this one, sorted by name.
-    async fn foreign_keys_to(&self, database: &str, table: &str) -> Result<Vec<Constraint>>;
+    async fn foreign_keys_to(&self, database: &str, table: &str) -> Result<Vec<Constraint>> {
+        Err(not_kept("constraints"))
+    }
     /// Adds constraints, all or none. A constraint of an empty name gets one. A table that is missing: `NotFound`; a column
     /// that is missing, a second primary key, a foreign key to columns that are no key: `InvalidInput`; a name that any
     /// constraint has: `AlreadyExists`.
-    async fn add_constraints(&self, constraints: &[Constraint]) -> Result<()>;
+    async fn add_constraints(&self, constraints: &[Constraint]) -> Result<()> {
+        Err(not_kept("constraints"))
+    }
     /// [`Store::create_table`], [`Store::add_constraints`] and [`Store::grant_privileges`] in one.
     async fn create_table_with(&self, table: &Table, constraints: &[Constraint], grants: &[Grant]) -> Result<()>;
     /// Drops a constraint of a table or a foreign key to it.
-    async fn drop_constraint(&self, database: &str, table: &str, name: &str) -> Result<()>;
+    async fn drop_constraint(&self, database: &str, table: &str, name: &str) -> Result<()> {
+        Err(not_kept("constraints"))
+    }
 
     // ---- roles and privileges, which nothing in the catalog asks for
 
     /// All roles, sorted by name; `admin` and `public` are always among them.
-    async fn roles(&self) -> Result<Vec<Role>>;
+    async fn roles(&self) -> Result<Vec<Role>> {
+        Err(not_kept("roles"))
+    }
     /// Makes a role.
-    async fn create_role(&self, role: &Role) -> Result<()>;
+    async fn create_role(&self, role: &Role) -> Result<()> {
+        Err(not_kept("roles"))
+    }
     /// Drops a role with all that it was given, and returns whether there was one. `admin` and `public`: `InvalidInput`.
-    async fn drop_role(&self, name: &str) -> Result<bool>;
+    async fn drop_role(&self, name: &str) -> Result<bool> {
+        Err(not_kept("roles"))
+    }
     /// The roles that were given to somebody, without those that they have through these, sorted by name.
-    async fn roles_of(&self, principal: &Principal) -> Result<Vec<RoleGrant>>;
+    async fn roles_of(&self, principal: &Principal) -> Result<Vec<RoleGrant>> {
+        Err(not_kept("roles"))
+    }
     /// Who was given a role, sorted by name.
-    async fn principals_in_role(&self, role: &str) -> Result<Vec<RoleGrant>>;
+    async fn principals_in_role(&self, role: &str) -> Result<Vec<RoleGrant>> {
+        Err(not_kept("roles"))
+    }
     /// Gives somebody a role. If they have it: `AlreadyExists`; if it has what it would be given to: `InvalidInput`.
-    async fn grant_role(&self, grant: &RoleGrant) -> Result<()>;
+    async fn grant_role(&self, grant: &RoleGrant) -> Result<()> {
+        Err(not_kept("roles"))
+    }
     /// Takes a role from somebody; with `option_only` only that they may give it on, `InvalidInput` if they may not. Nothing
     /// happens if they have it not.
-    async fn revoke_role(&self, role: &str, from: &Principal, option_only: bool) -> Result<()>;
+    async fn revoke_role(&self, role: &str, from: &Principal, option_only: bool) -> Result<()> {
+        Err(not_kept("roles"))
+    }
     /// Who may do what on something, in the order in which it was given; of one principal if it is said of which.
-    async fn privileges(&self, on: &Securable, of: Option<&Principal>) -> Result<Vec<Grant>>;
+    async fn privileges(&self, on: &Securable, of: Option<&Principal>) -> Result<Vec<Grant>> {
+        Err(not_kept("privileges"))
+    }
     /// Gives privileges, all or none. One that the same grantor has given: `AlreadyExists`.
-    async fn grant_privileges(&self, grants: &[Grant]) -> Result<()>;
+    async fn grant_privileges(&self, grants: &[Grant]) -> Result<()> {
+        Err(not_kept("privileges"))
+    }
     /// Takes privileges, all or none, whoever gave them and in whatever case they are written; with `option_only` only that
     /// they may be given on, `InvalidInput` if they may not. One that is not there: `NotFound`.
-    async fn revoke_privileges(&self, grants: &[Grant], option_only: bool) -> Result<()>;
+    async fn revoke_privileges(&self, grants: &[Grant], option_only: bool) -> Result<()> {
+        Err(not_kept("privileges"))
+    }
 
     // ---- locks, as clients of a metastore take them; nothing in Tereza itself waits for one
 
@@ -478,11 +539,17 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// The id of the catalog: the same as long as it lives, also for a metastore on the same database.
     async fn catalog_id(&self) -> Result<String>;
     /// The id of the last notification; 0 if there was none.
-    async fn last_notification(&self) -> Result<i64>;
+    async fn last_notification(&self) -> Result<i64> {
+        Err(not_kept("notifications"))
+    }
     /// Notifications after an id, oldest first, at most `limit`.
-    async fn notifications(&self, after: i64, limit: usize) -> Result<Vec<Notification>>;
+    async fn notifications(&self, after: i64, limit: usize) -> Result<Vec<Notification>> {
+        Err(not_kept("notifications"))
+    }
     /// How many notifications a filter lets through.
-    async fn count_notifications(&self, filter: &NotificationFilter) -> Result<i64>;
+    async fn count_notifications(&self, filter: &NotificationFilter) -> Result<i64> {
+        Err(not_kept("notifications"))
+    }
 
     // ---- reading and writing with commits
 

@@ -119,7 +119,7 @@ async fn python() -> Option<String> {
 }
 
 /// The interpreter that a variable names, or the usual one, if it can import something.
-async fn interpreter(variable: &str, import: &str) -> Option<String> {
+pub(crate) async fn interpreter(variable: &str, import: &str) -> Option<String> {
     let python = std::env::var(variable).unwrap_or_else(|_| "python3".to_owned());
     let probe = Command::new(&python).args(["-c", import]).stderr(Stdio::null()).status().await;
     if probe.is_ok_and(|status| status.success()) {

@@ -9,6 +9,7 @@ mod crash;
 mod crowd;
 mod databases;
 mod differential;
+mod hive;
 mod hms;
 mod import;
 mod mariadb;

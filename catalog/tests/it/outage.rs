@@ -78,7 +78,7 @@ async fn clients_of_the_metastore_get_over_a_database_that_is_gone() {
     let connected = async || Client::connect(&address, client::Settings::default()).await.unwrap();
 
     let mut all = Vec::new();
-    for (way, gone) in [("killed", GONE), ("stopped", GONE / 2)] {
+    for way in ["killed", "stopped"] {
         let ends = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..4).map(|n| (n, Arc::clone(&ends))).collect();
         let mut tasks = Vec::new();
@@ -96,7 +96,7 @@ async fn clients_of_the_metastore_get_over_a_database_that_is_gone() {
         let mut other = connected().await;
         let away = clock::now();
         let mut asked = 0;
-        while away.elapsed() < gone {
+        while away.elapsed() < GONE {
             let began = clock::now();
             match other.get_all_databases().await {
                 Err(error) => assert!(matches!(error, CallError::Exception(Exception::Meta(_))), "{error:?}"),

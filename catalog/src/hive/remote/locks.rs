@@ -55,13 +55,13 @@ impl Remote {
         self.ask(&HeartbeatArgs { ids: Some(ids) }).await.map_err(failed)
     }
 
-    /// Gives a lock back.
-    pub(crate) async fn unlock(&self, id: i64) -> Result<()> {
+    /// Gives a lock back, whoever has it.
+    pub async fn unlock(&self, id: i64) -> Result<()> {
         self.ask(&UnlockArgs { rqst: Some(UnlockRequest { lockid: id }) }).await.map_err(failed)
     }
 
-    /// All locks, oldest first.
-    pub(crate) async fn locks(&self) -> Result<Vec<Lock>> {
+    /// All locks, held and waiting, oldest first.
+    pub async fn locks(&self) -> Result<Vec<Lock>> {
         let args = ShowLocksArgs { rqst: Some(ShowLocksRequest::default()) };
         let found = self.ask(&args).await.map_err(failed)?;
         let mut locks: BTreeMap<i64, Lock> = BTreeMap::new();

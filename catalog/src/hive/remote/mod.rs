@@ -52,6 +52,8 @@ pub struct Remote {
 pub(crate) enum Failed {
     /// The metastore says no: nothing was changed.
     Refused(Error),
+    /// The metastore was not reached: nothing was changed.
+    Unsent(Error),
     /// No answer came: nobody knows whether it was done.
     Lost(Error),
 }
@@ -68,7 +70,7 @@ impl From<CallError<Exception>> for Failed {
 impl From<Failed> for Error {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Refused(error) | Failed::Lost(error) => error,
+            Failed::Refused(error) | Failed::Unsent(error) | Failed::Lost(error) => error,
         }
     }
 }
@@ -100,6 +102,11 @@ impl Remote {
         Ok(Self { pool: Pool::new(addresses, settings, connections), is_new: AtomicBool::new(false) })
     }
 
+    /// The URL of the metastore, at the first of its addresses.
+    pub(crate) fn url(&self) -> String {
+        format!("thrift://{}", self.pool.addresses.first().map_or("", String::as_str))
+    }
+
     /// Asks once more where a connection broke: nothing that is asked here changes anything.
     async fn ask<M: Method<Exception = Exception> + Sync>(&self, args: &M) -> Result<M::Reply, CallError<Exception>> {
         let mut tries = 0;
@@ -126,8 +133,8 @@ impl Remote {
     /// Makes a call that changes something, once.
     async fn tell<M: Method<Exception = Exception> + Sync>(&self, args: &M) -> Result<M::Reply, Failed> {
         // Where nothing was sent nothing was done.
-        let mut taken = self.pool.sound().await.map_err(Failed::Refused)?;
-        let answer = taken.client().map_err(Failed::Refused)?.call(args).await;
+        let mut taken = self.pool.sound().await.map_err(Failed::Unsent)?;
+        let answer = taken.client().map_err(Failed::Unsent)?.call(args).await;
         if matches!(answer, Err(CallError::Connection(_))) {
             self.pool.forget();
         }

@@ -1,6 +1,7 @@
 //! The commit, and doing at the metastore what is decided.
 
-use tereza_runtime::{Error, Result};
+use tereza_runtime::clock::now;
+use tereza_runtime::{Error, ErrorKind, Result};
 use tokio::sync::{MutexGuard, RwLockWriteGuard};
 
 use super::super::names;
@@ -30,33 +31,66 @@ impl Change<'_> {
     }
 }
 
-/// How far what is decided came.
+/// Why what is decided is not done.
 enum NotDone {
     /// Nothing of it is done, and nothing will be.
     Untouched(Error),
-    /// Some of it may be done.
-    Partly(Error),
+    /// The metastore says no to the next call.
+    Refused(Error),
+    /// No answer came: some of it may be done.
+    Unknown(Error),
 }
 
-/// Sorts the failures of one go at a commit.
+impl From<NotDone> for Error {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Untouched(error) | NotDone::Refused(error) | NotDone::Unknown(error) => error,
+        }
+    }
+}
+
+/// A call that was made for a commit, with what it takes to undo it.
+enum Step {
+    MadeTable,
+    ChangedTable,
+    /// Names of the new ones.
+    Added(Vec<String>),
+    /// As they were.
+    Changed(Vec<Partition>),
+    /// As they were.
+    Dropped(Vec<Partition>),
+}
+
+/// One go at a commit.
 struct Progress {
-    is_touched: bool,
+    /// Tried before: some of it may be done that is not among the steps.
+    is_late: bool,
+    /// What was done in this go, in order.
+    steps: Vec<Step>,
 }
 
 impl Progress {
-    fn of<T>(&mut self, outcome: Result<T, Failed>) -> Result<T, NotDone> {
+    fn is_touched(&self) -> bool {
+        self.is_late || !self.steps.is_empty()
+    }
+
+    fn of(&mut self, outcome: Result<(), Failed>, step: Step) -> Result<(), NotDone> {
         match outcome {
-            Ok(value) => {
-                self.is_touched = true;
-                Ok(value)
+            Ok(()) => {
+                self.steps.push(step);
+                Ok(())
             }
-            Err(Failed::Refused(error)) if !self.is_touched => Err(NotDone::Untouched(error)),
-            Err(Failed::Refused(error) | Failed::Lost(error)) => Err(NotDone::Partly(error)),
+            Err(Failed::Refused(error) | Failed::Unsent(error)) if !self.is_touched() => Err(NotDone::Untouched(error)),
+            Err(Failed::Refused(error)) => Err(NotDone::Refused(error)),
+            Err(Failed::Unsent(error) | Failed::Lost(error)) => Err(NotDone::Unknown(error)),
         }
     }
 
     fn read<T>(&self, outcome: Result<T>) -> Result<T, NotDone> {
-        outcome.map_err(|error| if self.is_touched { NotDone::Partly(error) } else { NotDone::Untouched(error) })
+        outcome.map_err(|error| match self.is_touched() {
+            true => NotDone::Unknown(error),
+            false => NotDone::Untouched(error),
+        })
     }
 }
 
@@ -119,20 +153,64 @@ impl Inner {
         held.check()?;
         let (undone, write) = self.local.decide(commit, id, self.clock.unix_ms()).await?;
         let version = undone.commit.version;
-        match self.carry_out(&undone, false).await {
-            Ok(()) => Ok(version),
-            Err(NotDone::Untouched(error)) => match self.local.withdraw(&undone.commit, write.as_ref()).await {
-                Ok(()) => Err(error),
+        let mut progress = Progress { is_late: false, steps: Vec::new() };
+        let refused = match self.carry_out(&undone, &mut progress).await {
+            Ok(()) => return Ok(version),
+            Err(NotDone::Untouched(error)) => error,
+            Err(NotDone::Refused(error)) => match self.take_back(&undone.commit, progress.steps).await {
+                Ok(()) => error,
                 Err(other) => {
-                    tracing::warn!(commit = commit.id, %error, %other, "a commit that the metastore refused stays decided");
-                    Ok(version)
+                    tracing::warn!(
+                        commit = commit.id,
+                        %error,
+                        %other,
+                        "a commit that the metastore refused half-way cannot be taken back and stays decided"
+                    );
+                    return Ok(version);
                 }
             },
-            Err(NotDone::Partly(error)) => {
+            Err(NotDone::Unknown(error)) => {
                 tracing::warn!(commit = commit.id, %error, "a commit is decided and not done at the metastore yet");
+                return Ok(version);
+            }
+        };
+        match self.local.withdraw(&undone.commit, write.as_ref()).await {
+            Ok(()) => Err(refused),
+            Err(other) => {
+                tracing::warn!(commit = commit.id, error = %refused, %other, "a commit that the metastore refused stays decided");
                 Ok(version)
             }
         }
+    }
+
+    /// Undoes at the metastore what was done of a commit, the last first. What the metastore refuses for good to take back stays:
+    /// partitions without files, where they were added, or without a record of files that are there, where they were dropped.
+    async fn take_back(&self, commit: &Commit, steps: Vec<Step>) -> Result<()> {
+        let (database, name) = (commit.database.as_str(), commit.table.as_str());
+        for step in steps.into_iter().rev() {
+            let (what, outcome) = match step {
+                Step::MadeTable => ("made it", self.remote.drop_table(database, name, false).await),
+                // The last call of all: nothing after it is refused.
+                Step::ChangedTable => continue,
+                Step::Added(names) => {
+                    ("added partitions", self.remote.drop_partitions(database, name, &names, false).await)
+                }
+                Step::Changed(before) => {
+                    ("changed partitions", self.remote.alter_partitions(database, name, &before).await)
+                }
+                Step::Dropped(before) => {
+                    ("dropped partitions", self.remote.add_partitions(database, name, &before, true).await)
+                }
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Failed::Refused(error)) if error.kind() != ErrorKind::Unavailable => {
+                    tracing::error!(commit = commit.id, database, name, %error, "a commit that was refused has {what}, which the metastore does not take back");
+                }
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Whether all is as a commit demands; returns the id of its table, if that is there.
@@ -176,15 +254,51 @@ impl Inner {
         Ok(look.map(|look| look.seen.id))
     }
 
-    /// Does what is decided of a table and not done. To be called with the right to change it.
+    /// Does what is decided of a table and not done, or gives it up. To be called with the right to change it.
     async fn settle(&self, database: &str, table: &str) -> Result<()> {
         let undone = self.local.seen(database, table).await?.map(|seen| seen.undone).unwrap_or_default();
         for undone in undone {
-            self.carry_out(&undone, true).await.map_err(|not_done| match not_done {
-                NotDone::Untouched(error) | NotDone::Partly(error) => error,
-            })?;
+            let mut progress = Progress { is_late: true, steps: Vec::new() };
+            match self.carry_out(&undone, &mut progress).await {
+                Ok(()) => {}
+                Err(NotDone::Refused(error)) if self.is_for_good(&undone.commit.id, &error) => {
+                    self.give_up(&undone.commit, &error).await?;
+                }
+                Err(not_done) => return Err(not_done.into()),
+            }
+            self.refusals.lock().remove(&undone.commit.id);
         }
         Ok(())
+    }
+
+    /// Whether a metastore that says this will never say anything else. What may be trouble of its own, and pass, is for good
+    /// when it was said of the commit for long enough.
+    fn is_for_good(&self, commit_id: &str, error: &Error) -> bool {
+        if error.kind() != ErrorKind::Unavailable {
+            return true;
+        }
+        let mut refusals = self.refusals.lock();
+        let since = refusals.entry(commit_id.to_owned()).or_insert_with(now);
+        since.elapsed() >= self.settings.refusal_patience
+    }
+
+    /// Leaves undone at the metastore what it refuses for good. Whoever committed was told that the rows are there: those that
+    /// the metastore has a place for stay so. A table that was not made is none, and its files are left to the cleaner.
+    async fn give_up(&self, commit: &Commit, reason: &Error) -> Result<()> {
+        let (database, name) = (commit.database.as_str(), commit.table.as_str());
+        tracing::error!(
+            commit = commit.id,
+            database,
+            name,
+            %reason,
+            "a commit is given up: the metastore refuses for good what is not done of it"
+        );
+        match self.remote.table(database, name).await? {
+            Some(table) if commit.create_table.is_none() || self.marks.has(&table.parameters, commit.version) => {
+                self.local.done(commit, &mark_of(&table)?, true).await
+            }
+            _ => self.local.gone(database, name).await,
+        }
     }
 
     /// Does all that is decided and not done.
@@ -199,11 +313,11 @@ impl Inner {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Does at the metastore what a commit says, as far as it is not done, and notes that it is. `is_late`: tried before.
-    async fn carry_out(&self, undone: &Undone, is_late: bool) -> Result<(), NotDone> {
+    /// Does at the metastore what a commit says, as far as it is not done, and notes that it is.
+    async fn carry_out(&self, undone: &Undone, progress: &mut Progress) -> Result<(), NotDone> {
+        let is_late = progress.is_late;
         let commit = &undone.commit;
         let (database, name) = (commit.database.as_str(), commit.table.as_str());
-        let mut progress = Progress { is_touched: is_late };
         let found = progress.read(self.remote.table(database, name).await)?;
         let seen = progress.read(self.local.seen(database, name).await)?;
         let created_s = seen.and_then(|seen| seen.created_s);
@@ -211,20 +325,21 @@ impl Inner {
         match (&commit.create_table, &found) {
             (Some(new), None) if created_s.is_none() => {
                 let made = self.remote.create_table(&self.marks.new_table(new, undone)).await;
-                progress.of(made)?;
-                self.change_partitions(&mut progress, undone, new).await?;
+                progress.of(made, Step::MadeTable)?;
+                self.change_partitions(progress, undone, new).await?;
             }
             // Nothing is done yet: whoever asks hears of it.
             (Some(_), Some(_)) if !is_marked && !is_late => {
                 let message = format!("table '{database}.{name}' already exists");
                 return Err(NotDone::Untouched(Error::already_exists(message)));
             }
-            (Some(_), Some(table)) if is_marked => self.change_partitions(&mut progress, undone, table).await?,
+            (Some(_), Some(table)) if is_marked => self.change_partitions(progress, undone, table).await?,
             (None, Some(table)) if created_s == Some(table.create_time_s) => {
                 if !is_marked {
-                    self.change_partitions(&mut progress, undone, table).await?;
+                    self.change_partitions(progress, undone, table).await?;
                     let changed = self.marks.table_after(table, commit);
-                    progress.of(self.remote.alter_table(database, name, &changed, false).await)?;
+                    let altered = self.remote.alter_table(database, name, &changed, false).await;
+                    progress.of(altered, Step::ChangedTable)?;
                 }
             }
             // It was dropped, or others have the name: as with every table that is dropped, files that are staged for it are
@@ -259,28 +374,42 @@ impl Inner {
             plan.drop.iter().chain(plan.add.keys()).chain(plan.change.keys()).cloned().collect();
         asked.sort_unstable();
         asked.dedup();
-        let mut there = progress.read(self.named_at_remote(keys, (database, name), &asked).await)?;
+        let there = progress.read(self.named_at_remote(keys, (database, name), &asked).await)?;
         let is_mine = |partition: &Partition| self.marks.has(&partition.parameters, version);
-        let dropped: Vec<String> = there
-            .iter()
-            .filter(|(name, old)| plan.drop.contains(*name) && !is_mine(old))
-            .map(|(name, _)| name.clone())
-            .collect();
-        if !dropped.is_empty() {
-            progress.of(self.remote.drop_partitions(database, name, &dropped, false).await)?;
-            there.retain(|name, _| !dropped.contains(name));
-        }
-        let new = plan.add.iter().filter(|(name, _)| !there.contains_key(*name));
-        let new: Vec<Partition> = new.map(|(name, new)| self.marks.new_partition(name, new, &plan, undone)).collect();
-        if !new.is_empty() {
-            progress.of(self.remote.add_partitions(database, name, &new, true).await)?;
+        let is_dropped = |name: &str, old: &Partition| plan.drop.contains(name) && !is_mine(old);
+        let new = |is_in_place: bool| -> (Vec<String>, Vec<Partition>) {
+            let new = plan.add.iter().filter(|(name, _)| match there.get(*name) {
+                Some(old) => is_in_place && is_dropped(name, old),
+                None => !is_in_place,
+            });
+            new.map(|(name, new)| (name.clone(), self.marks.new_partition(name, new, &plan, undone))).unzip()
+        };
+        // What takes nothing away comes first: it is undone without a loss where the metastore refuses what follows.
+        let (added, partitions) = new(false);
+        if !partitions.is_empty() {
+            let outcome = self.remote.add_partitions(database, name, &partitions, true).await;
+            progress.of(outcome, Step::Added(added))?;
         }
         let changed = plan.change.iter().filter_map(|(name, change)| {
-            there.get(name).and_then(|old| self.marks.partition_after(old, change, version))
+            let old = there.get(name).filter(|old| !is_dropped(name, old))?;
+            Some((old.clone(), self.marks.partition_after(old, change, version)?))
         });
-        let changed: Vec<Partition> = changed.collect();
+        let (before, changed): (Vec<Partition>, Vec<Partition>) = changed.unzip();
         if !changed.is_empty() {
-            progress.of(self.remote.alter_partitions(database, name, &changed).await)?;
+            let outcome = self.remote.alter_partitions(database, name, &changed).await;
+            progress.of(outcome, Step::Changed(before))?;
+        }
+        let dropped = there.iter().filter(|(name, old)| is_dropped(name, old));
+        let (dropped, before): (Vec<String>, Vec<Partition>) =
+            dropped.map(|(name, old)| (name.clone(), old.clone())).unzip();
+        if !dropped.is_empty() {
+            let outcome = self.remote.drop_partitions(database, name, &dropped, false).await;
+            progress.of(outcome, Step::Dropped(before))?;
+        }
+        let (replaced, partitions) = new(true);
+        if !partitions.is_empty() {
+            let outcome = self.remote.add_partitions(database, name, &partitions, true).await;
+            progress.of(outcome, Step::Added(replaced))?;
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Held {
                 let message = "a metastore without locks cannot be changed: others would lose what they do meanwhile";
                 return Err(Error::new(ErrorKind::Unsupported, message).with_source(error));
             }
-            Err(Failed::Refused(error)) => return Err(error),
+            Err(Failed::Refused(error) | Failed::Unsent(error)) => return Err(error),
             Err(Failed::Lost(error)) => {
                 // It may be there without anybody who gives it back.
                 give_back(remote, |agent| agent == request.agent.as_deref()).await?;
@@ -79,7 +79,11 @@ impl Held {
                 held.give_back().await;
                 let what: Vec<String> = tables.iter().map(|(database, table)| format!("{database}.{table}")).collect();
                 let message = format!("others have held a lock on {} for {patience:?}", what.join(" and "));
-                return Err(Error::unavailable(message).with_hint("try again, or look with SHOW LOCKS who has it"));
+                let hint = format!(
+                    "try again; `tereza catalog locks --url {}` shows who has it, `tereza catalog unlock` takes it back",
+                    remote.url()
+                );
+                return Err(Error::unavailable(message).with_hint(hint));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -1,4 +1,5 @@
-//! The methods of [`Store`]: what is the metastore's there, what is Tereza's own in the file beside it.
+//! The methods of [`Store`]: what is the metastore's there, what is Tereza's own in the file beside it. What nothing in Tereza
+//! itself asks for stays refused, as the trait does.
 
 use async_trait::async_trait;
 use tereza_runtime::{Error, ErrorKind, Result};
@@ -11,12 +12,10 @@ use super::partitions::folded;
 use crate::hive::remote::Failed;
 use crate::import::Source;
 use crate::model::{
-    ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Partition, Principal, Role, RoleGrant,
-    Securable, Table, TableKind,
+    ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Partition, Table, TableKind,
 };
 use crate::store::{
-    Commit, Lock, LockRequest, Notification, NotificationFilter, PartitionFilter, Removal, Snapshot, StagedFile, Store,
-    VersionedTable, Write,
+    Commit, Lock, LockRequest, PartitionFilter, Removal, Snapshot, StagedFile, Store, VersionedTable, Write, not_kept,
 };
 
 /// Tables asked for at once.
@@ -437,94 +436,15 @@ impl Store for HmsStore {
         self.0.local.live_owners().await
     }
 
-    // ---- what nothing in Tereza itself asks for
-
     async fn create_table_with(&self, table: &Table, constraints: &[Constraint], grants: &[Grant]) -> Result<()> {
         match constraints.is_empty() && grants.is_empty() {
             true => self.create_table(table).await,
-            false => Err(asked_there("constraints and privileges")),
+            false => Err(not_kept("constraints and privileges")),
         }
-    }
-
-    async fn give_partitions(
-        &self,
-        _from: (&str, &str),
-        _to: (&str, &str),
-        _values: &[Vec<String>],
-    ) -> Result<Vec<Partition>> {
-        Err(asked_there("giving partitions to another table"))
-    }
-
-    async fn constraints(&self, _database: &str, _table: &str) -> Result<Vec<Constraint>> {
-        Err(asked_there("constraints"))
-    }
-
-    async fn foreign_keys_to(&self, _database: &str, _table: &str) -> Result<Vec<Constraint>> {
-        Err(asked_there("constraints"))
-    }
-
-    async fn add_constraints(&self, _constraints: &[Constraint]) -> Result<()> {
-        Err(asked_there("constraints"))
-    }
-
-    async fn drop_constraint(&self, _database: &str, _table: &str, _name: &str) -> Result<()> {
-        Err(asked_there("constraints"))
-    }
-
-    async fn roles(&self) -> Result<Vec<Role>> {
-        Err(asked_there("roles"))
-    }
-
-    async fn create_role(&self, _role: &Role) -> Result<()> {
-        Err(asked_there("roles"))
-    }
-
-    async fn drop_role(&self, _name: &str) -> Result<bool> {
-        Err(asked_there("roles"))
-    }
-
-    async fn roles_of(&self, _principal: &Principal) -> Result<Vec<RoleGrant>> {
-        Err(asked_there("roles"))
-    }
-
-    async fn principals_in_role(&self, _role: &str) -> Result<Vec<RoleGrant>> {
-        Err(asked_there("roles"))
-    }
-
-    async fn grant_role(&self, _grant: &RoleGrant) -> Result<()> {
-        Err(asked_there("roles"))
-    }
-
-    async fn revoke_role(&self, _role: &str, _from: &Principal, _option_only: bool) -> Result<()> {
-        Err(asked_there("roles"))
-    }
-
-    async fn privileges(&self, _on: &Securable, _of: Option<&Principal>) -> Result<Vec<Grant>> {
-        Err(asked_there("privileges"))
-    }
-
-    async fn grant_privileges(&self, _grants: &[Grant]) -> Result<()> {
-        Err(asked_there("privileges"))
-    }
-
-    async fn revoke_privileges(&self, _grants: &[Grant], _option_only: bool) -> Result<()> {
-        Err(asked_there("privileges"))
     }
 
     async fn catalog_id(&self) -> Result<String> {
         self.0.local.catalog_id().await
-    }
-
-    async fn last_notification(&self) -> Result<i64> {
-        Err(asked_there("notifications"))
-    }
-
-    async fn notifications(&self, _after: i64, _limit: usize) -> Result<Vec<Notification>> {
-        Err(asked_there("notifications"))
-    }
-
-    async fn count_notifications(&self, _filter: &NotificationFilter) -> Result<i64> {
-        Err(asked_there("notifications"))
     }
 
     async fn create_job(&self, job: &Job) -> Result<()> {
@@ -562,10 +482,6 @@ impl HmsStore {
         let found = self.0.remote.locks().await?.into_iter().find(|lock| lock.id == id);
         found.ok_or_else(|| Error::not_found(format!("lock {id} does not exist")))
     }
-}
-
-fn asked_there(what: &str) -> Error {
-    Error::unsupported(format!("{what}, by way of another metastore")).with_hint("ask the metastore itself")
 }
 
 fn check_request(request: &LockRequest) -> Result<()> {

@@ -13,8 +13,9 @@
 //! 4. the file notes that it is done.
 //!
 //! Who dies after 2 leaves a commit that the next change of the table, or [`HmsStore::connect`], or a task in the background
-//! does; readers here have it laid over what the metastore says until then. If the metastore says no before anything was done,
-//! the decision is undone and the caller hears why.
+//! does; readers here have it laid over what the metastore says until then. If the metastore says no, what was done is taken
+//! back, the decision is undone, and the caller hears why. Once a commit was acknowledged, what the metastore refuses of it for
+//! good is given up with an error in the log, and the next change goes on.
 //!
 //! ## Versions
 //! The file counts them. A table that is not as it was last seen (a hash of all that a metastore says of it, and when it was
@@ -51,10 +52,12 @@ mod statistics;
 mod tables;
 mod turns;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tereza_runtime::clock::Clock;
 use tereza_runtime::{Result, ids};
 use tereza_thrift::client;
@@ -76,6 +79,8 @@ pub struct Settings {
     pub lock_patience: Duration,
     /// How often commits that are decided and could not be done are tried again.
     pub settle_every: Duration,
+    /// How long a metastore may refuse what is decided, for a reason that may pass, until it is given up.
+    pub refusal_patience: Duration,
 }
 
 impl Default for Settings {
@@ -85,6 +90,7 @@ impl Default for Settings {
             connections: 8,
             lock_patience: Duration::from_secs(30),
             settle_every: Duration::from_secs(10),
+            refusal_patience: Duration::from_secs(600),
         }
     }
 }
@@ -101,6 +107,8 @@ struct Inner {
     instance: String,
     marks: Marks,
     turns: Turns,
+    /// Since when commits are refused that are decided, by their ids: as many as are not done, one for each table.
+    refusals: Mutex<HashMap<String, Instant>>,
     settings: Settings,
     clock: Clock,
 }
@@ -119,7 +127,8 @@ impl HmsStore {
         let instance = local.stand_beside(url, &ids::new_id()).await?;
         held::give_back_former(&remote, &instance).await?;
         let marks = Marks::of(&instance);
-        let inner = Inner { remote, local, instance, marks, turns: Turns::new(), settings, clock };
+        let (turns, refusals) = (Turns::new(), Mutex::default());
+        let inner = Inner { remote, local, instance, marks, turns, refusals, settings, clock };
         let inner = Arc::new(inner);
         tokio::spawn(settle_later(Arc::downgrade(&inner), inner.settings.settle_every));
         Ok(Self(inner))

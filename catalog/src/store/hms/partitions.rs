@@ -46,7 +46,7 @@ impl Inner {
     async fn changed(&self, parent: &Parent<'_>, outcome: Result<(), Failed>) -> Result<()> {
         match outcome {
             Ok(()) => {}
-            Err(Failed::Refused(error)) => return Err(error),
+            Err(Failed::Refused(error) | Failed::Unsent(error)) => return Err(error),
             Err(Failed::Lost(error)) => {
                 self.local.move_on(parent.look.seen.id).await?;
                 return Err(error.context("whether partitions were changed is not known"));

@@ -48,7 +48,7 @@ impl Inner {
                 Err(gone) if gone.kind() == ErrorKind::NotFound => self.local.gone_with_database(&name).await,
                 _ => Err(error),
             },
-            Err(Failed::Refused(error)) => Err(no_database(error, &name)),
+            Err(Failed::Refused(error) | Failed::Unsent(error)) => Err(no_database(error, &name)),
         };
         change.end().await;
         outcome
@@ -94,7 +94,7 @@ impl Inner {
                 made.filter(|made| has_change(made, &id)).ok_or(error)?;
             }
             Err(Failed::Refused(error)) if error.kind() == ErrorKind::AlreadyExists => return Err(exists()),
-            Err(Failed::Refused(error)) => return Err(error),
+            Err(Failed::Refused(error) | Failed::Unsent(error)) => return Err(error),
         }
         self.note_change(&database, &name).await
     }

@@ -4,7 +4,7 @@
 //! that neither it nor a JVM is needed to compare: the tests ask ours, on SQLite and on MariaDB, and every difference has
 //! to be in `differences.md`, and everything there has to be a difference.
 //!
-//! With `TEREZA_TEST_HIVE_HOME` (see `mysql/metastore.rs`) the real one is asked again and has to answer what is
+//! With `TEREZA_TEST_HIVE_HOME` (see `hive.rs`) the real one is asked again and has to answer what is
 //! recorded; with `TEREZA_TEST_RECORD=1` as well the files are written anew. `TEREZA_TEST_DIFFERENCES` may name a file in
 //! which all differences are listed, in the form of `differences.md`.
 //!
@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use self::asking::{Asking, Exchange};
 use self::differences::{Difference, Rule};
 use self::scenarios::SCENARIOS;
+use crate::hive::{self, Hive};
 use crate::mariadb::new_database;
-use crate::mysql::metastore::{self, Hive};
 use crate::support::Metastore;
 
 fn folder() -> PathBuf {
@@ -74,8 +74,8 @@ async fn play(address: &str, warehouse: &str) -> Vec<(&'static str, Vec<Exchange
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_metastore_answers_what_is_recorded() {
-    let (Some(home), Some(at)) = (metastore::home(), new_database().await) else { return };
-    metastore::make_by_its_own_file(&home, &mut at.connect().await).await;
+    let (Some(home), Some(at)) = (hive::home(), new_database().await) else { return };
+    hive::make_by_its_own_file(&home, "3.1.0", &mut at.connect().await).await;
     let hive = Hive::start(&home, &at).await;
     let warehouse = format!("file:{}", hive.folder.path().join("warehouse").display());
     let said = play(&format!("127.0.0.1:{}", hive.port), &warehouse).await;

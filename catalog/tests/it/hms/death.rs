@@ -96,7 +96,7 @@ async fn at_each_call(
 }
 
 /// A table with the partition `a` of 5 rows.
-async fn with_one(store: &HmsStore, table: &Table) {
+pub(super) async fn with_one(store: &HmsStore, table: &Table) {
     let mut one = partition(table, "a");
     one.parameters.insert("numRows".into(), "5".into());
     let mut table = table.clone();

@@ -5,16 +5,17 @@ mod death;
 mod others;
 mod proxy;
 mod real;
+mod refusal;
 
 use std::path::Path;
 use std::time::Duration;
 
+use tereza_catalog::conformance::commits::begin_as;
 use tereza_catalog::model::{Column, Parameters, Partition, Serde, Storage, Table, TableKind};
+use tereza_catalog::store::Commit;
 use tereza_catalog::store::hms::{HmsStore, Settings};
-use tereza_catalog::store::{Commit, Write};
 use tereza_catalog::{SqliteStore, Store};
 use tereza_runtime::clock::Clock;
-use tereza_runtime::ids;
 use tereza_thrift::client;
 
 /// Waits that end within a test.
@@ -40,35 +41,7 @@ async fn open(address: &str, folder: &Path, name: &str, clock: &Clock) -> HmsSto
 
 /// A write that has begun, and the bare commit that ends it.
 async fn begin(store: &dyn Store, table: &str) -> Commit {
-    let id = ids::new_id();
-    let write = Write {
-        id: id.clone(),
-        database: "web".into(),
-        table: table.into(),
-        owner: "test".into(),
-        began_ms: 1,
-        staged: Vec::new(),
-    };
-    store.begin_write(&write).await.unwrap();
-    Commit {
-        id,
-        database: "web".into(),
-        table: table.into(),
-        version: 0,
-        expected_version: None,
-        expected_table: None,
-        create_table: None,
-        add_files: Vec::new(),
-        remove_files: Vec::new(),
-        remove_folders: Vec::new(),
-        add_partitions: Vec::new(),
-        drop_partitions: Vec::new(),
-        table_parameters: Parameters::new(),
-        partition_parameters: Vec::new(),
-        table_increments: Vec::new(),
-        partition_increments: Vec::new(),
-        step: None,
-    }
+    begin_as(store, "test", "web", table).await
 }
 
 fn storage(location: String) -> Storage {

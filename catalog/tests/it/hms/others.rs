@@ -147,7 +147,9 @@ async fn a_lock_of_others_is_waited_for() {
     let clock = metastore.clock.clone();
     let late = HmsStore::connect(&url, impatient, metastore.folder.path().join("late.db"), clock).await.unwrap();
     let commit = begin(&late, "t").await;
-    assert_eq!(late.commit(&commit).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let error = late.commit(&commit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.hint().unwrap().contains(&format!("tereza catalog locks --url {url}")), "{error:?}");
     assert!(late.write(&commit.id).await.unwrap().is_some(), "it can be asked for again");
     assert_eq!(late.table("web", "t").await.unwrap().table.name, "t", "readers do not wait");
     let waiting = async { late.commit(&commit).await };

@@ -24,109 +24,12 @@ use super::partition as catalog_partition;
 use crate::mariadb::{TestDatabase, new_database};
 use crate::support::{make_web, partition, partitioned_table, table, text, texts};
 
-/// Longer than a metastore takes to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-pub(crate) struct Hive {
-    pub(crate) port: u16,
-    /// Its settings and its warehouse.
-    pub(crate) folder: TempDir,
-    process: Child,
-}
-
-pub(crate) fn home() -> Option<PathBuf> {
-    let home = std::env::var_os("TEREZA_TEST_HIVE_HOME").map(PathBuf::from);
-    if home.is_none() {
-        eprintln!("skipped: TEREZA_TEST_HIVE_HOME may name the folder of a standalone Hive Metastore 3.1");
-    }
-    home
-}
-
-/// Makes the tables by the metastore's own file.
-pub(crate) async fn make_by_its_own_file(home: &Path, conn: &mut MySqlConnection) {
-    let file = home.join("scripts/metastore/upgrade/mysql/hive-schema-3.1.0.mysql.sql");
-    let schema = std::fs::read_to_string(file).unwrap();
-    raw_sql(AssertSqlSafe(schema)).execute(conn).await.unwrap();
-}
-
-impl Hive {
-    pub(crate) async fn start(home: &Path, database: &TestDatabase) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!(
-            "jdbc:mysql://127.0.0.1:{}/{}?useSSL=false&amp;allowPublicKeyRetrieval=true",
-            database.port, database.name
-        );
-        let warehouse = format!("file://{}/warehouse", folder.path().display());
-        let settings = [
-            ("metastore.thrift.uris", format!("thrift://127.0.0.1:{free}")),
-            ("metastore.warehouse.dir", warehouse),
-            ("javax.jdo.option.ConnectionDriverName", "com.mysql.cj.jdbc.Driver".into()),
-            ("javax.jdo.option.ConnectionURL", url),
-            ("javax.jdo.option.ConnectionUserName", "tereza".into()),
-            ("javax.jdo.option.ConnectionPassword", "s ecret".into()),
-            ("datanucleus.schema.autoCreateAll", "false".into()),
-            ("metastore.schema.verification", "true".into()),
-            // The standalone distribution lacks the other tasks that it would start.
-            ("metastore.task.threads.always", "org.apache.hadoop.hive.metastore.events.EventCleanerTask".into()),
-            // Whoever asks for events is answered.
-            ("hive.metastore.event.db.notification.api.auth", "false".into()),
-            ("metastore.expression.proxy", "org.apache.hadoop.hive.metastore.DefaultPartitionExpressionProxy".into()),
-        ];
-        let mut xml = "<configuration>".to_owned();
-        for (name, value) in settings {
-            xml.push_str(&format!("<property><name>{name}</name><value>{value}</value></property>"));
-        }
-        xml.push_str("</configuration>");
-        std::fs::write(folder.path().join("metastore-site.xml"), xml).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut java = Command::new("java");
-        java.args(["-Xmx384m", "-XX:+UseSerialGC"]);
-        for package in ["net", "lang", "util"] {
-            java.arg(format!("--add-opens=java.base/java.{package}=ALL-UNNAMED"));
-        }
-        java.arg("-cp")
-            .arg(format!("{}:{}/lib/*", folder.path().display(), home.display()))
-            .args(["org.apache.hadoop.hive.metastore.HiveMetaStore", "-p", &free.to_string()])
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .kill_on_drop(true);
-        let mut started = Self { port: free, process: java.spawn().expect("java"), folder };
-        let answers = async {
-            while started.try_client().await.is_none() {
-                if started.process.try_wait().unwrap().is_some() {
-                    return false;
-                }
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            true
-        };
-        if !tokio::time::timeout(PATIENCE, answers).await.unwrap_or_default() {
-            panic!("{}", std::fs::read_to_string(started.folder.path().join("log")).unwrap());
-        }
-        started
-    }
-
-    async fn try_client(&self) -> Option<Client> {
-        let mut client =
-            Client::connect(&format!("127.0.0.1:{}", self.port), client::Settings::default()).await.ok()?;
-        client.get_all_databases().await.ok()?;
-        Some(client)
-    }
-
-    pub(crate) async fn client(&self) -> Client {
-        self.try_client().await.expect("the metastore answers")
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tables_are_those_of_a_metastore() {
     let (Some(home), Some(mine), Some(theirs)) = (home(), new_database().await, new_database().await) else { return };
     mine.store().await.close().await;
     let (mut mine, mut theirs) = (mine.connect().await, theirs.connect().await);
-    make_by_its_own_file(&home, &mut theirs).await;
+    make_by_its_own_file(&home, "3.1.0", &mut theirs).await;
     // Everything about columns but lengths and character sets, and about keys but their names.
     let columns = "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, DATA_TYPE, IS_NULLABLE, EXTRA) \
                    FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME NOT LIKE 'TZ%'";
@@ -155,7 +58,7 @@ async fn the_tables_are_those_of_a_metastore() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tables_of_a_metastore_conform() {
     let (Some(home), Some(at)) = (home(), new_database().await) else { return };
-    make_by_its_own_file(&home, &mut at.connect().await).await;
+    make_by_its_own_file(&home, "3.1.0", &mut at.connect().await).await;
     let store = MySqlStore::open(&at.url(), mysql::Settings::default(), Clock::system()).await.unwrap();
     let store: &dyn Store = &store;
     assert_eq!(store.databases().await.unwrap(), ["default"]);
@@ -175,7 +78,7 @@ async fn the_tables_of_a_metastore_conform() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_a_metastore_on_its_own_tables() {
     let (Some(home), Some(at)) = (home(), new_database().await) else { return };
-    make_by_its_own_file(&home, &mut at.connect().await).await;
+    make_by_its_own_file(&home, "3.1.0", &mut at.connect().await).await;
     beside_a_metastore(&home, &at).await;
 }
 
@@ -411,7 +314,7 @@ async fn beside_a_metastore(home: &Path, at: &TestDatabase) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn constraints_roles_and_privileges_are_those_of_both() {
     let (Some(home), Some(at)) = (home(), new_database().await) else { return };
-    make_by_its_own_file(&home, &mut at.connect().await).await;
+    make_by_its_own_file(&home, "3.1.0", &mut at.connect().await).await;
     let store = MySqlStore::open(&at.url(), mysql::Settings::default(), Clock::system()).await.unwrap();
     let hive = Hive::start(&home, &at).await;
     let mut client = hive.client().await;

@@ -160,25 +160,7 @@ async fn rows_by_table(conn: &mut MySqlConnection) -> Vec<(String, i64)> {
 
 /// A commit that adds one row to the count of a table.
 fn one_row(name: &str) -> Commit {
-    Commit {
-        id: ids::new_id(),
-        database: "default".into(),
-        table: name.into(),
-        version: 0,
-        expected_version: None,
-        expected_table: None,
-        create_table: None,
-        add_files: Vec::new(),
-        remove_files: Vec::new(),
-        remove_folders: Vec::new(),
-        add_partitions: Vec::new(),
-        drop_partitions: Vec::new(),
-        table_parameters: Parameters::new(),
-        partition_parameters: Vec::new(),
-        table_increments: vec![("numRows".into(), 1)],
-        partition_increments: Vec::new(),
-        step: None,
-    }
+    Commit { table_increments: vec![("numRows".into(), 1)], ..Commit::bare(ids::new_id(), "default", name) }
 }
 
 /// Begins the write of a commit.
