@@ -22,6 +22,7 @@ test:
 	TEREZA_TEST_PYTHON=$(TEST_HOME)/venv/bin/python TEREZA_TEST_SPARK=$(TEST_HOME)/spark/bin/python \
 		TEREZA_TEST_NODE_MODULES=$(TEST_HOME)/node/node_modules \
 		TEREZA_TEST_RUST_REGISTRY_CLIENT=$(TEST_HOME)/bin/tereza-registry-rust-client \
+		TEREZA_TEST_RUST_METASTORE_CLIENT=$(TEST_HOME)/bin/tereza-metastore-rust-client \
 		cargo test --release --locked --workspace
 	cargo test --locked --manifest-path registry/oracle/Cargo.toml
 	@if [ -s $(TARGET)/missing-components ]; then echo; echo "NOT TESTED, because something is missing:"; sort -u $(TARGET)/missing-components; fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, once, into one folder outside the repository: a real MinIO, a Python with the
-# judges and clients, Spark, the Arrow Flight SQL JDBC driver, Kafka, and clients of the Schema Registry in JavaScript and Rust.
+# judges and clients, Spark, the Arrow Flight SQL JDBC driver, Kafka, clients of the Schema Registry in JavaScript and Rust,
+# and one of the Hive Metastore in Rust.
 # What cannot be had is said; `cargo test` then says which tests it could not run, and fails for it when CI=true.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -62,16 +63,19 @@ if ! cmp -s "$clients/package.json" "$home/node/installed.json"; then
     missing+=("JavaScript clients of the Schema Registry (npm failed)")
   fi
 fi
-rust_client=registry/rust_client
-if [ ! -x "$home/bin/tereza-registry-rust-client" ] || ! cmp -s "$rust_client/main.rs" "$home/rust_client.rs"; then
-  echo "building a Rust client of the Schema Registry"
-  # Its dependencies are kept beside it, so that a change of its own is built in seconds.
-  if CARGO_TARGET_DIR="$home/rust_client" cargo build -q --locked --manifest-path "$rust_client/Cargo.toml"; then
-    cp "$home/rust_client/debug/tereza-registry-rust-client" "$home/bin/" && cp "$rust_client/main.rs" "$home/rust_client.rs"
+# Each is built once: its dependencies are kept beside it, so that a change of its own is built in seconds.
+rust_client() {
+  local program=$1 folder=$2 what=$3
+  [ -x "$home/bin/$program" ] && cmp -s "$folder/main.rs" "$home/$program.rs" && return
+  echo "building $what"
+  if CARGO_TARGET_DIR="$home/rust_client" cargo build -q --locked --manifest-path "$folder/Cargo.toml"; then
+    cp "$home/rust_client/debug/$program" "$home/bin/" && cp "$folder/main.rs" "$home/$program.rs"
   else
-    missing+=("a Rust client of the Schema Registry (cargo failed)")
+    missing+=("$what (cargo failed)")
   fi
-fi
+}
+rust_client tereza-registry-rust-client registry/rust_client "a Rust client of the Schema Registry"
+rust_client tereza-metastore-rust-client catalog/rust_client "a Rust client of the Hive Metastore"
 if ! scripts/lake.sh --jars; then missing+=("what Spark needs for S3 (mvn failed)"); fi
 
 jar="$home/jars/flight-sql-jdbc-driver-$jdbc_version.jar"

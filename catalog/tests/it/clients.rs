@@ -3,8 +3,10 @@
 //! `TEREZA_TEST_PYTHON` may name an interpreter that has `pymetastore` and `pyiceberg[hive]`, `TEREZA_TEST_SPARK` one that has
 //! `pyspark` with Java, and `TEREZA_TEST_HIVE_CLASSPATH` the jars of Hive 4's client and what it needs. A client that is
 //! missing is skipped with a line that says so. `TEREZA_TEST_ICEBERG_CLASSPATH` may name `iceberg-spark-runtime` and the jars of the
-//! same `pyspark`.
+//! same `pyspark`, `TEREZA_TEST_FLINK_CLASSPATH` the jars of Flink 1.20 with `flink-sql-connector-hive-2.3.10` and Hadoop's client,
+//! and `TEREZA_TEST_RUST_METASTORE_CLIENT` the program of `catalog/rust_client`.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -94,6 +96,21 @@ async fn the_lock_of_a_dead_client_is_given_back() {
     metastore.end().await;
 }
 
+/// The crate `hive_metastore`, by the program of `catalog/rust_client`.
+#[tokio::test]
+async fn a_rust_client_is_answered() {
+    const VARIABLE: &str = "TEREZA_TEST_RUST_METASTORE_CLIENT";
+    let Some(program) = std::env::var_os(VARIABLE).filter(|path| Path::new(path).exists()) else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{VARIABLE} names nothing that is there");
+        eprintln!("skipped: {VARIABLE} may name what scripts/test-setup.sh builds of catalog/rust_client");
+        return;
+    };
+    let metastore = Metastore::new().await;
+    let mut command = Command::new(program);
+    command.arg(metastore.address.to_string());
+    check(command, metastore).await;
+}
+
 #[tokio::test]
 async fn spark_is_answered() {
     run("TEREZA_TEST_SPARK", "import pyspark", include_str!("clients/spark_check.py")).await;
@@ -110,6 +127,21 @@ async fn hives_own_client_is_answered() {
     std::fs::write(&source, include_str!("clients/HiveCheck.java")).unwrap();
     let mut java = Command::new("java");
     java.args(["-cp", &jars]).arg(source).arg(format!("thrift://{}", metastore.address));
+    check(java, metastore).await;
+}
+
+/// Flink's catalog of Hive's tables, with the client of 2.3.
+#[tokio::test]
+async fn flink_is_answered() {
+    let Ok(jars) = std::env::var("TEREZA_TEST_FLINK_CLASSPATH") else {
+        eprintln!("skipped: TEREZA_TEST_FLINK_CLASSPATH may name the jars of Flink 1.20 and of its connector to Hive");
+        return;
+    };
+    let metastore = Metastore::new().await;
+    let source = metastore.folder.path().join("FlinkCheck.java");
+    std::fs::write(&source, include_str!("clients/FlinkCheck.java")).unwrap();
+    let mut java = Command::new("java");
+    java.args(["-Xmx512m", "-cp", &jars]).arg(source).arg(format!("thrift://{}", metastore.address));
     check(java, metastore).await;
 }
 

@@ -89,8 +89,9 @@ impl Hive {
             ("hive.metastore.schema.verification", "false"),
             // It makes the tables of locks only where it is tested.
             ("hive.in.test", "true"),
-            // What that needs is not among the jars.
+            // What these two need is not among the jars.
             ("hive.async.log.enabled", "false"),
+            ("datanucleus.connectionPoolingType", "none"),
         ];
         Self::launch(jars, "hive-site.xml", "hive.metastore.warehouse.dir", &settings).await
     }

@@ -3,22 +3,29 @@
 use std::collections::BTreeMap;
 
 use tereza_runtime::{Error, Result};
+use tereza_thrift::client::CallError;
 use tereza_thrift::hive::{
-    self, CheckLockArgs, CheckLockRequest, HeartbeatArgs, HeartbeatRequest, LockArgs, LockComponent, LockLevel,
-    LockResponse, LockState, LockType, ShowLocksArgs, ShowLocksRequest, ShowLocksResponseElement, UnlockArgs,
-    UnlockRequest,
+    self, CheckLockArgs, CheckLockRequest, DataOperationType, GetVersionArgs, HeartbeatArgs, HeartbeatRequest,
+    LockArgs, LockComponent, LockLevel, LockResponse, LockState, LockType, ShowLocksArgs, ShowLocksRequest,
+    ShowLocksResponseElement, UnlockArgs, UnlockRequest,
 };
 
 use super::{Failed, Remote, failed};
 use crate::model::{LockMode, LockPart};
 use crate::store::{Lock, LockRequest};
 
+/// The first version of Hive where [`LockType::SHARED_WRITE`] keeps no other writer out.
+const FIRST_THAT_SHARES_WRITES: u32 = 4;
+
 impl Remote {
     /// Asks for locks; returns the request's id and whether they are held.
     pub(crate) async fn lock(&self, request: &LockRequest) -> Result<(i64, bool), Failed> {
+        let is_write = request.parts.iter().any(|part| part.mode == LockMode::SharedWrite);
+        let shares_writes = is_write && self.shares_writes().await?;
         let component = |part: &LockPart| LockComponent {
             r#type: match part.mode {
                 LockMode::SharedRead => LockType::SHARED_READ,
+                LockMode::SharedWrite if shares_writes => LockType::EXCL_WRITE,
                 LockMode::SharedWrite => LockType::SHARED_WRITE,
                 LockMode::Exclusive => LockType::EXCLUSIVE,
             },
@@ -30,6 +37,7 @@ impl Remote {
             dbname: part.database.clone(),
             tablename: part.table.clone(),
             partitionname: part.partition.clone(),
+            operation_type: Some(DataOperationType::NO_TXN),
             ..LockComponent::default()
         };
         let rqst = hive::LockRequest {
@@ -40,6 +48,20 @@ impl Remote {
             ..hive::LockRequest::default()
         };
         is_held(self.tell(&LockArgs { rqst: Some(rqst) }).await?)
+    }
+
+    /// Since Hive 4 a lock of the type `SHARED_WRITE` keeps no other writer out, and one of the new type `EXCL_WRITE` does, which
+    /// older metastores do not know.
+    async fn shares_writes(&self) -> Result<bool, Failed> {
+        let ask = async || match self.ask(&GetVersionArgs {}).await {
+            Ok(version) => {
+                let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+                Ok(major.is_some_and(|major| major >= FIRST_THAT_SHARES_WRITES))
+            }
+            Err(CallError::Exception(_)) => Ok(false),
+            Err(CallError::Connection(error)) => Err(Failed::Unsent(error)),
+        };
+        self.shares_writes.get_or_try_init(ask).await.copied()
     }
 
     /// Renews a lock and takes it if the way is free now.
@@ -104,7 +126,7 @@ fn part(element: &ShowLocksResponseElement) -> LockPart {
     LockPart {
         mode: match element.r#type {
             LockType::SHARED_READ => LockMode::SharedRead,
-            LockType::SHARED_WRITE => LockMode::SharedWrite,
+            LockType::SHARED_WRITE | LockType::EXCL_WRITE => LockMode::SharedWrite,
             _ => LockMode::Exclusive,
         },
         database: element.dbname.clone(),

@@ -21,6 +21,7 @@ use tereza_thrift::hive::{
     GetTableArgs, GetTableMetaArgs, GetTableObjectsByNameArgs, GetTableObjectsByNameReqArgs, GetTableReqArgs,
     GetTableRequest, GetTableStatisticsReqArgs, GetTablesRequest, PartitionsStatsRequest, TableStatsRequest,
 };
+use tokio::sync::OnceCell;
 
 use self::pool::Pool;
 use super::{convert, names, statistics};
@@ -45,6 +46,8 @@ pub struct Remote {
     pool: Pool,
     /// Whether it has no `get_table` any more, as those of Hive 4.
     is_new: AtomicBool,
+    /// Whether writers share what they lock with `SHARED_WRITE`; asked for with the first of these.
+    shares_writes: OnceCell<bool>,
 }
 
 /// Why a call that changes something failed.
@@ -99,7 +102,11 @@ impl Remote {
             Ok(if has_port { address.to_owned() } else { format!("{address}:{PORT}") })
         };
         let addresses = url.split(',').map(address).collect::<Result<Vec<_>>>()?;
-        Ok(Self { pool: Pool::new(addresses, settings, connections), is_new: AtomicBool::new(false) })
+        Ok(Self {
+            pool: Pool::new(addresses, settings, connections),
+            is_new: AtomicBool::new(false),
+            shares_writes: OnceCell::new(),
+        })
     }
 
     /// The URL of the metastore, at the first of its addresses.

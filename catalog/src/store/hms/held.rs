@@ -20,6 +20,9 @@ const RENEWED_EVERY: Duration = Duration::from_secs(30);
 /// The first pause before a lock that somebody else has is asked for again; each is longer, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often, and with what pauses, a lock is given back that could not be: longer than it lives.
+const UNLOCK_TRIES: usize = 150;
+const UNLOCK_PAUSE: Duration = Duration::from_secs(2);
 /// Before the id in what locks of a local store call themselves.
 const AGENT: &str = "tereza-";
 /// Whose they are, as the metastore shows them.
@@ -120,12 +123,12 @@ impl Drop for Held {
 }
 
 /// Gives back what a former process with this local store held: it is gone, as one at a time has the store.
-pub(super) async fn give_back_former(remote: &Remote, instance: &str) -> Result<()> {
+pub(super) async fn give_back_former(remote: &Arc<Remote>, instance: &str) -> Result<()> {
     let prefix = format!("{AGENT}{instance}-");
     give_back(remote, |agent| agent.is_some_and(|agent| agent.starts_with(&prefix))).await
 }
 
-async fn give_back(remote: &Remote, is_mine: impl Fn(Option<&str>) -> bool) -> Result<()> {
+async fn give_back(remote: &Arc<Remote>, is_mine: impl Fn(Option<&str>) -> bool) -> Result<()> {
     for lock in remote.locks().await? {
         if is_mine(lock.request.agent.as_deref()) {
             unlock(remote, lock.id).await;
@@ -134,12 +137,23 @@ async fn give_back(remote: &Remote, is_mine: impl Fn(Option<&str>) -> bool) -> R
     Ok(())
 }
 
-async fn unlock(remote: &Remote, id: i64) {
-    match remote.unlock(id).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(id, %error, "a lock at the metastore is not given back: it will run out"),
+/// Gives a lock back, later if the metastore does not answer now: until it runs out it keeps this process out as well.
+async fn unlock(remote: &Arc<Remote>, id: i64) {
+    let Err(error) = remote.unlock(id).await else { return };
+    if error.kind() == ErrorKind::NotFound {
+        return;
     }
+    tracing::warn!(id, %error, "a lock at the metastore is not given back yet");
+    let remote = Arc::clone(remote);
+    tokio::spawn(async move {
+        for _ in 0..UNLOCK_TRIES {
+            tokio::time::sleep(UNLOCK_PAUSE).await;
+            match remote.unlock(id).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {}
+                _ => return,
+            }
+        }
+    });
 }
 
 async fn renew(remote: Arc<Remote>, id: i64, is_lost: Arc<AtomicBool>) {

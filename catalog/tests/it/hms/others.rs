@@ -181,6 +181,23 @@ async fn locks_of_a_process_that_died_are_given_back_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_cannot_be_given_back_is_given_back_later() {
+    let metastore = Metastore::new().await;
+    let (one, _, _) = two(&metastore).await;
+    one.create_table(&table(&metastore.warehouse(), "t")).await.unwrap();
+    let proxy = Proxy::to(metastore.address).await;
+    let store = open(&proxy.address.to_string(), metastore.folder.path(), "own.db", &metastore.clock).await;
+    let commit = begin(&store, "t").await;
+    proxy.break_before("unlock");
+    store.commit(&commit).await.unwrap();
+    assert_eq!(one.locks(0).await.unwrap().len(), 1);
+    proxy.revive();
+    let next = begin(&store, "t").await;
+    store.commit(&next).await.unwrap();
+    assert_eq!(one.locks(0).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_metastore_that_does_not_answer_is_unavailable_until_it_does() {
     let metastore = Metastore::new().await;
     let (_, _, itself) = two(&metastore).await;

@@ -1,26 +1,20 @@
-//! A real Hive Metastore 3.1 on the same database, where one is installed: `TEREZA_TEST_HIVE_HOME` may name the folder
-//! of its standalone distribution, with MySQL's driver (`com.mysql.cj`) and Hadoop's client among the jars in its
-//! `lib`.
+//! A real Hive Metastore 3.1 on the same database, where one is installed (`hive.rs`).
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::Path;
 
 use futures::future::join_all;
-use sqlx::{AssertSqlSafe, MySqlConnection, query_as, query_scalar, raw_sql};
-use tempfile::TempDir;
+use sqlx::{AssertSqlSafe, MySqlConnection, query_as, query_scalar};
 use tereza_catalog::model::{
     Constraint, Grant, LockMode, LockPart, Principal, PrincipalKind, RoleGrant, Rule, Securable,
 };
 use tereza_catalog::store::{LockRequest, mysql};
 use tereza_catalog::{MySqlStore, Store, conformance};
 use tereza_runtime::clock::Clock;
-use tereza_thrift::client::{self, Client};
 use tereza_thrift::hive::*;
-use tokio::process::{Child, Command};
 
 use super::partition as catalog_partition;
+use crate::hive::{Hive, home, make_by_its_own_file};
 use crate::mariadb::{TestDatabase, new_database};
 use crate::support::{make_web, partition, partitioned_table, table, text, texts};
 
