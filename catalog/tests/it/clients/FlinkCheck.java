@@ -1,6 +1,7 @@
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.apache.flink.table.api.EnvironmentSettings;
@@ -80,11 +81,11 @@ public class FlinkCheck {
         expect(found.getComment(), "of Hive");
         for (String day : Arrays.asList("x", "y/z")) {
             CatalogPartitionSpec spec = new CatalogPartitionSpec(Map.of("day", day));
-            catalog.createPartition(path, spec, new CatalogPartitionImpl(Map.of("of", day), null), false);
+            catalog.createPartition(path, spec, new CatalogPartitionImpl(new HashMap<>(Map.of("of", day)), null), false);
         }
         CatalogPartitionSpec first = new CatalogPartitionSpec(Map.of("day", "x"));
         try {
-            catalog.createPartition(path, first, new CatalogPartitionImpl(Map.of(), null), false);
+            catalog.createPartition(path, first, new CatalogPartitionImpl(new HashMap<>(), null), false);
             throw new AssertionError("a partition was made twice");
         } catch (PartitionAlreadyExistsException expected) {
         }
