@@ -86,11 +86,18 @@ impl Progress {
         }
     }
 
+    /// What was asked of the metastore, or found out from its answers.
     fn read<T>(&self, outcome: Result<T>) -> Result<T, NotDone> {
         outcome.map_err(|error| match self.is_touched() {
-            true => NotDone::Unknown(error),
+            true if error.kind() == ErrorKind::Unavailable => NotDone::Unknown(error),
+            true => NotDone::Refused(error),
             false => NotDone::Untouched(error),
         })
+    }
+
+    /// What was asked of the file.
+    fn local<T>(&self, outcome: Result<T>) -> Result<T, NotDone> {
+        outcome.map_err(|error| if self.is_touched() { NotDone::Unknown(error) } else { NotDone::Untouched(error) })
     }
 }
 
@@ -304,7 +311,11 @@ impl Inner {
     /// Does all that is decided and not done.
     pub(super) async fn settle_all(&self) -> Result<()> {
         let mut failed = None;
-        for (database, table) in self.local.tables_with_undone().await? {
+        let tables = self.local.tables_with_undone().await?;
+        if tables.is_empty() {
+            self.refusals.lock().clear();
+        }
+        for (database, table) in tables {
             match self.change(LockMode::Exclusive, &[(&database, &table)]).await {
                 Ok(change) => change.end().await,
                 Err(error) => failed = Some(error),
@@ -319,7 +330,7 @@ impl Inner {
         let commit = &undone.commit;
         let (database, name) = (commit.database.as_str(), commit.table.as_str());
         let found = progress.read(self.remote.table(database, name).await)?;
-        let seen = progress.read(self.local.seen(database, name).await)?;
+        let seen = progress.local(self.local.seen(database, name).await)?;
         let created_s = seen.and_then(|seen| seen.created_s);
         let is_marked = found.as_ref().is_some_and(|table| self.marks.has(&table.parameters, commit.version));
         match (&commit.create_table, &found) {
@@ -353,13 +364,14 @@ impl Inner {
                         "a table was not made: others took its name meanwhile"
                     );
                 }
-                return progress.read(self.local.gone(database, name).await);
+                return progress.local(self.local.gone(database, name).await);
             }
         }
-        let table = progress.read(self.remote.table(database, name).await)?;
-        let Some(table) = table else { return progress.read(self.local.gone(database, name).await) };
-        let mark = progress.read(mark_of(&table))?;
-        progress.read(self.local.done(commit, &mark, is_late).await)
+        // It is done: what fails from here on is only not noted.
+        let table = progress.local(self.remote.table(database, name).await)?;
+        let Some(table) = table else { return progress.local(self.local.gone(database, name).await) };
+        let mark = progress.local(mark_of(&table))?;
+        progress.local(self.local.done(commit, &mark, is_late).await)
     }
 
     async fn change_partitions(&self, progress: &mut Progress, undone: &Undone, table: &Table) -> Result<(), NotDone> {
