@@ -100,7 +100,7 @@ fn rows(locks: &[Lock]) -> Result<RecordBatch> {
     };
     let times = |of: &dyn Fn(&Lock) -> Option<i64>| -> ArrayRef {
         let times: TimestampMillisecondArray = parts().map(|(lock, _)| of(lock)).collect();
-        Arc::new(times.with_timezone("UTC"))
+        Arc::new(times.with_timezone("+00:00"))
     };
     let ids: ArrayRef = Arc::new(parts().map(|(lock, _)| lock.id).collect::<Int64Array>());
     let waits_for: ArrayRef = Arc::new(parts().map(|(lock, _)| lock.blocked_by).collect::<Int64Array>());
