@@ -170,7 +170,7 @@ async fn locks_of_a_process_that_died_are_given_back_by_the_next() {
     let dying = open(&address, folder, "dying.db", &metastore.clock).await;
     let commit = begin(&dying, "t").await;
     // The lock is taken, and then nothing more arrives.
-    proxy.break_at(1, super::proxy::Cut::Before);
+    proxy.break_before("get_table");
     assert!(dying.commit(&commit).await.is_err());
     drop(dying);
     assert_eq!(one.locks(0).await.unwrap().len(), 1);
