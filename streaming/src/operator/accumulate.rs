@@ -150,7 +150,7 @@ pub(crate) fn accumulator(
     use AggregateKind::{Avg, Count, CountDistinct, CountRows, Max, Min, Sum};
     let result = result_field(call, input)?;
     let codec = || RowCodec::new(input, &[call.column.unwrap_or_default()]);
-    Ok(match call.kind {
+    let accumulator: Box<dyn Accumulator> = match call.kind {
         CountRows | Count => Box::new(CountOf { counts: Vec::new() }),
         Sum | Avg => {
             let argument = input.field(call.column.unwrap_or_default()).data_type().clone();
@@ -178,7 +178,8 @@ pub(crate) fn accumulator(
             let (groups, changed) = (Vec::new(), Changed::new(by_value));
             Box::new(Distinct { codec: codec()?, retracts, groups, changed, bytes: 0 })
         }
-    })
+    };
+    Ok(accumulator)
 }
 
 struct CountOf {

@@ -150,9 +150,9 @@ proptest! {
         prop_assert_eq!(run.graph.late_rows(), 0);
         let (size, slide) = HOP;
         let query = format!("
-            WITH slices AS (SELECT k, FLOOR(CAST(ts AS BIGINT) / {slide}.0) * {slide} AS first FROM t),
-            windows AS (SELECT k, first AS ws, first + {size} AS we FROM slices
-                        UNION ALL SELECT k, first - {slide} AS ws, first - {slide} + {size} AS we FROM slices),
+            WITH slices AS (SELECT k, FLOOR(CAST(ts AS BIGINT) / {slide}.0) * {slide} AS begins FROM t),
+            windows AS (SELECT k, begins AS ws, begins + {size} AS we FROM slices
+                        UNION ALL SELECT k, begins - {slide} AS ws, begins - {slide} + {size} AS we FROM slices),
             counts AS (SELECT k, COUNT(*) AS num, ws, we FROM windows GROUP BY k, ws, we),
             most AS (SELECT MAX(num) AS most, ws, we FROM counts GROUP BY ws, we)
             SELECT c.k, c.num, CAST(c.ws AS BIGINT), CAST(c.we AS BIGINT), CAST(c.we AS BIGINT) - 1, m.most,

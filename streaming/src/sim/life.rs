@@ -97,7 +97,7 @@ fn a_task_stops_between_epochs_and_goes_on() {
         create(&sim, 1);
         let control = Control::default();
         let mut run = Box::pin(running(&sim, 0).run(&control));
-        assert!(poll(&sim, &mut run, 60).is_none(), "{kind:?}");
+        assert!(poll(&sim, &mut run, 20).is_none(), "{kind:?}");
         control.stop();
         assert_eq!(poll(&sim, &mut run, 10_000).expect("it does not stop").unwrap(), Exit::Stopped);
         let task = running(&sim, 0);
@@ -136,7 +136,7 @@ fn a_plan_moves_partitions_and_state() {
     let sim = calm(Kind::ObjectsToTable);
     create(&sim, 1);
     let task = running(&sim, 0);
-    assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 150).is_none());
+    assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 40).is_none());
     let applied = sim.table.row_count();
     assert_eq!(rescale(&sim, &Sim::shares(3)).unwrap(), 2);
     assert!(sim.table.row_count() >= applied);
@@ -177,7 +177,7 @@ fn a_deleted_job_stays_deleted() {
     let sim = calm(Kind::KafkaToBoth);
     create(&sim, 2);
     let task = running(&sim, 0);
-    assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 100).is_none());
+    assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 25).is_none());
     finish(&sim, sim.coordinator_of().delete()).unwrap();
     settle(&sim);
     assert_eq!(waiting(&sim, 0), "the job is deleted");
