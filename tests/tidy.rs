@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tereza-gateway", &["tereza-engine", "tereza-runtime"]),
     ("tereza-scheduler", &["tereza-engine", "tereza-runtime"]),
     ("tereza-executor", &["tereza-engine", "tereza-runtime"]),
+    ("tereza-streaming", &["tereza-engine", "tereza-runtime"]),
     (
         "tereza",
         &[

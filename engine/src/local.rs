@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::flink::StreamPlan;
 use crate::error::from_datafusion;
+use crate::flink::StreamPlan;
 use crate::jobs::{JobStep, Repeat};
 use crate::query::{
     BatchStream, Description, IngestTarget, ProgressReading, Query, QueryId, QueryService, SessionDefaults, SessionId,

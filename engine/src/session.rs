@@ -143,7 +143,8 @@ impl Session {
                 Ok(())
             }
             (now, "datafusion" | "spark" | "flink") => {
-                Err(Error::unsupported(format!("going back from the functions of {now}")).with_hint("open a new session"))
+                Err(Error::unsupported(format!("going back from the functions of {now}"))
+                    .with_hint("open a new session"))
             }
             (_, other) => {
                 let hint = "datafusion, spark or flink";

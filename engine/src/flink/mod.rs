@@ -33,11 +33,11 @@ pub use statement::{
     CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert,
     Pattern, Show, StopJob, parse,
 };
+pub use stream_plan::StreamPlan;
 pub use table::{
     COLUMNS_MAX, ColumnKind, Distribution, DistributionKind, PrimaryKey, StreamColumn, StreamTable, Watermark,
 };
 pub use types::{FlinkType, Interval, LENGTH_MAX, RowField, TYPE_DEPTH_MAX, TypeRoot};
-pub use stream_plan::StreamPlan;
 pub use windows::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 
 pub(crate) use speaking::{is_spoken, rewrite, speaking};

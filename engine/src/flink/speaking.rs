@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, VisitMut, VisitorMut};
 use tereza_runtime::Result;
 
-use super::windows::{self, LowerWindows, WindowPlanner};
 use super::functions;
+use super::windows::{self, LowerWindows, WindowPlanner};
 use crate::error::from_datafusion;
 
 /// The mark of a session that speaks Flink's SQL, in its configuration.

@@ -188,6 +188,7 @@ impl Scope {
             catalog: catalog.into(),
             schema: schema.into(),
             dialect,
+            is_flink: false,
             recursion_limit: parser.recursion_limit.get(),
             floats_are_decimals: true,
             normalize: true,

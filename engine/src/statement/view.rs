@@ -98,6 +98,10 @@ impl CreateView {
 
     /// Planned now, so that a wrong query is refused, and its columns are known to the catalog.
     pub(super) async fn plan(self, planner: &Planner<'_>) -> Result<Planned> {
+        if planner.text.scope.is_flink {
+            return Err(Error::unsupported("a view of a query in Flink's SQL")
+                .with_hint("make it in a session with SET tereza.dialect = 'datafusion'"));
+        }
         let session = Arc::clone(planner.session);
         let schema = SchemaName { catalog: self.name.catalog.clone(), schema: self.name.schema.clone() };
         errors::database(&session, &schema).await?;

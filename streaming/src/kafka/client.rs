@@ -322,7 +322,7 @@ fn jaas(text: &str) -> Result<Vec<(String, String)>> {
         loop {
             match rest.next().ok_or_else(missing)? {
                 '\\' => value.extend(rest.next()),
-                end if end == quote => return Ok(value),
+                end if end == quote => return Ok::<_, Error>(value),
                 other => value.push(other),
             }
         }

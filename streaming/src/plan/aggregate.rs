@@ -6,10 +6,10 @@ use arrow::datatypes::Field;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::expressions::{CastExpr, Column as Place};
-use datafusion::physical_expr::planner::PhysicalPlanningContext;
 use tereza_engine::flink::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 use tereza_runtime::error::Result;
 
@@ -271,7 +271,9 @@ impl<'p> Over<'p> {
         if matches!(below.table.window, Window::Session { .. }) {
             let of: Vec<Expr> = below.table.keys.iter().cloned().map(Expr::Column).collect();
             if keys.len() != of.len() || !of.iter().all(|key| keys.contains(key)) {
-                return Err(unsupported("a SESSION window that is grouped by other columns than those of its PARTITION BY"));
+                return Err(unsupported(
+                    "a SESSION window that is grouped by other columns than those of its PARTITION BY",
+                ));
             }
         }
         let reads_windows = |expression: &Expr| expression.column_refs().into_iter().any(is_bound);

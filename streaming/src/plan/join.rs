@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator as Op};
@@ -10,8 +9,7 @@ use tereza_runtime::error::Result;
 
 use super::{Named, Planner, Stream, WindowColumns, failed, unsupported, without_alias};
 use crate::operator::interval_join::IntervalJoin;
-use crate::operator::join::Join as RegularJoin;
-use crate::operator::pairs::{JoinKind, JoinOn};
+use crate::operator::join::{Join as RegularJoin, JoinKind, JoinOn};
 use crate::operator::window_join::{self, WindowJoin};
 
 impl Planner<'_> {
@@ -38,14 +36,12 @@ impl Planner<'_> {
         let on = JoinOn { kind, left: left_on, right: right_on, condition };
         let equal = |left: usize, right: usize| on.left.iter().zip(&on.right).any(|pair| pair == (&left, &right));
         let windows = left.windows.zip(right.windows);
-        let windows =
-            windows.filter(|(left, right)| equal(left.start, right.start) && equal(left.end, right.end));
+        let windows = windows.filter(|(left, right)| equal(left.start, right.start) && equal(left.end, right.end));
         let inputs = [left.clone(), right.clone()];
         let joined = if let Some((of_left, of_right)) = windows {
             let columns = [of_left, of_right]
                 .map(|windows| window_join::WindowColumns { start: windows.start, end: windows.end });
-            let operator =
-                WindowJoin::new([&left.schema, &right.schema], [&left.mode, &right.mode], on, columns)?;
+            let operator = WindowJoin::new([&left.schema, &right.schema], [&left.mode, &right.mode], on, columns)?;
             let windows = WindowColumns { time: of_left.time, ..of_left };
             Stream { windows: Some(windows), ..self.add(Box::new(operator), &inputs)? }
         } else if let Some(interval) = self.interval(join, &left, &right) {

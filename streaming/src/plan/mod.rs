@@ -8,8 +8,8 @@ mod rank;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
 use datafusion::datasource::{TableProvider, source_as_provider};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -113,7 +113,13 @@ impl Planner<'_> {
                 let schema = Arc::new(provider.schema().project(&columns).map_err(|error| failed(error.into()))?);
                 let time = (self.time_of)(provider.as_ref()).and_then(|time| columns.iter().position(|at| *at == time));
                 self.sources.push(SourceTable { name: scan.table_name.to_string(), provider, columns });
-                let read = Stream { port: Port::Source(self.graph.source()), schema, mode: ChangelogMode::Append, time, windows: None };
+                let read = Stream {
+                    port: Port::Source(self.graph.source()),
+                    schema,
+                    mode: ChangelogMode::Append,
+                    time,
+                    windows: None,
+                };
                 match scan.filters.iter().cloned().reduce(Expr::and) {
                     Some(condition) => self.calc(read, plan.schema(), Some(&condition), None),
                     None => Ok(read),
@@ -245,7 +251,11 @@ impl Planner<'_> {
         let assign = WindowAssign::new(&input.schema, &input.mode, windows, time)?;
         let own_time = input.time;
         let assigned = self.add(Box::new(assign), &[input])?;
-        Ok(Stream { time: own_time, windows: Some(WindowColumns { start: count, end: count + 1, time: Some(count + 2) }), ..assigned })
+        Ok(Stream {
+            time: own_time,
+            windows: Some(WindowColumns { start: count, end: count + 1, time: Some(count + 2) }),
+            ..assigned
+        })
     }
 
     fn union(&mut self, inputs: &[Stream], schema: &DFSchema) -> Result<Stream> {
@@ -313,8 +323,7 @@ impl Operator for Union {
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {
         // The inputs may differ in names and in what may be NULL.
         let columns = batch.rows().columns().to_vec();
-        let rows = arrow::array::RecordBatch::try_new(self.schema(), columns)
-            .map_err(|error| failed(error.into()))?;
+        let rows = arrow::array::RecordBatch::try_new(self.schema(), columns).map_err(|error| failed(error.into()))?;
         out.emit(batch.with_rows(rows)?)
     }
 }

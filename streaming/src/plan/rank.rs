@@ -131,9 +131,7 @@ impl Planner<'_> {
         let order = params
             .order_by
             .iter()
-            .map(|sort| {
-                Ok((place(&sort.expr)?, SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first }))
-            })
+            .map(|sort| Ok((place(&sort.expr)?, SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first })))
             .collect::<Result<Vec<_>>>()?;
         if order.is_empty() {
             return Err(unsupported("ROW_NUMBER without ORDER BY"));
@@ -160,8 +158,8 @@ impl Planner<'_> {
                 rank.columns.iter().cloned().zip(names).collect()
             }
         };
-        let with_rank = wanted.iter().any(|(expression, _)| names_rank(expression))
-            || rank.others.as_ref().is_some_and(names_rank);
+        let with_rank =
+            wanted.iter().any(|(expression, _)| names_rank(expression)) || rank.others.as_ref().is_some_and(names_rank);
         let input = self.node(&rank.window.input)?;
         let input = match columns.len() == own {
             true => input,

@@ -60,7 +60,11 @@ impl World {
 
     async fn rows(&self, sql: &str) -> Vec<RecordBatch> {
         let query = self.service.submit(&self.session, Statement::new(sql)).await;
-        query.unwrap_or_else(|error| panic!("{sql}: {error}")).collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+        query
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            .collect()
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     async fn planned(&self, sql: &str) -> Result<Planned> {
@@ -287,7 +291,12 @@ async fn a_stream_that_ends_has_the_answer_of_the_batch() {
                 wanted.iter().filter(|row| !found.contains(row)).take(5).collect(),
                 found.iter().filter(|row| !wanted.contains(row)).take(5).collect(),
             );
-            assert!(found == wanted, "{name}: {} rows, not {}; missing {missing:#?} extra {extra:#?}", found.len(), wanted.len());
+            assert!(
+                found == wanted,
+                "{name}: {} rows, not {}; missing {missing:#?} extra {extra:#?}",
+                found.len(),
+                wanted.len()
+            );
         }
     }
 }

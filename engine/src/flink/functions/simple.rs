@@ -5,8 +5,8 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::functions::expr_fn::{date_part, now};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr, cast, lit,
-    when, Operator,
+    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr,
+    cast, lit, when,
 };
 
 pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
@@ -109,9 +109,7 @@ impl ScalarUDFImpl for Simple {
             (Form::If, [condition, one, other]) => when(condition.clone(), one.clone()).otherwise(other.clone())?,
             (Form::ProcessingTime, []) => cast(now(), processing_time()),
             // Sunday is 1.
-            (Form::Part("dow"), [time]) => {
-                cast(date_part(lit("dow"), time.clone()), DataType::Int64) + lit(1_i64)
-            }
+            (Form::Part("dow"), [time]) => cast(date_part(lit("dow"), time.clone()), DataType::Int64) + lit(1_i64),
             (Form::Part(part), [time]) => cast(date_part(lit(part), time.clone()), DataType::Int64),
             _ => return Ok(ExprSimplifyResult::Original(arguments)),
         };

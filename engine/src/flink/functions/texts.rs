@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use regex::Regex;
 use tereza_runtime::Error;
 
@@ -38,7 +40,9 @@ impl ScalarUDFImpl for SplitIndex {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let [texts, separators, places] = arrays.as_slice() else { return exec_err!("split_index has three arguments") };
+        let [texts, separators, places] = arrays.as_slice() else {
+            return exec_err!("split_index has three arguments");
+        };
         let (texts, separators) = (texts.as_string::<i32>(), separators.as_string::<i32>());
         let places = places.as_primitive::<Int64Type>();
         let parts = texts.iter().zip(separators).zip(places).map(|((text, separator), place)| {
@@ -81,7 +85,9 @@ impl ScalarUDFImpl for RegexpExtract {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let [texts, patterns, groups @ ..] = arrays.as_slice() else { return plan_err!("regexp_extract has no pattern") };
+        let [texts, patterns, groups @ ..] = arrays.as_slice() else {
+            return plan_err!("regexp_extract has no pattern");
+        };
         let groups = groups.first().map(|groups| groups.as_primitive::<Int64Type>());
         let mut compiled = Compiled::new(regex);
         let mut found = Vec::with_capacity(texts.len());

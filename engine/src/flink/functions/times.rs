@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, StringArray, StringBuilder};
-use arrow::datatypes::{
-    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType};
 use chrono::{DateTime, NaiveDateTime};
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 
 use super::Compiled;
 use super::pattern::Pattern;
@@ -138,8 +138,7 @@ impl ScalarUDFImpl for UnixTimestamp {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let seconds: Int64Array =
-            read(&arguments)?.into_iter().map(|time| Some(time?.and_utc().timestamp())).collect();
+        let seconds: Int64Array = read(&arguments)?.into_iter().map(|time| Some(time?.and_utc().timestamp())).collect();
         Ok(ColumnarValue::Array(Arc::new(seconds)))
     }
 }

@@ -52,7 +52,8 @@ const FIRST: &str = "__first";
 const LAST: &str = "__last";
 
 fn lower(table: &WindowTable) -> Result<LogicalPlan> {
-    let with_time = LogicalPlanBuilder::new(table.input.clone()).filter(Expr::Column(table.time.clone()).is_not_null())?;
+    let with_time =
+        LogicalPlanBuilder::new(table.input.clone()).filter(Expr::Column(table.time.clone()).is_not_null())?;
     let (plan, start, end) = match table.window {
         Window::Session { gap_ms } => sessions(table, with_time, gap_ms)?,
         _ => listed(table, with_time)?,

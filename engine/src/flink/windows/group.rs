@@ -19,9 +19,9 @@ use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr as SqlExpr, Function, Ident, ObjectName, ObjectNamePart, Subscript, Value,
 };
 
+use super::interval_ms;
 use super::node::{BOUND, WINDOW_END, WINDOW_START, WindowTable};
 use super::window::Window;
-use super::interval_ms;
 
 const AUXILIARY: [(&str, &str); 4] =
     [("_START", WINDOW_START), ("_END", WINDOW_END), ("_ROWTIME", ROW_TIME), ("_PROCTIME", "")];

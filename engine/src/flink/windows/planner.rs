@@ -1,12 +1,11 @@
 //! `FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' SECOND))` as a [`WindowTable`].
 
 use datafusion::common::{Column, DFSchema, Result, plan_err};
-use datafusion::logical_expr::planner::{
-    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
-};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableFactor,
+    Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    TableFactor,
 };
 
 use super::interval_ms;
@@ -62,11 +61,11 @@ fn plan(
         return plan_err!("{name}: '{data}' is no table; write TABLE and its name");
     };
     let input = context.plan(relation(data.name))?;
-    let column = |expression: &SqlExpr, context: &mut dyn RelationPlannerContext| {
-        match context.sql_to_expr(expression.clone(), input.schema())? {
-            Expr::Column(column) => Ok(column),
-            other => plan_err!("{name}: '{other}' is no column"),
-        }
+    let column = |expression: &SqlExpr, context: &mut dyn RelationPlannerContext| match context
+        .sql_to_expr(expression.clone(), input.schema())?
+    {
+        Expr::Column(column) => Ok(column),
+        other => plan_err!("{name}: '{other}' is no column"),
     };
     let time = column(descriptor(name, time)?, context)?;
     let keys = data.partition_by.iter().map(|key| column(key, context)).collect::<Result<Vec<Column>>>()?;

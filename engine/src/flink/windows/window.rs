@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn the_ends_of_time_are_no_fault() {
         for time_ms in [i64::MIN, i64::MAX] {
-            for window in [Window::Hop { slide_ms: 3, size_ms: 12, offset_ms: 1 }, Window::Tumble { size_ms: 7, offset_ms: 1 }]
+            for window in
+                [Window::Hop { slide_ms: 3, size_ms: 12, offset_ms: 1 }, Window::Tumble { size_ms: 7, offset_ms: 1 }]
             {
                 assert!(!of(window, time_ms).is_empty());
             }
