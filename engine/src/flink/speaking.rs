@@ -61,6 +61,7 @@ fn rewrite_tree(tree: &mut impl VisitMut) -> Result<()> {
         type Break = datafusion::error::DataFusionError;
 
         fn post_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<Self::Break> {
+            windows::show_table(expression);
             match windows::rewrite_auxiliary(expression) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => ControlFlow::Break(error),

@@ -113,9 +113,10 @@ async fn measure(args: &Args, targets: &mut [Target]) -> Result<()> {
         let day_filter = format!("ds = \"{day_asked}\"");
         let one_filter = format!("{day_filter} and hour = {hour_asked}");
         for place in 0..count {
-            let at = if turn % 2 == 0 { (turn / 2 + place) % count } else { (turn / 2 + count - place) % count };
+            let at =
+                if turn.is_multiple_of(2) { (turn / 2 + place) % count } else { (turn / 2 + count - place) % count };
             let (target, [one, day, _]) = (&mut targets[at], &mut times[at]);
-            if turn / (2 * count) % 2 == 0 {
+            if (turn / (2 * count)).is_multiple_of(2) {
                 one.push(target.ask(&one_filter, 1).await?);
                 day.push(target.ask(&day_filter, of_day).await?);
             } else {

@@ -98,10 +98,13 @@ pub(crate) trait Accumulator: Send {
     fn bytes(&self) -> usize;
 }
 
+/// Takes a group, a value and its count, `None` if it is gone.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(u32, &[u8], Option<i64>) -> Result<()>;
+
 /// Values with their counts, kept one by one because a group may have many.
 pub(crate) trait Values {
     /// Calls `visit` with the group, the value and the count (`None` if gone) of all that changed since the last call.
-    fn changed(&mut self, visit: &mut dyn FnMut(u32, &[u8], Option<i64>) -> Result<()>) -> Result<()>;
+    fn changed(&mut self, visit: Visit<'_>) -> Result<()>;
     /// Takes back a value that was visited.
     fn restore(&mut self, group: u32, value: &[u8], count: i64);
 }
@@ -591,7 +594,7 @@ impl Accumulator for ExtremeOfAll {
 }
 
 impl Values for ExtremeOfAll {
-    fn changed(&mut self, visit: &mut dyn FnMut(u32, &[u8], Option<i64>) -> Result<()>) -> Result<()> {
+    fn changed(&mut self, visit: Visit<'_>) -> Result<()> {
         for (group, value) in std::mem::take(&mut self.changed.values) {
             visit(group, &value, self.groups[group as usize].get(&value).copied())?;
         }
@@ -714,7 +717,7 @@ impl Accumulator for Distinct {
 }
 
 impl Values for Distinct {
-    fn changed(&mut self, visit: &mut dyn FnMut(u32, &[u8], Option<i64>) -> Result<()>) -> Result<()> {
+    fn changed(&mut self, visit: Visit<'_>) -> Result<()> {
         for (group, value) in std::mem::take(&mut self.changed.values) {
             visit(group, &value, self.groups[group as usize].counts.get(&value).copied())?;
         }

@@ -199,7 +199,8 @@ impl<O: Operator, F: Fn() -> O> Driver<O, F> {
             _ => [self.chain] = chains,
         }
         if cut != Cut::Snapshot {
-            self.restart(&[self.chain.clone()]);
+            let chain = self.chain.clone();
+            self.restart(std::slice::from_ref(&chain));
         }
     }
 
@@ -233,7 +234,7 @@ pub(crate) fn sql(tables: &[(&str, RecordBatch)], query: &str) -> RecordBatch {
     runtime.block_on(async {
         let session = SessionContext::new();
         for (name, rows) in tables {
-            session.register_batch(name, rows.clone()).unwrap();
+            session.register_batch(*name, rows.clone()).unwrap();
         }
         let frame = session.sql(query).await.unwrap();
         let schema = Arc::new(frame.schema().as_arrow().clone());

@@ -37,6 +37,8 @@ pub struct Ranks {
 /// The place of a row: the bytes of what it is ordered by, and the number of its arrival.
 type Place = (Arc<[u8]>, u64);
 type Rows = BTreeMap<Place, Arc<[u8]>>;
+/// Rows in the order of their ranks.
+type Ranked = Vec<Arc<[u8]>>;
 
 /// A row that came or went since the last snapshot: key, number of arrival.
 type Change = (Arc<[u8]>, u64);
@@ -220,7 +222,7 @@ impl Operator for TopN {
         let keys = self.key_codec.encode(batch.rows())?;
         let orders = self.order_codec.encode(batch.rows())?;
         let rows = self.row_codec.encode(batch.rows())?;
-        let mut before: Vec<(Arc<[u8]>, Vec<Arc<[u8]>>)> = Vec::new();
+        let mut before: Vec<(Arc<[u8]>, Ranked)> = Vec::new();
         let mut touched: HashSet<Arc<[u8]>, BuildKeyHasher> = HashSet::default();
         for row in 0..batch.len() {
             let key = match touched.get(keys.get(row)) {

@@ -51,7 +51,7 @@ pub(super) fn of(filter: &Filter) -> Result<Option<Rank<'_>>> {
     let Some(last) = last else { return Ok(None) };
     let place = |rank: u64| usize::try_from(rank).unwrap_or(usize::MAX);
     let ranks = Ranks { first: place(first), last: place(last) };
-    Ok(Some(Rank { filter, window, function: &function.as_ref(), ranks, others, columns }))
+    Ok(Some(Rank { filter, window, function: function.as_ref(), ranks, others, columns }))
 }
 
 /// The window function below projections, with what each column of the plan is over it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use datafusion::datasource::TableProvider;
 use tereza_engine::query::{SessionDefaults, SessionId, Statement};

@@ -9,11 +9,13 @@ use arrow::datatypes::{DataType, Field, Fields, TimestampMillisecondType};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, UnnestOptions, exec_err};
-use datafusion::functions_aggregate::expr_fn::{max, min, sum};
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::lag;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprFunctionExt, Extension, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility, WindowFrame, cast, lit, when,
+    AggregateUDF, ColumnarValue, Expr, ExprFunctionExt, Extension, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFunctionDefinition, cast, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -91,7 +93,7 @@ fn sessions(table: &WindowTable, plan: LogicalPlanBuilder, gap_ms: i64) -> Resul
     let before_name = before.schema_name().to_string();
     let pause = column(MILLIS) - Expr::Column(Column::new_unqualified(before_name));
     let begins = when(pause.gt(lit(gap_ms)), lit(1_i64)).otherwise(lit(0_i64))?;
-    let number = sum(column(BEGINS))
+    let number = over(sum_udaf(), column(BEGINS))
         .partition_by(keys.clone())
         .order_by(in_order())
         .window_frame(WindowFrame::new(Some(true)))
@@ -99,8 +101,8 @@ fn sessions(table: &WindowTable, plan: LogicalPlanBuilder, gap_ms: i64) -> Resul
     let number_name = number.schema_name().to_string();
     let of_session: Vec<Expr> = keys.into_iter().chain([column(SESSION)]).collect();
     let whole = || WindowFrame::new(None);
-    let first = min(column(MILLIS)).partition_by(of_session.clone()).window_frame(whole()).build()?;
-    let last = max(column(MILLIS)).partition_by(of_session).window_frame(whole()).build()?;
+    let first = over(min_udaf(), column(MILLIS)).partition_by(of_session.clone()).window_frame(whole()).build()?;
+    let last = over(max_udaf(), column(MILLIS)).partition_by(of_session).window_frame(whole()).build()?;
     let (first_name, last_name) = (first.schema_name().to_string(), last.schema_name().to_string());
     let named = |name: String| Expr::Column(Column::new_unqualified(name));
     let plan = plan
@@ -112,6 +114,11 @@ fn sessions(table: &WindowTable, plan: LogicalPlanBuilder, gap_ms: i64) -> Resul
         .window(vec![first, last])?
         .project(own_columns(table).chain([named(first_name).alias(FIRST), named(last_name).alias(LAST)]))?;
     Ok((plan, cast(column(FIRST), BOUND), cast(column(LAST) + lit(gap_ms), BOUND)))
+}
+
+/// An aggregate as a window function.
+fn over(function: Arc<AggregateUDF>, argument: Expr) -> Expr {
+    Expr::from(WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![argument]))
 }
 
 fn to_millis(time: &Column) -> Expr {

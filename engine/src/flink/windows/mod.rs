@@ -17,7 +17,7 @@ pub(crate) use self::batch::LowerWindows;
 pub(crate) use self::group::{functions, rewrite_auxiliary, to_window_tables};
 
 pub use self::node::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTable};
-pub(crate) use self::planner::WindowPlanner;
+pub(crate) use self::planner::{WindowPlanner, show_table};
 pub use self::window::Window;
 
 const DAY_MS: i64 = 86_400_000;

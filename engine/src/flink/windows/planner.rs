@@ -5,13 +5,14 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
-    TableFactor,
+    Query, Statement, TableFactor, WindowType,
 };
+use datafusion::sql::sqlparser::parser::Parser;
 
 use super::interval_ms;
 use super::node::WindowTable;
 use super::window::Window;
-use crate::flink::table_argument;
+use crate::flink::{FlinkDialect, table_argument};
 
 /// Plans the window functions of tables.
 #[derive(Debug)]
@@ -57,10 +58,10 @@ fn plan(
     let [Some(data), Some(time), sizes @ ..] = arguments.as_slice() else {
         return plan_err!("{name}: {} and {} must be given", parameters[0], parameters[1]);
     };
-    let Some(data) = table_argument(data) else {
+    let Some((query, keys)) = shown_table(data) else {
         return plan_err!("{name}: '{data}' is no table; write TABLE and its name");
     };
-    let input = context.plan(relation(data.name))?;
+    let input = context.plan(relation(query))?;
     let column = |expression: &SqlExpr, context: &mut dyn RelationPlannerContext| match context
         .sql_to_expr(expression.clone(), input.schema())?
     {
@@ -68,7 +69,7 @@ fn plan(
         other => plan_err!("{name}: '{other}' is no column"),
     };
     let time = column(descriptor(name, time)?, context)?;
-    let keys = data.partition_by.iter().map(|key| column(key, context)).collect::<Result<Vec<Column>>>()?;
+    let keys = keys.iter().map(|key| column(key, context)).collect::<Result<Vec<Column>>>()?;
     let mut sizes_ms = Vec::with_capacity(sizes.len());
     for size in sizes {
         let Some(size) = size else {
@@ -122,19 +123,43 @@ fn arguments<'a>(name: &str, parameters: &[&str], call: &'a Function) -> Result<
     Ok(found)
 }
 
-/// A table as it stands in FROM.
-fn relation(name: &[Ident]) -> TableFactor {
-    TableFactor::Table {
-        name: ObjectName::from(name.to_vec()),
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
+/// What is read, as it stands in FROM.
+fn relation(query: Query) -> TableFactor {
+    TableFactor::Derived { lateral: false, subquery: Box::new(query), alias: None, sample: None }
+}
+
+/// Writes `TABLE t` among arguments as a query of `t`, where the planner looks for names of tables before it plans.
+pub(crate) fn show_table(expression: &mut SqlExpr) {
+    let Some(table) = table_argument(expression) else { return };
+    let Some(query) = all_of(table.name) else { return };
+    if let SqlExpr::Function(function) = expression
+        && let FunctionArguments::List(list) = &mut function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(source))] = list.args.as_mut_slice()
+    {
+        *source = SqlExpr::Subquery(Box::new(query));
+    }
+}
+
+/// The table that an argument is, after [`show_table`], and the keys of its PARTITION BY.
+fn shown_table(argument: &SqlExpr) -> Option<(Query, &[SqlExpr])> {
+    let SqlExpr::Function(function) = argument else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(SqlExpr::Subquery(query)))] = list.args.as_slice() else {
+        return None;
+    };
+    let keys = match &function.over {
+        Some(WindowType::WindowSpec(spec)) => spec.partition_by.as_slice(),
+        _ => &[],
+    };
+    Some((query.as_ref().clone(), keys))
+}
+
+/// `SELECT * FROM name`
+fn all_of(name: &[Ident]) -> Option<Query> {
+    let name = ObjectName::from(name.to_vec());
+    match Parser::parse_sql(&FlinkDialect, &format!("SELECT * FROM {name}")).ok()?.pop()? {
+        Statement::Query(query) => Some(*query),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-use arrow::array::{Array, AsArray, Int32Array, RecordBatch};
+use arrow::array::{AsArray, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use proptest::prelude::*;
 use std::sync::Arc;
