@@ -68,6 +68,8 @@ struct Section {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     dropped: Option<i64>,
     bytes: u64,
+    /// Of its bytes: Arrow's reader trusts what it is given.
+    sha256: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +81,11 @@ enum Shape {
 
 /// The fingerprint of an operator, from the text of [`super::Operator::describe`].
 pub fn fingerprint(description: &str) -> String {
-    Sha256::digest(description.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest(description.as_bytes())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(Debug)]
@@ -195,14 +201,14 @@ impl SnapshotWriter {
         for (table, mut keyed) in self.keyed {
             keyed.close_chunk()?;
             let stream = write_stream(&keyed.chunks)?;
-            let bytes = stream.len() as u64;
-            self.header.sections.push(Section { table, shape: Shape::Keyed, dropped: None, bytes });
+            let (bytes, sha256) = (stream.len() as u64, digest(&stream));
+            self.header.sections.push(Section { table, shape: Shape::Keyed, dropped: None, bytes, sha256 });
             streams.push(stream);
         }
         for (table, Bucketed { batches, dropped }) in self.bucketed {
             let stream = write_stream(&batches)?;
-            let bytes = stream.len() as u64;
-            self.header.sections.push(Section { table, shape: Shape::Bucketed, dropped, bytes });
+            let (bytes, sha256) = (stream.len() as u64, digest(&stream));
+            self.header.sections.push(Section { table, shape: Shape::Bucketed, dropped, bytes, sha256 });
             streams.push(stream);
         }
         let header = serde_json::to_vec(&self.header).map_err(|error| Error::internal(error.to_string()))?;
@@ -261,6 +267,9 @@ impl Snapshot {
             let length = usize::try_from(section.bytes).ok().filter(|length| *length <= rest.len());
             let (stream, after) = rest.split_at(length.ok_or_else(|| damaged("it ends in a section"))?);
             rest = after;
+            if digest(stream) != section.sha256 {
+                return Err(damaged("a section has other bytes"));
+            }
             let batches = read_stream(stream).map_err(|error| damaged(error.message()))?;
             let first = match section.shape {
                 Shape::Keyed => keyed_schema().fields().iter().map(|field| field.data_type().clone()).collect(),

@@ -172,7 +172,8 @@ impl WindowJoin {
         if let Some(has_partner) = has_partner {
             if let Some(condition) = &self.on.condition {
                 let meets = evaluate(condition, &batch)?;
-                let meets = prep_null_mask_filter(meets.as_boolean());
+                let meets = meets.as_boolean();
+                let meets = if meets.null_count() > 0 { prep_null_mask_filter(meets) } else { meets.clone() };
                 batch = filter_record_batch(&batch, &meets).map_err(failed)?;
                 for side in &mut at {
                     *side = filter(&*side, &meets).map_err(failed)?;

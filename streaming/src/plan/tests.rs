@@ -23,20 +23,20 @@ const DELAY_MS: i64 = 4_000;
 
 /// People, auctions and bids of some minutes. No two bids are of one moment.
 const TABLES: [&str; 3] = [
-    "CREATE TABLE memory.public.person AS SELECT value AS id, 'name ' || value % 17 AS name,
-        'c' || value % 7 AS city, CASE value % 4 WHEN 0 THEN 'OR' WHEN 1 THEN 'ID' WHEN 2 THEN 'CA' ELSE 'NY' END AS state,
+    "CREATE TABLE memory.public.person AS SELECT value AS id, 'name ' || (value % 17) AS name,
+        'c' || (value % 7) AS city, CASE value % 4 WHEN 0 THEN 'OR' WHEN 1 THEN 'ID' WHEN 2 THEN 'CA' ELSE 'NY' END AS state,
         arrow_cast(1700000000000 + value * 4999, 'Timestamp(Millisecond, None)') AS \"dateTime\"
      FROM generate_series(0, 59)",
     "CREATE TABLE memory.public.auction AS SELECT value AS id, 'item ' || value AS \"itemName\", value % 60 AS seller,
-        10 + value % 3 AS category, 'd' || value % 5 AS description,
+        10 + value % 3 AS category, 'd' || (value % 5) AS description,
         arrow_cast(1700000000000 + value * 1499, 'Timestamp(Millisecond, None)') AS \"dateTime\",
         arrow_cast(1700000000000 + value * 1499 + 20000 + value % 9 * 5000, 'Timestamp(Millisecond, None)') AS expires
      FROM generate_series(0, 199)",
     "CREATE TABLE memory.public.bid AS SELECT (value * 7919) % 10007 % 200 AS auction, (value * 6421) % 10009 % 60 AS bidder,
-        (value * 3571) % 10037 % 997 * 31 AS price, 'channel-' || value % 6 AS channel,
-        'https://x/a/b' || value % 9 || '/c?channel_id=' || value % 31 AS url,
+        (value * 3571) % 10037 % 997 * 31 AS price, 'channel-' || (value % 6) AS channel,
+        'https://x/a/b' || (value % 9) || '/c?channel_id=' || (value % 31) AS url,
         arrow_cast(1700000000000 + value * 100 + value % 13 * 300, 'Timestamp(Millisecond, None)') AS \"dateTime\",
-        'e' || value % 11 AS extra
+        'e' || (value % 11) AS extra
      FROM generate_series(0, 2999)",
 ];
 

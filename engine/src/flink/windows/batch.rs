@@ -89,7 +89,7 @@ fn sessions(table: &WindowTable, plan: LogicalPlanBuilder, gap_ms: i64) -> Resul
     let keys: Vec<Expr> = table.keys.iter().cloned().map(Expr::Column).collect();
     let millis = cast(to_millis(&table.time), DataType::Int64).alias(MILLIS);
     let in_order = || vec![column(MILLIS).sort(true, false)];
-    let before = lag(column(MILLIS), None, None).partition_by(keys.clone()).order_by(in_order()).build()?;
+    let before = lag(column(MILLIS), Some(1), None).partition_by(keys.clone()).order_by(in_order()).build()?;
     let before_name = before.schema_name().to_string();
     let pause = column(MILLIS) - Expr::Column(Column::new_unqualified(before_name));
     let begins = when(pause.gt(lit(gap_ms)), lit(1_i64)).otherwise(lit(0_i64))?;
