@@ -32,13 +32,28 @@ os.environ["TZ"] = "UTC"
 time.tzset()
 
 
+# What Tereza still does wrong, by step and the beginning of what is said of it. Each is to be mended, and leaves this list then:
+# one that is not seen any more, where its step was run, fails the test.
+KNOWN_FAULTS = (
+    # A small decimal that is written with an exponent, -1E-10, is read as NULL.
+    ("own CSV: scalars", "Tereza reads"),
+    ("odd lines: own CSV with options", "Tereza reads hand's"),
+    # A column is written that Spark's schema has not; it was to be refused.
+    ("Spark's own columns: JSON", "Tereza: INSERT INTO"),
+    ("Spark's own columns: JSON in partitions", "Tereza: INSERT INTO"),
+    # Members of structs in Parquet have their capitals, and are not found or written without them.
+    ("Spark's own columns: Parquet", "Tereza"),
+    ("Spark's own columns: Parquet in partitions", "Tereza"),
+)
+
+
 class Judge:
     """What was run, and what came of it."""
 
     def __init__(self, engines, minio, only):
         self.engines, self.minio, self.only = engines, minio, only
         # Step, writer, reader, what came of it; and texts about what must not be.
-        self.lines, self.wrong = [], []
+        self.lines, self.wrong, self.known = [], [], set()
         self.step = ""
 
     def names(self, *wanted):
@@ -53,6 +68,11 @@ class Judge:
         return wanted
 
     def complain(self, text):
+        fault = next((fault for fault in KNOWN_FAULTS if self.step == fault[0] and text.startswith(fault[1])), None)
+        if fault:
+            print(f"known fault: {self.step}: {text.splitlines()[0][:160]}", file=sys.stderr, flush=True)
+            self.known.add(fault)
+            return
         print(f"WRONG: {self.step}: {text}", file=sys.stderr, flush=True)
         self.wrong.append(f"{self.step}: {text}")
 
@@ -116,6 +136,9 @@ class Judge:
         for (step, writer, reader, verdict), count in counts.items():
             print(f"{step:34} {writer:8} {reader:8} {verdict}{f' ({count} times)' if count > 1 else ''}")
         print(f"{sum(counts.values())} comparisons, {len(self.wrong)} wrong")
+        seen = {line[0] for line in self.lines}
+        self.wrong += [f"{step}: a known fault is gone: take it from the list" for step, text in KNOWN_FAULTS
+                       if step in seen and (step, text) not in self.known]
         for text in self.wrong:
             print(f"WRONG: {text}")
 
