@@ -69,7 +69,7 @@ struct Job {
 type Sums = BTreeMap<String, (u64, i64)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a process of the ledger, which starts it"]
+#[ignore = "a process of the ledger: no_row_is_lost_and_none_is_doubled starts it"]
 async fn worker() {
     let Ok(job) = std::env::var("TEREZA_LEDGER_JOB") else { return };
     let job: Job = serde_json::from_str(&job).expect("a job");

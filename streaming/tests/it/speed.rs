@@ -18,7 +18,7 @@ const PARTITIONS: i32 = 4;
 const EPOCHS: u64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints figures, and takes a machine of its own"]
+#[ignore = "prints figures: cargo test --release -p tereza-streaming --test it -- --ignored --nocapture speed"]
 async fn rows_a_second_and_milliseconds_of_a_commit() {
     let Some(broker) = Broker::start() else { return missing() };
     let connection = connection(&broker.bootstrap());

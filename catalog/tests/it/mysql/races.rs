@@ -267,7 +267,7 @@ async fn what_a_killed_process_was_told_is_there() {
 
 /// Not a test of its own: the process that [`what_a_killed_process_was_told_is_there`] kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by another test"]
+#[ignore = "a process that what_a_killed_process_was_told_is_there starts"]
 async fn writes_until_it_is_killed() {
     let Ok(url) = std::env::var("TEREZA_TEST_WRITER") else { return };
     let round = std::env::var("TEREZA_TEST_WRITER_ROUND").unwrap_or_default();
