@@ -220,40 +220,40 @@ fn a_server_that_is_asked_to_end_hands_its_jobs_on() {
 }
 
 /// A server on a data folder of its own.
-struct World {
-    server: Server,
+pub(crate) struct World {
+    pub(crate) server: Server,
     data: PathBuf,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl World {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = data_folder(&folder);
         Self { server: Server::start(&data, arguments), data, folder }
     }
 
     /// Starts the server anew, after it died.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.server = Server::start(&self.data, &[]);
     }
 
     /// A file of statements.
-    fn script(&self, text: &str) -> String {
+    pub(crate) fn script(&self, text: &str) -> String {
         let path = self.folder.path().join(format!("{}.sql", ids::new_id()));
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// A command on the server, which it finds by its URL.
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = support::tereza();
         command.args(arguments).args(["--url", &self.server.flight_sql]);
         command.stdin(Stdio::null()).output().unwrap()
     }
 
     /// The rows of a query, as CSV without the header.
-    fn ask(&self, sql: &str) -> String {
+    pub(crate) fn ask(&self, sql: &str) -> String {
         let csv = text(self.run(&["sql", "--format", "csv", "-c", sql]));
         csv.lines().skip(1).map(|line| format!("{line}\n")).collect()
     }
@@ -265,7 +265,7 @@ fn data_folder(folder: &TempDir) -> PathBuf {
     data
 }
 
-fn text(output: Output) -> String {
+pub(crate) fn text(output: Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

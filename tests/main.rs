@@ -9,11 +9,15 @@ mod faults;
 mod figures;
 mod flight;
 mod jobs;
+#[path = "support/kafka.rs"]
+#[expect(dead_code, reason = "others start a broker and use more of it")]
+mod kafka;
 mod lake;
 mod metastore;
 mod robust;
 mod shared;
 mod slt;
+mod streams;
 mod support;
 mod tidy;
 mod tpc;

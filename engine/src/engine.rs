@@ -10,6 +10,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use object_store::ObjectStore;
 use tereza_catalog::Store;
 use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::{self, Settings};
@@ -117,6 +118,12 @@ impl Engine {
     /// The jobs of the catalog.
     pub fn jobs(&self) -> Arc<Jobs> {
         Arc::clone(&self.jobs)
+    }
+
+    /// The store that a folder or a URL leads to, and the path in it.
+    pub fn object_store(&self, location: &str) -> Result<(Arc<dyn ObjectStore>, String)> {
+        let place = self.stores.place(location)?;
+        Ok((place.store, place.path.to_string()))
     }
 
     /// The id of this process in the records of the catalog.

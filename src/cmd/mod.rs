@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Scheduler(up::Args),
     /// Serve a Hive Metastore and a Schema Registry, without SQL, until SIGTERM or Ctrl-C; or import another metastore
     Catalog(Box<catalog::Args>),
+    /// Run stream jobs of a catalog that others serve, until SIGTERM or Ctrl-C
+    Stream(up::Args),
     /// Run stages for a scheduler until SIGTERM or Ctrl-C
     Executor(executor::Args),
     /// Run SQL: in this process, or on a server with --url
@@ -53,7 +55,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it waits most of the time, for others to ask.
     pub(crate) fn is_server(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Scheduler(_) | Self::Catalog(_))
+        matches!(self, Self::Up(_) | Self::Scheduler(_) | Self::Catalog(_) | Self::Stream(_))
     }
 
     /// Runs it to its end.
@@ -61,6 +63,7 @@ impl Command {
         match self {
             Self::Up(args) => up::run(args, up::Role::Up).await,
             Self::Scheduler(args) => up::run(args, up::Role::Scheduler).await,
+            Self::Stream(args) => up::run(args, up::Role::Stream).await,
             Self::Catalog(args) => catalog::run(*args).await,
             Self::Executor(args) => executor::run(args).await,
             Self::Sql(args) => sql::run(args).await,

@@ -13,6 +13,7 @@ use tereza_runtime::shutdown::Shutdown;
 use tereza_runtime::telemetry::{self, Metrics};
 use tereza_runtime::{DataFolder, Endpoints, Error, Health, Result, Settings, clock, health};
 use tereza_scheduler::JobRunner;
+use tereza_streaming::{StreamRunner, StreamSettings};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub(crate) enum Role {
     Scheduler,
     /// The catalog alone, for clients of a metastore and of a schema registry.
     Catalog,
+    /// Stream jobs alone, of a catalog that others serve.
+    Stream,
 }
 
 /// Runs the command until the process is told to end.
@@ -69,7 +72,7 @@ pub(crate) async fn run(args: Args, role: Role) -> Result<ExitStatus> {
     let console = Console::start(console, &shutdown)?;
     let executors = Executors::share(&mut settings, &args.settings);
 
-    let roles = start_roles(&settings, sockets, executors, &console.health, &shutdown);
+    let roles = start_roles(&settings, role, sockets, executors, &console.health, &shutdown);
     let result = match shutdown.token().run_until_cancelled(roles).await {
         Some(Ok(())) => {
             let _published = endpoints.publish(folder.path())?;
@@ -127,6 +130,9 @@ impl Sockets {
     async fn bind(endpoints: &mut Endpoints, settings: &Settings, role: Role) -> Result<Self> {
         let Settings { listen, gateway, metastore, registry, cluster, .. } = settings;
         let mut sockets = Self { flight_sql: None, metastore: None, registry: None, scheduler: None };
+        if role == Role::Stream {
+            return Ok(sockets);
+        }
         if role != Role::Catalog {
             let scheme = if is_set(&gateway.tls_cert) { "https" } else { "http" };
             sockets.flight_sql = Some(endpoints.bind("flight_sql", scheme, listen.flight_sql).await?);
@@ -172,6 +178,7 @@ impl Sockets {
 /// Starts the roles and returns when all are ready; from then on they are tasks of `shutdown`.
 async fn start_roles(
     settings: &Settings,
+    role: Role,
     sockets: Sockets,
     executors: Executors,
     health: &Health,
@@ -185,11 +192,12 @@ async fn start_roles(
     if let Some(listener) = sockets.registry {
         catalog::start_registry(settings, listener, &catalog, health, shutdown);
     }
-    let Some(flight_sql) = sockets.flight_sql else { return Ok(()) };
+    if role == Role::Catalog {
+        return Ok(());
+    }
 
     let engine_readiness = health.register("engine");
-    let flight_readiness = health.register("flight_sql");
-    let engine = Engine::over(settings, catalog.store, clock).await?;
+    let engine = Engine::over(settings, catalog.store, clock.clone()).await?;
     // Executors are needed until nobody is there whose statements they run.
     let unused = CancellationToken::new();
     let in_use = Arc::new(unused.clone().drop_guard());
@@ -198,6 +206,25 @@ async fn start_roles(
         executors.join(&engine, settings, listener, readiness, shutdown, unused).await?;
     }
     let service = LocalQueryService::new(Arc::clone(&engine));
+    let streams = stream_runner(settings, &engine, &service, clock)?;
+    engine.install_streams(Arc::clone(&streams) as _);
+    let (token, used_by_streams) = (shutdown.token(), Arc::clone(&in_use));
+    shutdown.spawn("streaming", "jobs", async move {
+        let _used = used_by_streams;
+        streams.run(token).await
+    });
+    let Some(flight_sql) = sockets.flight_sql else {
+        engine_readiness.ready();
+        let token = shutdown.token();
+        shutdown.spawn("streaming", "engine", async move {
+            let (_readiness, _used) = (engine_readiness, in_use);
+            token.cancelled().await;
+            engine.close().await;
+            Ok(())
+        });
+        return Ok(());
+    };
+    let flight_readiness = health.register("flight_sql");
     let jobs = JobRunner::new(&engine, Arc::clone(&service), settings.jobs.clone());
     let (token, used_by_jobs) = (shutdown.token(), Arc::clone(&in_use));
     shutdown.spawn("scheduler", "jobs", async move {
@@ -217,6 +244,25 @@ async fn start_roles(
         served
     });
     Ok(())
+}
+
+/// Who runs stream jobs in this process.
+fn stream_runner(
+    settings: &Settings,
+    engine: &Engine,
+    service: &Arc<LocalQueryService>,
+    clock: Clock,
+) -> Result<Arc<StreamRunner>> {
+    let from = &settings.streaming;
+    let (store, root) = engine.object_store(&from.url)?;
+    let settings = StreamSettings {
+        running_max: from.running_max,
+        store,
+        root,
+        state_bytes_max: usize::try_from(from.state_limit_bytes).unwrap_or(usize::MAX),
+        retry_pause: Duration::from_millis(from.retry_pause_ms),
+    };
+    Ok(StreamRunner::new(engine, Arc::clone(service), clock, settings))
 }
 
 /// The settings of the gateway, in its own type.

@@ -1,9 +1,11 @@
 //! Stream jobs: Kafka in, Kafka or tables out, exactly once, with the log as the engine.
 
 mod apply;
+mod connector;
 pub mod coordinator;
 pub mod format;
 pub mod host;
+mod job;
 pub mod kafka;
 pub mod log;
 pub mod nexmark;
@@ -18,3 +20,4 @@ mod sim;
 pub mod task;
 
 pub use apply::Tables;
+pub use job::{StreamRunner, StreamSettings};

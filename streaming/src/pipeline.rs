@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tereza_runtime::Result;
 
 use crate::log::Output;
-use crate::record::{DataFile, Positions, Watermarks};
+use crate::record::{DataFile, EpochRecord, Positions, Watermarks};
 
 pub use crate::record::Upstream;
 
@@ -84,8 +84,8 @@ pub trait Source: Send {
     /// The next micro-batch, or that there is none for now.
     async fn poll(&mut self) -> Result<Polled<Self::Input>>;
 
-    /// Rows before these positions are in a committed record. For those who watch; nothing depends on it.
-    fn committed(&mut self, positions: &Positions);
+    /// A record was committed. For those who watch; nothing depends on it.
+    fn committed(&mut self, record: &EpochRecord);
 }
 
 /// What a source has.

@@ -69,6 +69,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// How jobs run.
     pub jobs: Jobs,
+    /// How stream jobs run.
+    pub streaming: Streaming,
     /// What is logged.
     pub log: Log,
     /// How the process ends.
@@ -356,6 +358,21 @@ pub struct Jobs {
     pub text_limit_bytes: u64,
 }
 
+/// How stream jobs run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Streaming {
+    /// Stream jobs that run at once; 0 means that this process runs none.
+    pub running_max: usize,
+    /// Where their state is, and the commits of those that write nothing to Kafka: a folder, or a URL such as
+    /// `s3://bucket/streams`; empty means `streams` in the data folder. Processes that share a catalog need one that all reach.
+    pub url: String,
+    /// Size of the state of one operator; more ends the job.
+    pub state_limit_bytes: u64,
+    /// Pause before a job begins again after an error that may pass; it doubles with each, up to a minute.
+    pub retry_pause_ms: u64,
+}
+
 /// What is logged, on standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -555,6 +572,12 @@ impl Default for Jobs {
     }
 }
 
+impl Default for Streaming {
+    fn default() -> Self {
+        Self { running_max: 16, url: String::new(), state_limit_bytes: 1 << 30, retry_pause_ms: 1_000 }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         // Ballista tells each step of each job.
@@ -646,6 +669,9 @@ impl Settings {
         }
         if self.warehouse.url.is_empty() {
             self.warehouse.url = utf8(&dir.join("warehouse"))?;
+        }
+        if self.streaming.url.is_empty() {
+            self.streaming.url = utf8(&dir.join("streams"))?;
         }
         if self.engine.spill_dir.as_os_str().is_empty() {
             self.engine.spill_dir = dir.join("spill");

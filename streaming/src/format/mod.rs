@@ -31,6 +31,7 @@ use tereza_runtime::{Error, Result};
 
 pub use decode::decoder;
 pub use encode::encoder;
+pub use crate::operator::RowKind;
 pub use options::FormatOptions;
 pub(crate) use options::nearest;
 pub(crate) use text::push_display;
@@ -60,31 +61,6 @@ impl Message {
     /// Where the message is, for people.
     fn place(&self) -> String {
         format!("topic `{}`, partition {}, offset {}", self.topic, self.partition, self.offset)
-    }
-}
-
-/// What a row does to the table that it is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowKind {
-    /// `+I`
-    Insert,
-    /// `-U`: the row as it was before the `+U` that follows.
-    UpdateBefore,
-    /// `+U`
-    UpdateAfter,
-    /// `-D`
-    Delete,
-}
-
-impl RowKind {
-    /// How Flink prints the kind.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Insert => "+I",
-            Self::UpdateBefore => "-U",
-            Self::UpdateAfter => "+U",
-            Self::Delete => "-D",
-        }
     }
 }
 

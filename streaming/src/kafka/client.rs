@@ -13,7 +13,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::statistics::Statistics;
 use tereza_runtime::{Error, ErrorKind, Result, Secret};
+
+use crate::record::Positions;
 
 /// Longest wait for one request to the cluster.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -337,10 +340,14 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.6).map(|(_, known)| known)
 }
 
-/// What a client says on its own: its log goes to ours; kept are the first message that was not delivered, and why a broker did
-/// not let it in.
+/// How often a reader says how far its partitions go.
+pub(crate) const ENDS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a client says on its own: its log goes to ours; kept are the first message that was not delivered, why a broker did
+/// not let it in, and how far the partitions go that it reads.
 #[derive(Default)]
 pub(crate) struct Context {
+    ends: Mutex<Positions>,
     failed: Mutex<Option<(KafkaError, String)>>,
     refused: Mutex<Option<String>>,
 }
@@ -349,6 +356,11 @@ impl Context {
     /// The first delivery that failed: why, and of what.
     pub(crate) fn failed(&self) -> Option<(KafkaError, String)> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Topic → partition → the offset after what is committed, as the client knew it up to [`ENDS_INTERVAL`] ago.
+    pub(crate) fn ends(&self) -> Positions {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// That a broker does not let the client in, or is not who it should be. Calls only say that they had no answer.
@@ -386,6 +398,15 @@ impl ClientContext for Context {
             // A client reports at these levels what it then retries; what it gives up is an error of a call.
             _ => tracing::info!(target: "tereza::kafka", facility, "{message}"),
         }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut ends = Positions::new();
+        for (topic, of) in statistics.topics {
+            let known = of.partitions.into_iter().filter(|(_, partition)| partition.ls_offset >= 0);
+            ends.insert(topic, known.map(|(number, partition)| (number, partition.ls_offset)).collect());
+        }
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

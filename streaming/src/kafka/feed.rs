@@ -9,7 +9,7 @@ use tereza_runtime::{Error, Result};
 use super::client::Connection;
 use super::source::{Assignment, Limits, Row, Source};
 use crate::pipeline::{self, Polled};
-use crate::record::Positions;
+use crate::record::{EpochRecord, Positions};
 
 /// Rows of a micro-batch.
 const BATCH_ROWS_MAX: usize = 64 << 10;
@@ -56,6 +56,11 @@ impl<D: Decode> Feed<D> {
     /// A feed that reads nothing before it is told where from.
     pub fn new(settings: FeedSettings, decode: D) -> Self {
         Self { settings, open: None, decode: Some(decode) }
+    }
+
+    /// As [`Source::ends`]; nothing while it does not read.
+    pub fn ends(&self) -> Positions {
+        self.open.as_ref().map(|(source, _)| source.ends()).unwrap_or_default()
     }
 }
 
@@ -107,9 +112,9 @@ impl<D: Decode> pipeline::Source for Feed<D> {
         Ok(polled)
     }
 
-    fn committed(&mut self, positions: &Positions) {
+    fn committed(&mut self, record: &EpochRecord) {
         if let Some((source, _)) = &self.open {
-            source.tell_group(positions);
+            source.tell_group(&record.positions);
         }
     }
 }

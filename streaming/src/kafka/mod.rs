@@ -17,6 +17,7 @@ mod topic_ids;
 pub use client::Connection;
 pub use cluster::{Cluster, TopicSettings};
 pub use feed::{Decode, Feed, FeedSettings};
+pub(crate) use options::duration;
 pub use options::{BoundedMode, Format, KafkaOptions, KeyFormat, OffsetReset, Partitioner, StartupMode, Topics};
 pub use producer::{Message, TRANSACTION_TIMEOUT, TransactionalProducer};
 pub use reader::{Tail, Until, read_tail};

@@ -459,7 +459,7 @@ fn is_topic(name: &str) -> bool {
 }
 
 /// A duration as Flink writes it: a number and a unit, milliseconds if there is none.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;

@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tereza_runtime::{Error, Result, clock};
 
-use super::client::{self, Connection, Context, REQUEST_TIMEOUT};
+use super::client::{self, Connection, Context, ENDS_INTERVAL, REQUEST_TIMEOUT};
 use super::start::watermarks;
 use super::topic_ids::topic_ids;
 use crate::record::Positions;
@@ -121,7 +121,8 @@ impl Source {
         ids: BTreeMap<String, String>,
         limits: Limits,
     ) -> Result<Self> {
-        let config = connection.consumer(group, limits.queue_bytes);
+        let mut config = connection.consumer(group, limits.queue_bytes);
+        config.set("statistics.interval.ms", ENDS_INTERVAL.as_millis().to_string());
         let consumer = BaseConsumer::from_config_and_context(&config, Context::default())
             .map_err(|error| Error::invalid_input(format!("no consumer: {error}")))?;
         let mut source = Self {
@@ -220,6 +221,11 @@ impl Source {
             positions.entry(slot.topic.clone()).or_default().insert(slot.partition, slot.next);
         }
         positions
+    }
+
+    /// Topic → partition → the offset after what is committed there, as it was lately; nothing of partitions that are new.
+    pub fn ends(&self) -> Positions {
+        self.consumer.client().context().ends()
     }
 
     /// Whether every partition is at its end. A source without ends is never finished.
@@ -407,7 +413,10 @@ impl Source {
             }
             let mut list = TopicPartitionList::new();
             let mut slots = Vec::new();
-            for partition in (known..count).filter(|partition| partition.unsigned_abs() % tasks.max(1) == task) {
+            // Also those that came while nobody looked.
+            let is_read = |partition| self.index.get(&topic).is_some_and(|of| of.contains_key(&partition));
+            let is_own = |partition: &i32| partition.unsigned_abs() % tasks.max(1) == task && !is_read(*partition);
+            for partition in (0..count).filter(is_own) {
                 let (low, _) = watermarks(&self.consumer, &topic, partition)?;
                 list.add_partition_offset(&topic, partition, Offset::Offset(low))
                     .map_err(|error| client::error("cannot list partitions", &error))?;

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::Batch;
-use super::state::{SnapshotWriter, StateReader};
+use super::state::{SnapshotWriter, StateReader, compact};
 use super::watermark::WatermarkMerge;
 use super::{Context, Operator};
 
@@ -154,13 +154,16 @@ impl Graph {
         Ok(())
     }
 
-    /// What changed in each operator since the last snapshot, by the operator's id.
+    /// What changed in each operator since its last snapshot, by the operator's id; nothing of one where nothing did.
     pub fn snapshot(&mut self, epoch: u64) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut snapshots = BTreeMap::new();
         for node in &mut self.nodes {
             let (name, description) = (node.operator.name(), node.operator.describe());
             let mut writer = SnapshotWriter::new(name, &description, epoch, node.saved);
             node.operator.snapshot(&mut writer)?;
+            if writer.is_empty() {
+                continue;
+            }
             snapshots.insert(node.id.clone(), writer.finish()?);
             node.saved = Some(epoch);
         }
@@ -186,6 +189,31 @@ impl Graph {
             node.saved = Some(state.epoch());
         }
         Ok(())
+    }
+
+    /// One base for an operator's chains, which are its state of these key groups; `None` if there is no such operator.
+    pub fn compact<B: AsRef<[u8]>>(
+        &self,
+        id: &str,
+        chains: &[Vec<B>],
+        groups: RangeInclusive<u8>,
+    ) -> Option<Result<Vec<u8>>> {
+        let node = self.nodes.iter().find(|node| node.id == id)?;
+        Some(compact(&node.operator.describe(), chains, groups))
+    }
+
+    /// The ids of the operators, in the order of their numbers, with what they send to whom.
+    pub fn lines(&self) -> Vec<String> {
+        let to = |target: &Target| match target {
+            Target::Operator { node, .. } => self.nodes[*node].id.clone(),
+            Target::Sink(sink) => format!("sink {sink}"),
+        };
+        let line = |from: String, targets: &[Target]| {
+            let targets: Vec<String> = targets.iter().map(to).collect();
+            format!("{from} -> {}", targets.join(", "))
+        };
+        let sources = self.sources.iter().enumerate().map(|(source, targets)| line(format!("source {source}"), targets));
+        sources.chain(self.nodes.iter().map(|node| line(node.id.clone(), &node.targets))).collect()
     }
 
     /// Bytes of state, by the operator's id.

@@ -68,6 +68,8 @@ pub enum SinkMode {
     Upsert(Vec<usize>),
     /// Every change.
     Retract,
+    /// Whatever comes.
+    Any,
 }
 
 /// Refuses a stream that the sink cannot take, with the reason.
@@ -75,7 +77,7 @@ pub fn check_sink(sink: &str, takes: &SinkMode, stream: &ChangelogMode) -> Resul
     let same =
         |left: &[usize], right: &[usize]| left.len() == right.len() && left.iter().all(|column| right.contains(column));
     match (takes, stream) {
-        (_, ChangelogMode::Append) | (SinkMode::Retract, ChangelogMode::Retract { .. }) => Ok(()),
+        (SinkMode::Any, _) | (_, ChangelogMode::Append) | (SinkMode::Retract, ChangelogMode::Retract { .. }) => Ok(()),
         (SinkMode::Append, _) => Err(Error::unsupported(format!(
             "{sink} takes inserts only, the query makes a stream of mode {}",
             stream.as_str()

@@ -195,6 +195,11 @@ impl SnapshotWriter {
         self.bucketed.entry(table.to_owned()).or_default().dropped = Some(through);
     }
 
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.header.scalars.is_empty() && self.keyed.is_empty() && self.bucketed.is_empty()
+    }
+
     /// The snapshot's bytes.
     pub fn finish(mut self) -> Result<Vec<u8>> {
         let mut streams = Vec::new();

@@ -68,6 +68,17 @@ impl WatermarkAssigner {
         Ok(())
     }
 
+    /// Waits for a partition from now on.
+    pub fn add(&mut self, partition: i32, now_ms: i64) {
+        let shown = PartitionWatermark { watermark_ms: WATERMARK_MIN, idle: false };
+        self.partitions.entry(partition).or_insert(Partition { shown, last_row_ms: now_ms });
+    }
+
+    /// Whether nobody is to wait for this source: all its partitions are idle.
+    pub fn is_idle(&self) -> bool {
+        !self.partitions.is_empty() && self.partitions.values().all(|partition| partition.shown.idle)
+    }
+
     /// Says that a partition has no more rows.
     pub fn finish(&mut self, partition: i32) {
         if let Some(known) = self.partitions.get_mut(&partition) {
@@ -94,10 +105,17 @@ impl WatermarkAssigner {
         self.partitions.iter().map(|(number, partition)| (*number, partition.shown)).collect()
     }
 
-    /// Goes on from the record of an epoch.
-    pub fn restore(&mut self, shown: &BTreeMap<i32, PartitionWatermark>, now_ms: i64) {
+    /// Goes on from the record of an epoch. Nobody is idle before [`Self::begin`].
+    pub fn restore(&mut self, shown: &BTreeMap<i32, PartitionWatermark>) {
         for (number, shown) in shown {
-            self.partitions.insert(*number, Partition { shown: *shown, last_row_ms: now_ms });
+            self.partitions.insert(*number, Partition { shown: *shown, last_row_ms: i64::MAX });
+        }
+    }
+
+    /// Rows are waited for from now on.
+    pub fn begin(&mut self, now_ms: i64) {
+        for partition in self.partitions.values_mut() {
+            partition.last_row_ms = partition.last_row_ms.min(now_ms);
         }
     }
 }
@@ -184,7 +202,8 @@ mod tests {
         assert_eq!(source.watermark(130), Some(50), "partition 1 is awake and at 7");
         assert_eq!(source.watermark(1000), None, "all are idle");
         let mut again = assigner(Some(100));
-        again.restore(&source.partitions(), 1000);
+        again.restore(&source.partitions());
+        again.begin(1000);
         again.observe(0, &rows(&[Some(91)]), 1001).unwrap();
         assert_eq!(again.watermark(1001), Some(91), "partition 1 was idle when it ended");
     }

@@ -12,25 +12,43 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::datasource::{TableProvider, source_as_provider};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::physical_expr::expressions::Column;
 use tereza_engine::flink::{StreamPlan, Window, WindowTable};
 use tereza_runtime::error::{Error, Result};
 
 use crate::operator::batch::Batch;
 use crate::operator::calc::{Calc, Expression};
 use crate::operator::graph::{Graph, Target};
+use crate::operator::normalize::Normalize;
 use crate::operator::window::{WindowAssign, Windows};
 use crate::operator::{ChangelogMode, Context, Operator, Output};
 
-/// A query that is ready to run.
+/// Queries that are ready to run.
 pub struct Planned {
-    /// Its operators, with one sink.
+    /// Their operators, with a sink for each query.
     pub graph: Graph,
     /// What the sources of the graph are, in order.
     pub sources: Vec<SourceTable>,
-    /// The columns of the result.
+    /// What comes out, for each query.
+    pub results: Vec<Changes>,
+}
+
+/// A stream of changes.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// The columns.
     pub schema: SchemaRef,
-    /// The changes of the result.
+    /// The kinds of changes.
+    pub mode: ChangelogMode,
+}
+
+/// What a table is as a stream.
+#[derive(Debug, Clone)]
+pub struct TableFacts {
+    /// The column that its watermark is of, where it has one.
+    pub time: Option<usize>,
+    /// The changes that come from it; places are those of all its columns.
     pub mode: ChangelogMode,
 }
 
@@ -51,17 +69,24 @@ pub struct Settings {
     pub state_ttl_ms: Option<i64>,
 }
 
-/// Plans a query. `time_of` is the column of a table that its watermark is of, where it has one.
-pub fn plan(
-    query: &StreamPlan,
+/// Plans queries as one graph: the result of each goes to the sink of its number.
+pub fn plan<'a>(
+    queries: impl IntoIterator<Item = &'a StreamPlan>,
     settings: Settings,
-    time_of: &dyn Fn(&dyn TableProvider) -> Option<usize>,
+    facts_of: &dyn Fn(&dyn TableProvider) -> Result<TableFacts>,
 ) -> Result<Planned> {
-    let mut planner =
-        Planner { state: &query.state, settings, time_of, graph: Graph::new(), operators: 0, sources: Vec::new() };
-    let stream = planner.node(&query.plan)?;
-    planner.send(stream.port, Target::Sink(0))?;
-    Ok(Planned { graph: planner.graph, sources: planner.sources, schema: stream.schema, mode: stream.mode })
+    let mut planned = Planned { graph: Graph::new(), sources: Vec::new(), results: Vec::new() };
+    let mut operators = 0;
+    for (sink, query) in queries.into_iter().enumerate() {
+        let Planned { graph, sources, .. } = planned;
+        let mut planner = Planner { state: &query.state, settings, facts_of, graph, operators, sources };
+        let stream = planner.node(&query.plan)?;
+        planner.send(stream.port, Target::Sink(sink))?;
+        operators = planner.operators;
+        (planned.graph, planned.sources) = (planner.graph, planner.sources);
+        planned.results.push(Changes { schema: stream.schema, mode: stream.mode });
+    }
+    Ok(planned)
 }
 
 /// Where a stream comes from.
@@ -94,7 +119,7 @@ struct WindowColumns {
 struct Planner<'a> {
     state: &'a SessionState,
     settings: Settings,
-    time_of: &'a dyn Fn(&dyn TableProvider) -> Option<usize>,
+    facts_of: &'a dyn Fn(&dyn TableProvider) -> Result<TableFacts>,
     graph: Graph,
     operators: usize,
     sources: Vec<SourceTable>,
@@ -107,19 +132,7 @@ impl Planner<'_> {
     fn node(&mut self, plan: &LogicalPlan) -> Result<Stream> {
         match plan {
             LogicalPlan::TableScan(scan) => {
-                let provider = source_as_provider(&scan.source).map_err(failed)?;
-                let columns =
-                    scan.projection.clone().unwrap_or_else(|| (0..provider.schema().fields().len()).collect());
-                let schema = Arc::new(provider.schema().project(&columns).map_err(|error| failed(error.into()))?);
-                let time = (self.time_of)(provider.as_ref()).and_then(|time| columns.iter().position(|at| *at == time));
-                self.sources.push(SourceTable { name: scan.table_name.to_string(), provider, columns });
-                let read = Stream {
-                    port: Port::Source(self.graph.source()),
-                    schema,
-                    mode: ChangelogMode::Append,
-                    time,
-                    windows: None,
-                };
+                let read = self.scan(scan)?;
                 match scan.filters.iter().cloned().reduce(Expr::and) {
                     Some(condition) => self.calc(read, plan.schema(), Some(&condition), None),
                     None => Ok(read),
@@ -170,6 +183,33 @@ impl Planner<'_> {
             LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => Err(unsupported("a query of no table")),
             other => Err(unsupported(&other.display().to_string())),
         }
+    }
+
+    /// The wanted columns of a table. Where rows replace others, all columns are read: which they replace is told by the key.
+    fn scan(&mut self, scan: &TableScan) -> Result<Stream> {
+        let provider = source_as_provider(&scan.source).map_err(failed)?;
+        let TableFacts { time, mode } = (self.facts_of)(provider.as_ref())?;
+        let all: Vec<usize> = (0..provider.schema().fields().len()).collect();
+        let wanted = scan.projection.clone().unwrap_or_else(|| all.clone());
+        let read = if mode == ChangelogMode::Append { wanted.clone() } else { all };
+        let schema = Arc::new(provider.schema().project(&read).map_err(|error| failed(error.into()))?);
+        self.sources.push(SourceTable { name: scan.table_name.to_string(), provider, columns: read.clone() });
+        let place = |columns: &[usize]| time.and_then(|time| columns.iter().position(|at| *at == time));
+        let port = Port::Source(self.graph.source());
+        let mut stream = Stream { port, schema, mode, time: place(&read), windows: None };
+        if matches!(stream.mode, ChangelogMode::Upsert(_)) {
+            let normalize = Normalize::new(&stream.schema, &stream.mode)?;
+            stream = Stream { time: stream.time, ..self.add(Box::new(normalize), &[stream])? };
+        }
+        if wanted == read {
+            return Ok(stream);
+        }
+        let columns = wanted.iter().map(|at| {
+            let name = stream.schema.field(*at).name().clone();
+            (Arc::new(Column::new(&name, *at)) as Expression, name)
+        });
+        let calc = Calc::new(&stream.schema, &stream.mode, None, columns.collect())?;
+        Ok(Stream { time: place(&wanted), ..self.add(Box::new(calc), &[stream])? })
     }
 
     /// Filters and projects; all columns without `columns`.

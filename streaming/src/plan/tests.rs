@@ -70,7 +70,7 @@ impl World {
 
     async fn planned(&self, sql: &str) -> Result<Planned> {
         let query = self.service.plan_stream(&self.session, sql).await?;
-        plan(&query, Settings::default(), &time_of)
+        plan([&query], Settings::default(), &facts_of)
     }
 
     /// What comes out of a stream's query when all is read, as sorted rows of text.
@@ -90,7 +90,7 @@ impl World {
         }
         arrivals.sort_by_key(|(time, source, _)| (*time, *source));
         let cx = Context { now_ms: 0, state_bytes_max: 1 << 30 };
-        let mut folded = Folded(Fold::new(Arc::clone(&planned.schema)).unwrap());
+        let mut folded = Folded(Fold::new(Arc::clone(&planned.results[0].schema)).unwrap());
         let mut watermarks = vec![WATERMARK_MIN; planned.sources.len()];
         for (time, source, batch) in arrivals {
             planned.graph.process(source, Batch::inserts(batch), &cx, &mut folded).unwrap();
@@ -128,8 +128,8 @@ impl Sorted for Vec<String> {
     }
 }
 
-fn time_of(table: &dyn TableProvider) -> Option<usize> {
-    table.schema().index_of(TIME).ok()
+fn facts_of(table: &dyn TableProvider) -> Result<TableFacts> {
+    Ok(TableFacts { time: table.schema().index_of(TIME).ok(), mode: ChangelogMode::Append })
 }
 
 fn millis(batch: &RecordBatch, column: usize, row: usize) -> i64 {

@@ -12,7 +12,7 @@ use super::world::World;
 use super::{ROWS, Row, TABLE, TOPIC};
 use crate::log::Output;
 use crate::pipeline::{Part, Pipeline, Polled, Produced, Restored, Snapshot, Source};
-use crate::record::Positions;
+use crate::record::{EpochRecord, Positions};
 
 pub(super) struct Count {
     pub(super) to_topic: bool,
@@ -132,5 +132,5 @@ impl Source for Rows {
         Ok(Polled::Rows { input: (from..to).map(|index| (partition, index)).collect(), positions })
     }
 
-    fn committed(&mut self, _: &Positions) {}
+    fn committed(&mut self, _: &EpochRecord) {}
 }

@@ -191,7 +191,7 @@ where
             put(&self.job.objects, &objects).await?;
         }
         self.backlog.committed(&new);
-        self.source.committed(&record.positions);
+        self.source.committed(&record);
         self.left = match self.job.objects.delete(&record.garbage).await {
             Ok(()) => Vec::new(),
             Err(error) => {

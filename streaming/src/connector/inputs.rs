@@ -1,0 +1,328 @@
+//! All that a task reads: partitions of Kafka and generated events, as rows of tables.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tereza_runtime::{Error, Result};
+
+use super::Reader;
+use crate::format::Message;
+use crate::host::Host;
+use crate::job::stats::Stats;
+use crate::kafka::{Decode, Feed, Row};
+use crate::nexmark::Nexmark;
+use crate::operator::batch::Batch;
+use crate::pipeline::{Polled, Source};
+use crate::record::{EpochRecord, Positions};
+
+/// Events of one batch.
+const EVENTS_MAX: u64 = 16 << 10;
+/// How long a task waits for events whose time has not come, or for nothing.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// A table that is read: who makes its rows, and what they are.
+pub(crate) struct Table {
+    pub(crate) reader: Reader,
+    pub(crate) from: From,
+}
+
+/// Where the rows of a table are from.
+pub(crate) enum From {
+    /// These topics.
+    Topics(Vec<String>),
+    /// Events, as if they were the rows of partition 0 of a topic of this name.
+    Events { name: String, events: Box<Nexmark> },
+}
+
+/// What came at once.
+#[derive(Default)]
+pub(crate) struct Arrivals {
+    /// Partitions of tables that are read from now on.
+    pub(crate) partitions: Vec<(usize, Arc<str>, i32)>,
+    /// In the order in which they came.
+    pub(crate) rows: Vec<Arrived>,
+    /// Tables that are read to their ends.
+    pub(crate) ended: Vec<usize>,
+}
+
+/// Rows of one partition.
+pub(crate) struct Arrived {
+    pub(crate) table: usize,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) batch: Batch,
+}
+
+/// Reads the tables of a task.
+pub(crate) struct Inputs {
+    tables: Vec<Table>,
+    /// Topic → table.
+    of_topic: BTreeMap<String, usize>,
+    feed: Option<Feed<Collect>>,
+    generators: Vec<Generator>,
+    /// Whose turn it is: that of the feed comes after those of all generators.
+    turn: usize,
+    /// Partitions that nobody was told of.
+    new: Vec<(usize, Arc<str>, i32)>,
+    known: Positions,
+    /// Set when the tables are to end where they are.
+    drain: Arc<AtomicBool>,
+    is_drained: bool,
+    host: Arc<dyn Host>,
+    stats: Arc<Stats>,
+}
+
+/// Events that are made from a number on.
+struct Generator {
+    table: usize,
+    topic: Arc<str>,
+    next: u64,
+    /// The task that has no events.
+    is_ended: bool,
+}
+
+impl Inputs {
+    /// Tables, and what reads those on Kafka. Once `drain` is set, all of them end where they are.
+    pub(crate) fn new(
+        tables: Vec<Table>,
+        feed: Option<Feed<Collect>>,
+        drain: Arc<AtomicBool>,
+        host: Arc<dyn Host>,
+        stats: Arc<Stats>,
+    ) -> Result<Self> {
+        let mut of_topic = BTreeMap::new();
+        for (at, table) in tables.iter().enumerate() {
+            let names = match &table.from {
+                From::Topics(topics) => topics.clone(),
+                From::Events { name, .. } => vec![name.clone()],
+            };
+            for name in names {
+                if of_topic.insert(name.clone(), at).is_some() {
+                    return Err(Error::unsupported(format!("two tables of the topic '{name}' in one job")));
+                }
+            }
+        }
+        let (generators, turn, new, known) = (Vec::new(), 0, Vec::new(), Positions::new());
+        let is_drained = false;
+        Ok(Self { tables, of_topic, feed, generators, turn, new, known, drain, is_drained, host, stats })
+    }
+
+    /// Notes partitions that were not known.
+    fn announce(&mut self, positions: &Positions) {
+        for (topic, partitions) in positions {
+            let Some(table) = self.of_topic.get(topic) else { continue };
+            let known = self.known.entry(topic.clone()).or_default();
+            for (partition, position) in partitions {
+                if known.insert(*partition, *position).is_none() {
+                    self.new.push((*table, topic.as_str().into(), *partition));
+                }
+            }
+        }
+    }
+
+    /// Polls Kafka; `None` if it has nothing now.
+    async fn messages(&mut self) -> Result<Option<(Arrivals, Positions)>> {
+        let Some(feed) = &mut self.feed else { return Ok(None) };
+        let (messages, positions) = match feed.poll().await? {
+            Polled::Rows { input, positions } => (input, positions),
+            Polled::Idle => return Ok(None),
+            Polled::End { positions } => {
+                self.feed = None;
+                let ended = self.tables.iter().enumerate();
+                let ended = ended.filter(|(_, table)| matches!(table.from, From::Topics(_))).map(|(at, _)| at);
+                return Ok(Some((Arrivals { ended: ended.collect(), ..Arrivals::default() }, positions)));
+            }
+        };
+        self.announce(&positions);
+        let mut by_partition: BTreeMap<(Arc<str>, i32), Vec<Message>> = BTreeMap::new();
+        for message in messages {
+            by_partition.entry((Arc::clone(&message.topic), message.partition)).or_default().push(message);
+        }
+        let mut rows = Vec::new();
+        for ((topic, partition), messages) in by_partition {
+            let Some(table) = self.of_topic.get(&*topic).copied() else { continue };
+            let (batch, skipped) = self.tables[table].reader.decode(&messages).await?;
+            self.stats.skipped(skipped);
+            self.stats.read(batch.len() as u64);
+            rows.push(Arrived { table, topic, partition, batch });
+        }
+        Ok(Some((Arrivals { rows, ..Arrivals::default() }, positions)))
+    }
+
+    /// Makes the next events of a table; `None` if their time has not come.
+    fn events(&mut self, at: usize) -> Result<Option<(Arrivals, Positions)>> {
+        let Generator { table, topic, next, is_ended } = &mut self.generators[at];
+        let From::Events { name, events } = &self.tables[*table].from else { return Ok(None) };
+        if *is_ended {
+            return Ok(None);
+        }
+        let numbers = due(events, *next, self.host.now_ms());
+        let position = |next: u64| {
+            let offset = i64::try_from(next).unwrap_or(i64::MAX);
+            Positions::from([(name.clone(), BTreeMap::from([(0, offset)]))])
+        };
+        if numbers.is_empty() {
+            if numbers.start < events.numbers().end || events.options().keeps_alive {
+                return Ok(None);
+            }
+            *is_ended = true;
+            return Ok(Some((Arrivals { ended: vec![*table], ..Arrivals::default() }, position(*next))));
+        }
+        *next = numbers.end;
+        let made = events.batch(numbers)?;
+        self.stats.read(made.num_rows() as u64);
+        let batch = Batch::inserts(self.tables[*table].reader.compute(made)?);
+        let rows = vec![Arrived { table: *table, topic: Arc::clone(topic), partition: 0, batch }];
+        Ok(Some((Arrivals { rows, ..Arrivals::default() }, position(*next))))
+    }
+}
+
+/// The events that are to be made now, from `next` on.
+fn due(events: &Nexmark, next: u64, now_ms: i64) -> Range<u64> {
+    let end = events.numbers().end;
+    let mut last = next.saturating_add(EVENTS_MAX).min(end);
+    if !events.options().is_unpaced {
+        while last > next && events.time_ms(last - 1) > now_ms {
+            last = next + (last - next) / 2;
+        }
+    }
+    next..last.max(next)
+}
+
+#[async_trait]
+impl Source for Inputs {
+    type Input = Arrivals;
+
+    async fn assign(&mut self, positions: &Positions) -> Result<()> {
+        let mut on_kafka = Positions::new();
+        for (topic, partitions) in positions {
+            let table = self.of_topic.get(topic).copied();
+            let table = table.ok_or_else(|| Error::internal(format!("no table of the job reads '{topic}'")))?;
+            match &self.tables[table].from {
+                From::Topics(_) => {
+                    on_kafka.insert(topic.clone(), partitions.clone());
+                }
+                From::Events { name, .. } => {
+                    let next = partitions.get(&0).copied().and_then(|next| u64::try_from(next).ok());
+                    self.generators.push(Generator {
+                        table,
+                        topic: name.as_str().into(),
+                        next: next.unwrap_or_default(),
+                        is_ended: next.is_none(),
+                    });
+                }
+            }
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.assign(&on_kafka).await?;
+        }
+        self.announce(positions);
+        Ok(())
+    }
+
+    async fn poll(&mut self) -> Result<Polled<Arrivals>> {
+        if self.is_drained {
+            return Ok(Polled::End { positions: Positions::new() });
+        }
+        if self.drain.load(Ordering::Relaxed) {
+            self.is_drained = true;
+            let (partitions, ended) = (std::mem::take(&mut self.new), (0..self.tables.len()).collect());
+            let input = Arrivals { partitions, rows: Vec::new(), ended };
+            return Ok(Polled::Rows { input, positions: Positions::new() });
+        }
+        let turns = self.generators.len() + 1;
+        for _ in 0..turns {
+            let turn = self.turn;
+            self.turn = (turn + 1) % turns;
+            let found = if turn < self.generators.len() { self.events(turn)? } else { self.messages().await? };
+            if let Some((mut input, positions)) = found {
+                input.partitions = std::mem::take(&mut self.new);
+                return Ok(Polled::Rows { input, positions });
+            }
+        }
+        if self.feed.is_none() && self.generators.iter().all(|generator| generator.is_ended) {
+            return Ok(Polled::End { positions: Positions::new() });
+        }
+        if self.feed.is_none() {
+            self.host.pause(WAIT).await;
+        }
+        Ok(Polled::Idle)
+    }
+
+    fn committed(&mut self, record: &EpochRecord) {
+        self.stats.committed(record, &self.feed.as_ref().map(Feed::ends).unwrap_or_default());
+        if let Some(feed) = &mut self.feed {
+            feed.committed(record);
+        }
+    }
+}
+
+/// Messages of a batch, whose bytes are in one buffer.
+pub(crate) struct Collect {
+    /// Whether headers are wanted.
+    headers: bool,
+    bytes: Vec<u8>,
+    rows: Vec<Collected>,
+    topic: Option<Arc<str>>,
+}
+
+struct Collected {
+    topic: Arc<str>,
+    partition: i32,
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Vec<(String, Option<Bytes>)>,
+}
+
+impl Collect {
+    pub(crate) fn new(headers: bool) -> Self {
+        Self { headers, bytes: Vec::new(), rows: Vec::new(), topic: None }
+    }
+
+    fn put(&mut self, bytes: Option<&[u8]>) -> Option<Range<usize>> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes?);
+        Some(start..self.bytes.len())
+    }
+}
+
+impl Decode for Collect {
+    type Input = Vec<Message>;
+
+    fn row(&mut self, row: &Row<'_>) -> Result<()> {
+        let topic = match &self.topic {
+            Some(topic) if **topic == *row.topic => Arc::clone(topic),
+            _ => self.topic.insert(row.topic.into()).clone(),
+        };
+        let (key, value) = (self.put(row.key), self.put(row.value));
+        let headers = match self.headers {
+            true => row.headers().map(|(name, value)| (name.to_owned(), Some(Bytes::copy_from_slice(value)))).collect(),
+            false => Vec::new(),
+        };
+        let (partition, offset, timestamp_ms) = (row.partition, row.offset, row.timestamp);
+        self.rows.push(Collected { topic, partition, offset, timestamp_ms, key, value, headers });
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<Message> {
+        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
+        let rows = std::mem::take(&mut self.rows).into_iter();
+        rows.map(|row| Message {
+            topic: row.topic,
+            partition: row.partition,
+            offset: row.offset,
+            timestamp_ms: row.timestamp_ms,
+            key: row.key.map(|range| bytes.slice(range)),
+            value: row.value.map(|range| bytes.slice(range)),
+            headers: row.headers,
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,129 @@
+//! What a table of a stream is connected to, by its options: who makes its rows, and who takes them.
+//!
+//! Files in reading order: this one (which connector), `kafka` (formats and metadata of a table on Kafka), `reader` (rows of one
+//! table), `inputs` (all that a task reads), `sink` (where rows go).
+
+mod inputs;
+mod kafka;
+mod reader;
+mod sink;
+
+use std::collections::BTreeMap;
+
+use tereza_engine::flink::{StreamSource, StreamTable};
+use tereza_runtime::{Error, Result};
+
+pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
+pub(crate) use kafka::KafkaTable;
+pub(crate) use reader::Reader;
+pub(crate) use sink::{SinkWriter, TopicWriter};
+
+use crate::format::nearest;
+use crate::nexmark::{Nexmark, NexmarkOptions};
+use crate::operator::ChangelogMode;
+use crate::operator::mode::SinkMode;
+
+/// The connectors that there are.
+const CONNECTORS: [&str; 5] = ["kafka", "upsert-kafka", "nexmark", "blackhole", "print"];
+
+/// What a table is connected to.
+pub(crate) enum Connector {
+    Kafka(Box<KafkaTable>),
+    /// Events that are made.
+    Nexmark(Box<Nexmark>),
+    /// Rows are counted and forgotten.
+    Blackhole,
+    /// Rows are written to standard output, after this word.
+    Print(Option<String>),
+}
+
+impl Connector {
+    /// Checks the options of a table. `origin_ms` (milliseconds since 1970) is what times of made rows count from, if nothing
+    /// else says.
+    ///
+    /// # Errors
+    /// `InvalidInput` names an option or a column that is wrong, `Unsupported` a connector, format or type that there is not.
+    pub(crate) fn of(table: &StreamSource, origin_ms: i64) -> Result<Self> {
+        let connector = Self::of_options(table, origin_ms);
+        connector.map_err(|error| error.context(format_args!("table {}", table.name())))
+    }
+
+    fn of_options(table: &StreamSource, origin_ms: i64) -> Result<Self> {
+        let StreamTable { options, .. } = table.definition();
+        let name = options.get("connector").map(String::as_str).unwrap_or_default();
+        let others = || options.iter().filter(|(key, _)| *key != "connector");
+        match name {
+            "kafka" | "upsert-kafka" => Ok(Self::Kafka(Box::new(KafkaTable::new(table)?))),
+            "nexmark" => {
+                let given: BTreeMap<String, String> =
+                    others().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let events = Nexmark::new(NexmarkOptions::new(&given, origin_ms)?);
+                let (is, wanted) = (table.record_schema(), events.schema());
+                let same = is.fields().len() == wanted.fields().len()
+                    && is.fields().iter().zip(wanted.fields()).all(|(is, wanted)| is.data_type() == wanted.data_type());
+                if !same {
+                    return Err(Error::invalid_input(format!(
+                        "connector 'nexmark' makes the columns {}",
+                        crate::operator::state::columns_text(&wanted)
+                    )));
+                }
+                Ok(Self::Nexmark(Box::new(events)))
+            }
+            "blackhole" => match others().map(|(key, _)| key).find(|key| *key != "sink.parallelism") {
+                Some(key) => Err(Error::invalid_input(format!("connector 'blackhole' has no option '{key}'"))),
+                None => Ok(Self::Blackhole),
+            },
+            "print" => {
+                let known = ["print-identifier", "standard-error", "sink.parallelism"];
+                if let Some((key, _)) = others().find(|(key, _)| !known.contains(&key.as_str())) {
+                    return Err(Error::invalid_input(format!("connector 'print' has no option '{key}'")));
+                }
+                if options.get("standard-error").is_some_and(|value| value != "false") {
+                    return Err(Error::unsupported("'standard-error' of connector 'print'"));
+                }
+                Ok(Self::Print(options.get("print-identifier").filter(|word| !word.is_empty()).cloned()))
+            }
+            "" => Err(Error::invalid_input("'connector' is missing")),
+            other => {
+                let error = Error::unsupported(format!("the connector '{other}'"));
+                Err(match nearest(other, &CONNECTORS) {
+                    Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+                    None => error.with_hint(format!("there are {}", CONNECTORS.join(", "))),
+                })
+            }
+        }
+    }
+
+    /// The changes that come from the table.
+    ///
+    /// # Errors
+    /// `Unsupported` if nothing can be read from it.
+    pub(crate) fn reads(&self, table: &StreamSource) -> Result<ChangelogMode> {
+        match self {
+            Self::Kafka(kafka) => kafka.reads(table),
+            Self::Nexmark(_) => Ok(ChangelogMode::Append),
+            Self::Blackhole | Self::Print(_) => {
+                Err(Error::unsupported(format!("table {} is written only, reading it", table.name())))
+            }
+        }
+    }
+
+    /// The changes that the table takes.
+    ///
+    /// # Errors
+    /// `Unsupported` if nothing can be written to it.
+    pub(crate) fn takes(&self, table: &StreamSource) -> Result<SinkMode> {
+        match self {
+            Self::Kafka(kafka) => kafka.takes(table),
+            Self::Blackhole | Self::Print(_) => Ok(SinkMode::Any),
+            Self::Nexmark(_) => Err(Error::unsupported(format!("table {} is read only, writing it", table.name()))),
+        }
+    }
+}
+
+/// The places of the primary key's columns among all columns of a table.
+fn primary_key(table: &StreamSource) -> Option<Vec<usize>> {
+    let key = table.definition().primary_key.as_ref()?;
+    let columns = &table.definition().columns;
+    key.columns.iter().map(|name| columns.iter().position(|column| column.name == *name)).collect()
+}

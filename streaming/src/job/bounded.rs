@@ -1,0 +1,95 @@
+//! The rows of a stream's table up to where it ends now, for queries of the batch engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::stream::{self, BoxStream, StreamExt};
+use tereza_engine::flink::StreamSource;
+use tereza_runtime::{Error, Result, ids};
+
+use super::stats::Stats;
+use crate::connector::{self, Collect, Connector, Inputs, KafkaTable, Reader};
+use crate::host::Host;
+use crate::kafka::{BoundedMode, Feed, FeedSettings, Limits, OffsetReset, StartupMode, resolve};
+use crate::operator::{ChangelogMode, failed};
+use crate::pipeline::{Polled, Source};
+use crate::record::Positions;
+
+/// Bytes that wait in a source, and those of a batch.
+const QUEUE_BYTES: u64 = 16 << 20;
+
+/// Reads a table. Where nothing says where it begins and ends, it begins at the earliest offset and ends at what is committed now.
+pub(crate) async fn scan(
+    table: Arc<StreamSource>,
+    columns: Vec<usize>,
+    host: Arc<dyn Host>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let connector = Connector::of(&table, host.now_ms())?;
+    if connector.reads(&table)? != ChangelogMode::Append {
+        return Err(Error::unsupported(format!("a query of the batch engine on {}, whose rows replace others", table.name()))
+            .with_hint("write it into a table by a stream job, or set 'execution.runtime-mode' = 'streaming'"));
+    }
+    let name = table.name().to_owned();
+    let stats = Arc::new(Stats::default());
+    let (mut inputs, positions) = match connector {
+        Connector::Kafka(kafka) => {
+            let KafkaTable { mut options, formats, places } = *kafka;
+            if options.startup == StartupMode::Group(OffsetReset::Refuse) {
+                options.startup = StartupMode::Earliest;
+            }
+            if options.bounded == BoundedMode::Unbounded {
+                options.bounded = BoundedMode::Latest;
+            }
+            let asked = options.clone();
+            let begin = tokio::task::spawn_blocking(move || resolve(&asked)).await;
+            let begin = begin.map_err(|error| Error::internal(format!("a call of Kafka panicked: {error}")))??;
+            let topics = begin.topics.keys().cloned().collect();
+            let settings = FeedSettings {
+                connection: options.connection.clone(),
+                group: format!("tereza.scan.{}", ids::new_id()),
+                topics: begin.topics,
+                ends: begin.ends,
+                limits: Limits { queue_bytes: QUEUE_BYTES, discovery: None, owner: (0, 1) },
+            };
+            let kafka = KafkaTable { options, formats, places };
+            let feed = Feed::new(settings, Collect::new(kafka.wants_headers()));
+            let from = connector::From::Topics(topics);
+            let tables = vec![connector::Table { reader: Reader::new(table, Some(kafka))?, from }];
+            (Inputs::new(tables, Some(feed), Arc::default(), host, stats)?, begin.starts)
+        }
+        Connector::Nexmark(events) => {
+            if events.numbers().end == u64::MAX || events.options().keeps_alive {
+                return Err(Error::unsupported(format!("a query of the batch engine on {name}, which has no end"))
+                    .with_hint("set 'events.num'"));
+            }
+            let from = connector::From::Events { name: name.clone(), events };
+            let tables = vec![connector::Table { reader: Reader::new(table, None)?, from }];
+            let positions = Positions::from([(name, BTreeMap::from([(0, 0)]))]);
+            (Inputs::new(tables, None, Arc::default(), host, stats)?, positions)
+        }
+        Connector::Blackhole | Connector::Print(_) => {
+            return Err(Error::internal(format!("table {name} is read, which has no rows")));
+        }
+    };
+    inputs.assign(&positions).await?;
+    let batches = stream::try_unfold((inputs, columns), |(mut inputs, columns)| async move {
+        loop {
+            match inputs.poll().await? {
+                Polled::Rows { input, .. } if input.rows.is_empty() => {}
+                Polled::Rows { input, .. } => {
+                    let rows = input.rows.iter().map(|arrived| arrived.batch.rows().project(&columns).map_err(failed));
+                    let rows: Vec<Result<RecordBatch>> = rows.collect();
+                    return Ok::<_, Error>(Some((rows, (inputs, columns))));
+                }
+                Polled::Idle => {}
+                Polled::End { .. } => return Ok(None),
+            }
+        }
+    });
+    let rows = batches.flat_map(|batches| match batches {
+        Ok(rows) => stream::iter(rows).left_stream(),
+        Err(error) => stream::once(std::future::ready(Err(error))).right_stream(),
+    });
+    Ok(rows.boxed())
+}

@@ -1,0 +1,358 @@
+//! The computation of a task: rows of tables go through the graph of operators to the writers of sinks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use tereza_runtime::{Error, Result};
+
+use super::stats::Stats;
+use crate::connector::{Arrivals, SinkWriter};
+use crate::operator::batch::Batch;
+use crate::operator::graph::{Graph, Sinks};
+use crate::operator::watermark::{PartitionWatermark, WatermarkAssigner};
+use crate::operator::{Context, WATERMARK_MAX, WATERMARK_MIN};
+use crate::pipeline::{Part, Pipeline, Produced, Restored, Snapshot};
+use crate::record::{Watermark, Watermarks};
+
+/// First bytes of a part of state.
+const MAGIC: &[u8; 8] = b"TEREZAST";
+/// Snapshots of an operator before they become one.
+const DELTAS_MAX: usize = 64;
+/// Bytes of state that are not worth to be made less.
+const SMALL_BYTES: usize = 1 << 20;
+
+/// A table that is read, as the graph sees it.
+pub(crate) struct FlowTable {
+    /// Sources of the graph, and the columns that each wants.
+    pub(crate) sources: Vec<(usize, Vec<usize>)>,
+    pub(crate) assigner: Option<WatermarkAssigner>,
+    /// Of what it has partitions.
+    pub(crate) topics: BTreeSet<String>,
+    /// Partitions by their numbers in the assigner.
+    pub(crate) partitions: BTreeMap<(Arc<str>, i32), i32>,
+    pub(crate) is_ended: bool,
+    /// What the graph was told last; none before.
+    pub(crate) told: Option<Option<i64>>,
+}
+
+/// Operator → its snapshots, a base and what changed since.
+type Chains = BTreeMap<String, Vec<Bytes>>;
+
+/// The pipeline of one task.
+pub(crate) struct Flow {
+    graph: Graph,
+    tables: Vec<FlowTable>,
+    sinks: Vec<SinkWriter>,
+    state_bytes_max: usize,
+    task: u32,
+    groups: RangeInclusive<u8>,
+    epoch: u64,
+    /// What is in committed records, or will be.
+    chains: Chains,
+    /// The chains are to become bases, since those that were restored are of several tasks.
+    is_shared: bool,
+    has_begun: bool,
+    stats: Arc<Stats>,
+}
+
+impl Flow {
+    pub(crate) fn new(
+        graph: Graph,
+        tables: Vec<FlowTable>,
+        sinks: Vec<SinkWriter>,
+        state_bytes_max: usize,
+        task: u32,
+        stats: Arc<Stats>,
+    ) -> Self {
+        let (groups, epoch, chains, is_shared) = (0..=u8::MAX, 0, Chains::new(), false);
+        let has_begun = false;
+        Self { graph, tables, sinks, state_bytes_max, task, groups, epoch, chains, is_shared, has_begun, stats }
+    }
+
+    fn context(&self, now_ms: i64) -> Context {
+        Context { now_ms, state_bytes_max: self.state_bytes_max }
+    }
+
+    fn begin(&mut self, now_ms: i64) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.tables.iter_mut().filter_map(|table| table.assigner.as_mut()).for_each(|of| of.begin(now_ms));
+        }
+    }
+
+    /// Tells the graph the watermarks of all tables. Whether any is new.
+    fn advance(&mut self, now_ms: i64, out: &mut Produced<RecordBatch>) -> Result<bool> {
+        let cx = self.context(now_ms);
+        let mut to = To { sinks: &mut self.sinks, out, stats: &self.stats };
+        let mut is_new = false;
+        for table in &mut self.tables {
+            let watermark = match (&mut table.assigner, table.is_ended) {
+                (_, true) => Some(WATERMARK_MAX),
+                (None, false) => continue,
+                (Some(assigner), false) => match assigner.watermark(now_ms) {
+                    None if !assigner.is_idle() => continue,
+                    watermark => watermark,
+                },
+            };
+            if table.told == Some(watermark) {
+                continue;
+            }
+            table.told = Some(watermark);
+            is_new = true;
+            for (source, _) in &table.sources {
+                self.graph.advance(*source, watermark, &cx, &mut to)?;
+            }
+        }
+        let marks = self.tables.iter().filter_map(|table| table.told.flatten());
+        let bytes = self.graph.state_bytes().values().sum::<usize>();
+        self.stats.holds(self.graph.late_rows(), bytes as u64, marks.min());
+        Ok(is_new)
+    }
+
+    /// One base of each operator.
+    fn compact(&mut self) -> Result<()> {
+        for (id, chain) in &mut self.chains {
+            if let Some(base) = self.graph.compact(id, &[std::mem::take(chain)], self.groups.clone()) {
+                chain.push(base?.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_long(&self) -> bool {
+        let bases = self.chains.values().filter_map(|chain| chain.first()).map(Bytes::len).sum::<usize>();
+        let deltas = self.chains.values().flat_map(|chain| chain.iter().skip(1)).map(Bytes::len).sum::<usize>();
+        deltas > bases.max(SMALL_BYTES) || self.chains.values().any(|chain| chain.len() > DELTAS_MAX)
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        let mut watermarks = Watermarks::new();
+        for table in &self.tables {
+            let Some(assigner) = &table.assigner else { continue };
+            let shown = assigner.partitions();
+            for ((topic, partition), number) in &table.partitions {
+                if let Some(PartitionWatermark { watermark_ms, idle }) = shown.get(number).copied() {
+                    let ms = (watermark_ms > WATERMARK_MIN).then_some(watermark_ms);
+                    watermarks.entry(topic.to_string()).or_default().insert(*partition, Watermark { ms, idle });
+                }
+            }
+        }
+        watermarks
+    }
+}
+
+impl FlowTable {
+    fn number(&mut self, topic: &Arc<str>, partition: i32) -> i32 {
+        let next = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+        *self.partitions.entry((Arc::clone(topic), partition)).or_insert(next)
+    }
+}
+
+impl Pipeline for Flow {
+    type Input = Arrivals;
+    type Rows = RecordBatch;
+
+    fn process(&mut self, input: Arrivals, now_ms: i64, out: &mut Produced<RecordBatch>) -> Result<()> {
+        self.begin(now_ms);
+        let cx = self.context(now_ms);
+        for (table, topic, partition) in input.partitions {
+            let table = &mut self.tables[table];
+            let number = table.number(&topic, partition);
+            if let Some(assigner) = &mut table.assigner {
+                assigner.add(number, now_ms);
+            }
+        }
+        let mut to = To { sinks: &mut self.sinks, out, stats: &self.stats };
+        for arrived in input.rows {
+            let table = &mut self.tables[arrived.table];
+            let number = table.number(&arrived.topic, arrived.partition);
+            if let Some(assigner) = &mut table.assigner {
+                assigner.observe(number, arrived.batch.rows(), now_ms)?;
+            }
+            for (source, columns) in &table.sources {
+                let rows = arrived.batch.rows().project(columns).map_err(crate::operator::failed)?;
+                self.graph.process(*source, arrived.batch.with_rows(rows)?, &cx, &mut to)?;
+            }
+        }
+        for table in input.ended {
+            self.tables[table].is_ended = true;
+        }
+        self.advance(now_ms, out).map(drop)
+    }
+
+    fn tick(&mut self, now_ms: i64, out: &mut Produced<RecordBatch>) -> Result<bool> {
+        self.begin(now_ms);
+        self.advance(now_ms, out)
+    }
+
+    fn snapshot(&mut self, _: &mut Produced<RecordBatch>) -> Result<Snapshot> {
+        self.epoch += 1;
+        let mut changed = Chains::new();
+        for (id, bytes) in self.graph.snapshot(self.epoch)? {
+            let bytes = Bytes::from(bytes);
+            self.chains.entry(id.clone()).or_default().push(bytes.clone());
+            changed.insert(id, vec![bytes]);
+        }
+        let is_base = self.is_shared || self.is_long();
+        if is_base {
+            self.compact()?;
+            self.is_shared = false;
+            changed.clone_from(&self.chains);
+        }
+        let key_groups = (u16::from(*self.groups.start()), u16::from(*self.groups.end()));
+        let parts = match changed.is_empty() {
+            true => Vec::new(),
+            false => vec![Part { key_groups, bytes: write_part(self.task, self.epoch, &changed)? }],
+        };
+        Ok(Snapshot { watermarks: self.watermarks(), upstream: BTreeMap::new(), is_base, parts })
+    }
+
+    fn restore(&mut self, from: Restored) -> Result<()> {
+        let group = |group: u16| {
+            u8::try_from(group).map_err(|_| Error::internal(format!("a task of the key group {group}, the last is 255")))
+        };
+        self.groups = group(from.key_groups.0)?..=group(from.key_groups.1)?;
+        // By the task that wrote them.
+        let mut chains: BTreeMap<u32, Chains> = BTreeMap::new();
+        for part in &from.parts {
+            let (task, epoch, of_part) = read_part(&part.bytes)?;
+            self.epoch = self.epoch.max(epoch);
+            let known = chains.entry(task).or_default();
+            for (id, mut snapshots) in of_part {
+                known.entry(id).or_default().append(&mut snapshots);
+            }
+        }
+        self.is_shared = chains.len() > 1 || chains.keys().any(|task| *task != self.task);
+        self.graph.restore(self.groups.clone(), |id| {
+            let of_tasks = chains.values().filter_map(|chains| chains.get(id));
+            Ok(of_tasks.map(|chain| chain.iter().map(|bytes| bytes.to_vec()).collect()).collect())
+        })?;
+        self.chains = match chains.len() {
+            0 | 1 => chains.into_values().next().unwrap_or_default(),
+            _ => {
+                let ids: Vec<String> = chains.values().flat_map(Chains::keys).cloned().collect();
+                let mut merged = Chains::new();
+                for id in ids {
+                    let of_tasks: Vec<Vec<Bytes>> =
+                        chains.values().filter_map(|chains| chains.get(&id)).cloned().collect();
+                    if let Some(base) = self.graph.compact(&id, &of_tasks, self.groups.clone()) {
+                        merged.insert(id, vec![base?.into()]);
+                    }
+                }
+                merged
+            }
+        };
+        for table in &mut self.tables {
+            let mut shown = BTreeMap::new();
+            for (topic, partitions) in from.watermarks.iter().filter(|(topic, _)| table.topics.contains(*topic)) {
+                for (partition, Watermark { ms, idle }) in partitions {
+                    let next = i32::try_from(table.partitions.len()).unwrap_or(i32::MAX);
+                    let number = *table.partitions.entry((topic.as_str().into(), *partition)).or_insert(next);
+                    shown.insert(number, PartitionWatermark { watermark_ms: ms.unwrap_or(WATERMARK_MIN), idle: *idle });
+                }
+            }
+            if let Some(assigner) = &mut table.assigner {
+                assigner.restore(&shown);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Task, epoch, and snapshots by operators: magic, task (u32), epoch (u64), then for each operator its id, how many snapshots (u32), and
+/// these. Texts and bytes have their lengths (u64) before them; all numbers are little endian.
+fn write_part(task: u32, epoch: u64, chains: &Chains) -> Result<Bytes> {
+    let mut bytes = Vec::with_capacity(chains.values().flatten().map(|bytes| bytes.len() + 64).sum());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&task.to_le_bytes());
+    bytes.extend_from_slice(&epoch.to_le_bytes());
+    let put = |bytes: &mut Vec<u8>, part: &[u8]| {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    };
+    for (id, chain) in chains {
+        put(&mut bytes, id.as_bytes());
+        let count = u32::try_from(chain.len()).map_err(|_| Error::internal("too many snapshots of an operator"))?;
+        bytes.extend_from_slice(&count.to_le_bytes());
+        chain.iter().for_each(|snapshot| put(&mut bytes, snapshot));
+    }
+    Ok(bytes.into())
+}
+
+fn read_part(bytes: &Bytes) -> Result<(u32, u64, Chains)> {
+    let mut left = Left(bytes.clone());
+    let damaged = || Error::invalid_input("a part of state is damaged");
+    if left.take(MAGIC.len()).is_none_or(|magic| magic != MAGIC.as_slice()) {
+        return Err(damaged());
+    }
+    let task = left.number::<4>().map(u32::from_le_bytes).ok_or_else(damaged)?;
+    let epoch = left.number::<8>().map(u64::from_le_bytes).ok_or_else(damaged)?;
+    let mut chains = Chains::new();
+    while !left.0.is_empty() {
+        let id = left.text().ok_or_else(damaged)?;
+        let id = String::from_utf8(id.to_vec()).map_err(|_| damaged())?;
+        let count = left.number::<4>().map(u32::from_le_bytes).ok_or_else(damaged)?;
+        let chain = chains.entry(id).or_default();
+        for _ in 0..count {
+            chain.push(left.text().ok_or_else(damaged)?);
+        }
+    }
+    Ok((task, epoch, chains))
+}
+
+struct Left(Bytes);
+
+impl Left {
+    fn take(&mut self, count: usize) -> Option<Bytes> {
+        (count <= self.0.len()).then(|| self.0.split_to(count))
+    }
+
+    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.as_ref().try_into().ok()
+    }
+
+    fn text(&mut self) -> Option<Bytes> {
+        let count = self.number::<8>().map(u64::from_le_bytes)?;
+        self.take(usize::try_from(count).ok()?)
+    }
+}
+
+/// Takes what comes out of the graph to the sinks.
+struct To<'a> {
+    sinks: &'a mut [SinkWriter],
+    out: &'a mut Produced<RecordBatch>,
+    stats: &'a Stats,
+}
+
+impl Sinks for To<'_> {
+    fn batch(&mut self, sink: usize, batch: Batch) -> Result<()> {
+        let written = self.sinks[sink].write(batch, self.out)?;
+        self.stats.wrote(written);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_back_and_damaged_ones_do_not() {
+        let chains = Chains::from([
+            ("0-calc".to_owned(), vec![Bytes::from_static(b"base"), Bytes::new()]),
+            ("1-join".to_owned(), vec![]),
+        ]);
+        let bytes = write_part(3, 7, &chains).unwrap();
+        assert_eq!(read_part(&bytes).unwrap(), (3, 7, chains));
+        for end in 0..bytes.len() {
+            // At the end of an operator there is nothing to miss.
+            if let Ok((_, _, some)) = read_part(&bytes.slice(..end)) {
+                assert!(some.len() < 2, "{end}");
+            }
+        }
+        assert!(read_part(&Bytes::from_static(b"TEREZASO and so on, and more")).is_err());
+    }
+}

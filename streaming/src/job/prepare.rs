@@ -1,0 +1,154 @@
+//! What statements need: the tables that they read and write, and the graph between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use tereza_engine::flink::{Sink, StreamInsert, StreamSource};
+use tereza_runtime::{Error, Result};
+
+use super::flow::FlowTable;
+use super::settings::JobSettings;
+use crate::connector::Connector;
+use crate::kafka::Connection;
+use crate::operator::graph::Graph;
+use crate::operator::mode::{SinkMode, check_sink};
+use crate::operator::watermark::WatermarkAssigner;
+use crate::plan::{Planned, TableFacts, plan};
+
+/// Statements of one job, checked and planned.
+pub(crate) struct Prepared {
+    pub(crate) graph: Graph,
+    pub(crate) tables: Vec<ReadTable>,
+    pub(crate) sinks: Vec<WrittenTable>,
+    /// How the one cluster is reached that has all topics, if there are any.
+    pub(crate) connection: Option<Connection>,
+}
+
+/// A table that is read.
+pub(crate) struct ReadTable {
+    pub(crate) table: Arc<StreamSource>,
+    pub(crate) connector: Connector,
+    /// Sources of the graph, and the columns that each wants.
+    pub(crate) sources: Vec<(usize, Vec<usize>)>,
+}
+
+/// A table that is written.
+pub(crate) enum WrittenTable {
+    Stream { table: Arc<StreamSource>, connector: Connector },
+    /// One of the catalog.
+    Catalog { catalog: String, schema: String, table: String },
+}
+
+impl Prepared {
+    /// Checks and plans statements.
+    ///
+    /// # Errors
+    /// `Unsupported` names what a stream cannot do, or a sink not take; `InvalidInput` what is wrong in the options of a table.
+    pub(crate) fn new(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64) -> Result<Self> {
+        let facts_of = |provider: &dyn TableProvider| {
+            let table = stream(provider)?;
+            let mode = Connector::of(table, origin_ms)?.reads(table)?;
+            Ok(TableFacts { time: table.watermark().map(|(time, _)| time), mode })
+        };
+        let Planned { graph, sources, results } =
+            plan(inserts.iter().map(|insert| &insert.plan), settings.of_plan(), &facts_of)?;
+        let mut tables: Vec<ReadTable> = Vec::new();
+        for (at, source) in sources.into_iter().enumerate() {
+            let table = stream(source.provider.as_ref())?;
+            let is_same = |known: &&mut ReadTable| {
+                known.table.name() == table.name() && known.table.definition() == table.definition()
+            };
+            match tables.iter_mut().find(is_same) {
+                Some(known) => known.sources.push((at, source.columns)),
+                None => tables.push(ReadTable {
+                    connector: Connector::of(table, origin_ms)?,
+                    table: Arc::new(table.clone()),
+                    sources: vec![(at, source.columns)],
+                }),
+            }
+        }
+        let mut sinks = Vec::new();
+        for (insert, result) in inserts.iter().zip(results) {
+            let (name, takes, sink) = match &insert.sink {
+                Sink::Stream(table) => {
+                    let connector = Connector::of(table, origin_ms)?;
+                    let takes = connector.takes(table)?;
+                    let name = table.name().to_owned();
+                    (name, takes, WrittenTable::Stream { table: Arc::clone(table), connector })
+                }
+                Sink::Table { catalog, schema, table, .. } => {
+                    let sink = WrittenTable::Catalog {
+                        catalog: catalog.clone(),
+                        schema: schema.clone(),
+                        table: table.clone(),
+                    };
+                    (format!("{catalog}.{schema}.{table}"), SinkMode::Append, sink)
+                }
+            };
+            check_sink(&format!("table {name}"), &takes, &result.mode)?;
+            sinks.push(sink);
+        }
+        let mut prepared = Self { graph, tables, sinks, connection: None };
+        prepared.connection = prepared.one_cluster()?;
+        Ok(prepared)
+    }
+
+    /// Output and input positions are one commit: that is of one cluster.
+    fn one_cluster(&self) -> Result<Option<Connection>> {
+        let mut one: Option<(&str, &Connection)> = None;
+        let read = self.tables.iter().map(|read| (read.table.name(), &read.connector));
+        let written = self.sinks.iter().filter_map(|sink| match sink {
+            WrittenTable::Stream { table, connector } => Some((table.name(), connector)),
+            WrittenTable::Catalog { .. } => None,
+        });
+        for (name, connector) in read.chain(written) {
+            let Connector::Kafka(kafka) = connector else { continue };
+            match one {
+                None => one = Some((name, &kafka.options.connection)),
+                Some((_, known)) if *known == kafka.options.connection => {}
+                Some((other, _)) => {
+                    return Err(Error::unsupported(format!(
+                        "one job with tables that reach Kafka in two ways, such as {other} and {name},"
+                    ))
+                    .with_hint("give both the same 'properties.*'"));
+                }
+            }
+        }
+        Ok(one.map(|(_, connection)| connection.clone()))
+    }
+
+    /// Whether rows go to topics.
+    pub(crate) fn writes_topics(&self) -> bool {
+        self.sinks.iter().any(|sink| matches!(sink, WrittenTable::Stream { connector: Connector::Kafka(_), .. }))
+    }
+
+    /// The operators, a line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.graph.lines()
+    }
+}
+
+impl ReadTable {
+    /// What the flow of a task has of it. `topics` are what it is read from.
+    pub(crate) fn flow(&self, topics: BTreeSet<String>, settings: &JobSettings) -> Result<FlowTable> {
+        let assigner = self.table.watermark().map(|(_, strategy)| {
+            WatermarkAssigner::new(strategy, &self.table.schema(), settings.idle_after_ms, [], 0)
+        });
+        Ok(FlowTable {
+            sources: self.sources.clone(),
+            assigner: assigner.transpose()?,
+            topics,
+            partitions: BTreeMap::new(),
+            is_ended: false,
+            told: None,
+        })
+    }
+}
+
+fn stream(provider: &dyn TableProvider) -> Result<&StreamSource> {
+    provider.downcast_ref::<StreamSource>().ok_or_else(|| {
+        Error::unsupported("a table that is no stream in a query of a stream")
+            .with_hint("join it with FOR SYSTEM_TIME AS OF, or read it in a query of its own")
+    })
+}

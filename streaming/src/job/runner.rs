@@ -1,0 +1,499 @@
+//! Runs the stream jobs of the catalog, each in one task, again and again until it ends.
+//!
+//! Who runs a job is in its record; that nobody else commits for it is the log's business. So a job that two processes take for
+//! theirs is fenced from one to the other, and loses no row by it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::stream::BoxStream;
+use object_store::ObjectStore;
+use sha2::{Digest, Sha256};
+use tereza_engine::flink::{StreamInsert, StreamSource};
+use tereza_engine::jobs::{
+    CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING, STREAM, SUCCEEDED, StreamJob, StreamProgress,
+};
+use tereza_engine::streams::Streams;
+use tereza_engine::{Engine, LocalQueryService, QueryService};
+use tereza_runtime::clock::Clock;
+use tereza_runtime::{Error, ErrorKind, Result, clock};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Attempt, Notes};
+use super::bounded;
+use super::prepare::Prepared;
+use super::settings::JobSettings;
+use super::stats::Stats;
+use crate::host::{Host, System};
+use crate::log::Ended;
+use crate::objects::Objects;
+use crate::task::{Control, Exit};
+
+/// The longest pause before a job begins again, or the catalog is asked again.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked what other processes left.
+const OTHERS_PAUSE: Duration = Duration::from_secs(30);
+/// How often it is told how far a job is.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a task may take to end its epoch when it is told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Tries to note in a job's record what happened, with a pause between them.
+const NOTE_TRIES: u32 = 10;
+const NOTE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How stream jobs run in this process.
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// At once.
+    pub running_max: usize,
+    /// Where state is, and the logs of jobs that write nothing to Kafka.
+    pub store: Arc<dyn ObjectStore>,
+    /// The path in it.
+    pub root: String,
+    /// Size of the state of one operator.
+    pub state_bytes_max: usize,
+    /// Pause before a job begins again after an error that may pass.
+    pub retry_pause: Duration,
+}
+
+/// Runs stream jobs in this process.
+pub struct StreamRunner {
+    jobs: Arc<Jobs>,
+    service: Arc<LocalQueryService>,
+    settings: StreamSettings,
+    process_id: String,
+    host: Arc<dyn Host>,
+}
+
+impl fmt::Debug for StreamRunner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRunner").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt of a job ended.
+enum Outcome {
+    /// Everything is in its place.
+    Finished,
+    /// It was told to stop, and nothing of it is lost.
+    Stopped,
+    /// The process is asked to end.
+    Drained,
+    /// Somebody else has the job, or nobody is to.
+    Gone,
+    /// It begins again.
+    Again(Error),
+    Failed(Error),
+}
+
+impl StreamRunner {
+    /// Stream jobs of the catalog of `engine`, whose statements `service` plans.
+    pub fn new(engine: &Engine, service: Arc<LocalQueryService>, clock: Clock, settings: StreamSettings) -> Arc<Self> {
+        let host: Arc<dyn Host> = Arc::new(System(clock));
+        Arc::new(Self { jobs: engine.jobs(), service, settings, process_id: engine.process_id().to_owned(), host })
+    }
+
+    /// Runs jobs until `stop` fires; those that run then are queued again, for the next process.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
+        let mut running = JoinSet::new();
+        let mut pause = Pause::new(self.settings.retry_pause);
+        let mut others = tokio::time::interval(OTHERS_PAUSE);
+        others.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            let mut wait = None;
+            while running.len() < self.settings.running_max {
+                match self.take_next().await {
+                    Ok(Some((job, detail))) => {
+                        pause = Pause::new(self.settings.retry_pause);
+                        running.spawn(Arc::clone(&self).run_job(job, detail, stop.clone()));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the next stream job cannot be taken yet");
+                        wait = Some(pause.next());
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.jobs.queued(STREAM), if running.len() < self.settings.running_max => {}
+                Some(_) = running.join_next() => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                // The first tick comes at once: jobs of a process that died wait for this one.
+                _ = others.tick() => {
+                    if let Err(error) = self.adopt().await {
+                        tracing::warn!(%error, "stream jobs of processes that died are not looked for");
+                    }
+                }
+            }
+        }
+        while running.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Queues the jobs of processes that died.
+    async fn adopt(&self) -> Result<()> {
+        for Job { id, owner, .. } in self.jobs.orphaned(&self.process_id, STREAM).await? {
+            let now_ms = self.jobs.now_ms();
+            let (job, _) = self
+                .jobs
+                .change(&id, |job, detail| {
+                    if job.state == RUNNING && job.owner == owner {
+                        job.state = QUEUED.into();
+                        job.owner = None;
+                        detail.note(now_ms, job.attempts, "queued again: the process that ran it ended");
+                    }
+                    Ok(())
+                })
+                .await?;
+            tracing::info!(job = id, state = job.state, "a stream job of a process that ended was taken over");
+        }
+        Ok(())
+    }
+
+    /// Takes the next job, if one waits.
+    async fn take_next(&self) -> Result<Option<(Job, Detail)>> {
+        loop {
+            let Some(job) = self.jobs.next(STREAM).await? else { return Ok(None) };
+            match self.begin(&job.id).await {
+                Ok(begun) => return Ok(Some(begun)),
+                // Cancelled at this moment: there may be another.
+                Err(error) if error.kind() == ErrorKind::Cancelled => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Notes that an attempt begins; `Cancelled` if the job is no longer to be run.
+    async fn begin(&self, id: &str) -> Result<(Job, Detail)> {
+        let now_ms = self.jobs.now_ms();
+        let begun = self.jobs.change(id, |job, detail| {
+            let is_mine = job.state == RUNNING && job.owner.as_ref() == Some(&self.process_id);
+            if job.state != QUEUED && !is_mine {
+                return Err(Error::cancelled(format!("job '{}' is {}", job.id, job.state)));
+            }
+            job.state = RUNNING.into();
+            job.owner = Some(self.process_id.clone());
+            job.attempts += 1;
+            detail.started_ms.get_or_insert(now_ms);
+            detail.note(now_ms, job.attempts, format_args!("attempt {} begins", job.attempts));
+            Ok(())
+        });
+        begun.await
+    }
+
+    /// Runs one job to its end; whatever happens is in its record afterwards.
+    async fn run_job(self: Arc<Self>, mut job: Job, mut detail: Detail, stop: CancellationToken) {
+        let id = job.id.clone();
+        metrics::gauge!("tereza_stream_jobs_running").increment(1);
+        let mut pause = Pause::new(self.settings.retry_pause);
+        loop {
+            let stats = Arc::new(Stats::default());
+            let attempt = self.attempt(&job, &detail, Arc::clone(&stats), &stop);
+            let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(Error::internal("the job's task panicked")));
+            if stats.last().epoch > 0 {
+                pause = Pause::new(self.settings.retry_pause);
+            }
+            if !self.note_end(&id, &outcome).await {
+                break;
+            }
+            tokio::select! {
+                // The record says that it runs: the next process queues it.
+                () = stop.cancelled() => break,
+                () = self.jobs.enter(&id).cancelled() => break,
+                () = tokio::time::sleep(pause.next()) => {}
+            }
+            match self.begin(&id).await {
+                Ok(begun) => (job, detail) = begun,
+                Err(error) if error.kind() == ErrorKind::Cancelled => break,
+                Err(error) => {
+                    tracing::error!(job = id, %error, "a stream job cannot begin again: the next process goes on with it");
+                    break;
+                }
+            }
+        }
+        self.jobs.leave(&id);
+        metrics::gauge!("tereza_stream_jobs_running").decrement(1);
+        if !stop.is_cancelled()
+            && let Err(error) = self.jobs.forget_old().await
+        {
+            tracing::warn!(%error, "old jobs are not forgotten yet");
+        }
+    }
+
+    /// Notes how an attempt ended. Whether there is to be another.
+    async fn note_end(&self, id: &str, outcome: &Outcome) -> bool {
+        let now_ms = self.jobs.now_ms();
+        for _ in 0..NOTE_TRIES {
+            let mut starts_again = false;
+            let noted = self.jobs.change(id, |job, detail| {
+                starts_again = false;
+                // Cancelled, or taken over, and noted by who did it.
+                if job.state != RUNNING || job.owner.as_ref() != Some(&self.process_id) {
+                    return Ok(());
+                }
+                let attempt = job.attempts;
+                let mut end = |job: &mut Job, detail: &mut Detail, state: &str| {
+                    job.state = state.into();
+                    job.owner = None;
+                    detail.ended_ms = Some(now_ms);
+                };
+                match outcome {
+                    Outcome::Finished => {
+                        end(job, detail, SUCCEEDED);
+                        detail.note(now_ms, attempt, "succeeded: all tables are read to their ends");
+                    }
+                    Outcome::Stopped => {
+                        end(job, detail, CANCELLED);
+                        detail.note(now_ms, attempt, "stopped after its last epoch");
+                    }
+                    Outcome::Drained => {
+                        job.state = QUEUED.into();
+                        job.owner = None;
+                        detail.drained += 1;
+                        detail.note(now_ms, attempt, "queued again: the process is asked to end");
+                    }
+                    Outcome::Gone => {}
+                    Outcome::Again(error) => {
+                        starts_again = true;
+                        detail.note(now_ms, attempt, format_args!("begins again: {}", described(error)));
+                    }
+                    Outcome::Failed(error) => {
+                        end(job, detail, FAILED);
+                        detail.note(now_ms, attempt, format_args!("failed: {}", described(error)));
+                        detail.error = Some((error.kind().as_str().to_owned(), described(error)));
+                    }
+                }
+                Ok(())
+            });
+            match noted.await {
+                Ok((job, _)) => {
+                    match outcome {
+                        Outcome::Again(error) => tracing::warn!(job = id, %error, "a stream job begins again"),
+                        Outcome::Failed(error) => tracing::error!(job = id, %error, "a stream job has failed"),
+                        _ => tracing::info!(job = id, state = job.state, "a stream job ended"),
+                    }
+                    return starts_again;
+                }
+                Err(error) => {
+                    tracing::warn!(job = id, %error, "the record of a stream job cannot be changed yet");
+                    tokio::time::sleep(NOTE_PAUSE).await;
+                }
+            }
+        }
+        matches!(outcome, Outcome::Again(_))
+    }
+
+    /// Plans and runs a job until it ends or is told to.
+    async fn attempt(&self, job: &Job, detail: &Detail, stats: Arc<Stats>, stop: &CancellationToken) -> Outcome {
+        let (cancelled, stopping) = (self.jobs.enter(&job.id), self.jobs.stopping(&job.id));
+        if detail.stop.is_some() {
+            stopping.cancel();
+        }
+        let drain = Arc::new(AtomicBool::new(false));
+        let attempt = match self.plan(job, detail, Arc::clone(&stats), Arc::clone(&drain)).await {
+            Ok(attempt) => attempt,
+            Err(error) => return outcome_of(Ended::Failed(error)),
+        };
+        let notes = Record { jobs: &self.jobs, id: &job.id };
+        let control = Control::default();
+        let mut running = std::pin::pin!(attempt.run(&notes, &control));
+        let mut told = tokio::time::interval(TELL_PAUSE);
+        told.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = (clock::now(), 0);
+        let why = loop {
+            tokio::select! {
+                ended = &mut running => return self.ended(ended, stop, &cancelled),
+                _ = told.tick() => self.tell(&job.id, &stats, &mut last),
+                () = stop.cancelled() => break "the process is asked to end",
+                () = cancelled.cancelled() => break "it is cancelled",
+                () = stopping.cancelled(), if !drain.load(Ordering::Relaxed) => {
+                    if !self.is_to_drain(&job.id).await {
+                        break "it is stopped";
+                    }
+                    drain.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        tracing::info!(job = job.id, why, "a stream job ends its epoch");
+        control.stop();
+        match tokio::time::timeout(STOP_TIMEOUT, running).await {
+            Ok(ended) => self.ended(ended, stop, &cancelled),
+            // What was not committed is read again by the next attempt.
+            Err(_) if stop.is_cancelled() => Outcome::Drained,
+            Err(_) => Outcome::Stopped,
+        }
+    }
+
+    /// Whether a job that is to stop first answers what its windows hold. Where that cannot be told, nothing is answered early.
+    async fn is_to_drain(&self, id: &str) -> bool {
+        let mut drain = false;
+        let read = self.jobs.change(id, |_, detail| {
+            drain = detail.stop == Some(true);
+            Ok(())
+        });
+        read.await.is_ok() && drain
+    }
+
+    fn ended(&self, ended: Result<Exit, Ended>, stop: &CancellationToken, cancelled: &CancellationToken) -> Outcome {
+        match ended {
+            Ok(Exit::Finished) => Outcome::Finished,
+            Ok(Exit::Stopped) if cancelled.is_cancelled() || !stop.is_cancelled() => Outcome::Stopped,
+            Ok(Exit::Stopped) => Outcome::Drained,
+            Err(_) if cancelled.is_cancelled() => Outcome::Gone,
+            Err(_) if stop.is_cancelled() => Outcome::Drained,
+            Err(ended) => outcome_of(ended),
+        }
+    }
+
+    /// Plans a job as it was submitted.
+    async fn plan(
+        &self,
+        job: &Job,
+        detail: &Detail,
+        stats: Arc<Stats>,
+        drain: Arc<AtomicBool>,
+    ) -> Result<Attempt> {
+        let stream = detail.stream.as_ref();
+        let stream = stream.ok_or_else(|| Error::internal(format!("the record of job '{}' is of no stream", job.id)))?;
+        let session = self.service.open_stream_session(job, detail).await?;
+        let inserts = self.service.plan_inserts(&session, &job.text).await;
+        // Its plan has all that it needs.
+        let _ = self.service.close_session(&session).await;
+        Ok(Attempt {
+            uid: job.id.clone(),
+            fingerprint: fingerprint(job, detail, stream)?,
+            inserts: inserts?,
+            settings: JobSettings::new(&stream.settings)?,
+            origin_ms: job.created_ms,
+            state_bytes_max: self.settings.state_bytes_max,
+            log: stream.log.clone(),
+            has_plan: stream.has_plan,
+            objects: Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host)),
+            root: self.settings.root.clone(),
+            tables: BTreeMap::new(),
+            host: Arc::clone(&self.host),
+            drain,
+            stats,
+        })
+    }
+
+    fn tell(&self, id: &str, stats: &Stats, last: &mut (std::time::Instant, u64)) {
+        let (before, rows_before) = *last;
+        let rows_in = stats.rows_in();
+        let seconds = before.elapsed().as_secs_f64();
+        if seconds > 0.0 {
+            *last = (clock::now(), rows_in);
+        }
+        let committed = stats.last();
+        let progress = StreamProgress {
+            epoch: committed.epoch,
+            watermark_ms: stats.watermark_ms(),
+            lag: committed.lag,
+            rows_in,
+            rows_out: stats.rows_out(),
+            rows_per_second: if seconds > 0.0 { (rows_in - rows_before) as f64 / seconds } else { 0.0 },
+            late_rows: stats.late_rows(),
+            state_bytes: stats.state_bytes(),
+        };
+        self.jobs.tell(id, progress);
+    }
+}
+
+#[async_trait]
+impl Streams for StreamRunner {
+    async fn check(&self, inserts: &[StreamInsert], settings: &BTreeMap<String, String>) -> Result<String> {
+        let settings = JobSettings::new(settings)?;
+        Ok(Prepared::new(inserts, &settings, self.host.now_ms())?.lines().join("\n"))
+    }
+
+    async fn scan(
+        &self,
+        table: Arc<StreamSource>,
+        columns: Vec<usize>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        bounded::scan(table, columns, Arc::clone(&self.host)).await
+    }
+}
+
+/// The record of a job in the catalog.
+struct Record<'a> {
+    jobs: &'a Jobs,
+    id: &'a str,
+}
+
+#[async_trait]
+impl Notes for Record<'_> {
+    async fn log_made(&self, id: &str) -> Result<()> {
+        self.change(|stream| stream.log = Some(id.to_owned())).await
+    }
+
+    async fn planned(&self) -> Result<()> {
+        self.change(|stream| stream.has_plan = true).await
+    }
+}
+
+impl Record<'_> {
+    async fn change(&self, mut change: impl FnMut(&mut StreamJob) + Send) -> Result<()> {
+        let changed = self.jobs.change(self.id, |_, detail| {
+            if let Some(stream) = &mut detail.stream {
+                change(stream);
+            }
+            Ok(())
+        });
+        changed.await.map(drop)
+    }
+}
+
+/// What an attempt's end means for the job.
+fn outcome_of(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Failed(error)
+            if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) =>
+        {
+            Outcome::Failed(error)
+        }
+        ended => Outcome::Again(ended.into_error()),
+    }
+}
+
+/// Of all that decides what a job's state means, as it was submitted.
+fn fingerprint(job: &Job, detail: &Detail, stream: &StreamJob) -> Result<String> {
+    let parts = (&job.text, &detail.catalog, &detail.schema, &stream.tables, stream.dialect_flink);
+    let text = serde_json::to_vec(&parts).map_err(|error| Error::internal(error.to_string()))?;
+    Ok(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The message of an error with its hint.
+fn described(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{} (hint: {hint})", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
+/// Pauses that double.
+struct Pause(Duration);
+
+impl Pause {
+    fn new(first: Duration) -> Self {
+        Self(first.min(PAUSE_MAX))
+    }
+
+    fn next(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(PAUSE_MAX);
+        now
+    }
+}

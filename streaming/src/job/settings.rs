@@ -1,0 +1,75 @@
+//! What a session sets for its stream jobs, by Flink's names.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tereza_runtime::{Error, Result};
+
+use crate::kafka::duration;
+use crate::plan;
+
+/// From an epoch's first row to its commit, where nothing is set.
+const EPOCH: Duration = Duration::from_secs(1);
+/// Shorter epochs do nothing but commit.
+const EPOCH_MIN: Duration = Duration::from_millis(10);
+const EPOCH_MAX: Duration = Duration::from_secs(600);
+
+const EPOCH_KEY: &str = "execution.checkpointing.interval";
+const TTL_KEY: &str = "table.exec.state.ttl";
+const IDLE_KEY: &str = "table.exec.source.idle-timeout";
+
+/// Settings of one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct JobSettings {
+    /// `execution.checkpointing.interval`
+    pub(crate) epoch: Duration,
+    /// `table.exec.state.ttl`, in milliseconds; none is for ever.
+    pub(crate) state_ttl_ms: Option<i64>,
+    /// `table.exec.source.idle-timeout`, in milliseconds; none is never.
+    pub(crate) idle_after_ms: Option<i64>,
+}
+
+impl JobSettings {
+    /// Those of other names have no effect on jobs.
+    pub(crate) fn new(given: &BTreeMap<String, String>) -> Result<Self> {
+        let time = |key: &str| {
+            let wrong =
+                |text: &String| Error::invalid_input(format!("'{key}' is '{text}', expected a duration such as '30 s'"));
+            given.get(key).map(|text| duration(text).ok_or_else(|| wrong(text))).transpose()
+        };
+        let millis = |key: &str| -> Result<Option<i64>> {
+            let time = time(key)?.filter(|time| !time.is_zero());
+            Ok(time.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+        };
+        let epoch = time(EPOCH_KEY)?.unwrap_or(EPOCH);
+        if !(EPOCH_MIN..=EPOCH_MAX).contains(&epoch) {
+            return Err(Error::invalid_input(format!(
+                "'{EPOCH_KEY}' is {epoch:?}, expected {EPOCH_MIN:?} to {EPOCH_MAX:?}"
+            )));
+        }
+        Ok(Self { epoch, state_ttl_ms: millis(TTL_KEY)?, idle_after_ms: millis(IDLE_KEY)? })
+    }
+
+    pub(crate) fn of_plan(&self) -> plan::Settings {
+        plan::Settings { state_ttl_ms: self.state_ttl_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_flinks() {
+        let given = |pairs: &[(&str, &str)]| {
+            JobSettings::new(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        };
+        let settings = given(&[(EPOCH_KEY, "200 ms"), (TTL_KEY, "1 h"), (IDLE_KEY, "0")]).unwrap();
+        assert_eq!(settings.epoch, Duration::from_millis(200));
+        assert_eq!((settings.state_ttl_ms, settings.idle_after_ms), (Some(3_600_000), None));
+        assert_eq!(given(&[]).unwrap().epoch, EPOCH);
+        for wrong in ["soon", "1 ms", "2 d"] {
+            assert!(given(&[(EPOCH_KEY, wrong)]).unwrap_err().to_string().contains(EPOCH_KEY), "{wrong}");
+        }
+    }
+}

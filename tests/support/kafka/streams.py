@@ -1,0 +1,73 @@
+"""Another client of Kafka for tests of stream jobs: makes topics, writes rows, reads what is committed.
+
+    streams.py BOOTSTRAP topic NAME PARTITIONS
+    streams.py BOOTSTRAP put TOPIC            rows from standard input: partition, key, value, with tabs between; empty is none
+    streams.py BOOTSTRAP read TOPIC COUNT     rows as lines of JSON, until there are so many or a minute is over; a second more
+                                              is waited for rows that should not be there
+    streams.py BOOTSTRAP read TOPIC all       rows up to the end that each partition has now
+"""
+
+import json
+import sys
+import time
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+PATIENCE_S = 60
+SETTLE_S = 1
+
+
+def make(bootstrap, name, partitions):
+    made = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(name, int(partitions), 1)])
+    made[name].result()
+
+
+def put(bootstrap, topic):
+    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20})
+    for line in sys.stdin:
+        partition, key, value = line.rstrip("\n").split("\t")
+        while True:
+            try:
+                producer.produce(topic, value or None, key or None, int(partition))
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    if producer.flush(PATIENCE_S):
+        raise SystemExit("rows are not delivered")
+
+
+def read(bootstrap, topic, count):
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": f"judge-{time.time()}", "isolation.level": "read_committed",
+        "enable.auto.commit": False, "auto.offset.reset": "earliest", "enable.partition.eof": True,
+    })
+    partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    deadline, rows, ended = time.monotonic() + PATIENCE_S, 0, set()
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+            ended.add(message.partition())
+            if count == "all" and len(ended) == len(partitions):
+                break
+            continue
+        if message.error():
+            raise KafkaException(message.error())
+        text = lambda data: None if data is None else data.decode()
+        print(json.dumps({
+            "partition": message.partition(), "offset": message.offset(), "key": text(message.key()),
+            "value": text(message.value()), "timestamp": message.timestamp()[1],
+        }))
+        rows += 1
+        if count != "all" and rows == int(count):
+            deadline = time.monotonic() + SETTLE_S
+    consumer.close()
+
+
+if __name__ == "__main__":
+    bootstrap, what, *arguments = sys.argv[1:]
+    {"topic": make, "put": put, "read": read}[what](bootstrap, *arguments)
