@@ -36,6 +36,7 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
@@ -387,6 +388,9 @@ fn function_of_spark(state: &SessionState, plan: &LogicalPlan) -> Option<String>
 
 /// Why a node means something else where it arrives, if it does.
 fn does_not_travel(node: &Arc<dyn ExecutionPlan>) -> Option<&'static str> {
+    if node.is::<StreamingTableExec>() {
+        return Some("it reads a stream");
+    }
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>()
         && aggregate.group_expr().expr().is_empty()
         && aggregate.group_expr().has_grouping_set()

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -23,6 +23,7 @@ use crate::jobs::Jobs;
 use crate::memory_pool::{BudgetPool, Held};
 use crate::spill::SpillFolder;
 use crate::stores::ObjectStores;
+use crate::streams::Streams;
 use crate::system::QueryLog;
 use crate::write;
 
@@ -60,6 +61,8 @@ pub struct Engine {
     pub(crate) journal_tidied_ms: AtomicI64,
     pub(crate) roll_forwards: write::Turns,
     cluster: OnceLock<Arc<dyn Cluster>>,
+    /// Who runs stream jobs holds the engine, so that it is not held from here.
+    streams: OnceLock<Weak<dyn Streams>>,
     /// Where several processes have the catalog.
     lease: Option<write::Lease>,
     _spill_folder: SpillFolder,
@@ -93,6 +96,7 @@ impl Engine {
             journal_tidied_ms: AtomicI64::new(clock.unix_ms()),
             roll_forwards: write::Turns::default(),
             cluster: OnceLock::new(),
+            streams: OnceLock::new(),
             lease: settings.catalog.is_shared().then(|| write::Lease::of(settings.catalog.lease_ms)),
             settings: settings.engine.clone(),
             warehouse: settings.warehouse.url.clone(),
@@ -113,6 +117,19 @@ impl Engine {
         if self.cluster.set(cluster).is_err() {
             tracing::error!("the engine has a scheduler already: the second one is not asked");
         }
+    }
+
+    /// Lets stream jobs be submitted and streams be read; to be called once. It is held weakly: the caller keeps it, for as
+    /// long as stream jobs run here.
+    pub fn install_streams(&self, streams: Arc<dyn Streams>) {
+        if self.streams.set(Arc::downgrade(&streams)).is_err() {
+            tracing::error!("the engine has somebody who runs stream jobs already: the second one is not asked");
+        }
+    }
+
+    /// Who runs stream jobs, if that is done in this process.
+    pub fn streams(&self) -> Option<Arc<dyn Streams>> {
+        self.streams.get()?.upgrade()
     }
 
     /// The jobs of the catalog.

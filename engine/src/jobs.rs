@@ -1,10 +1,11 @@
-//! Jobs: texts of SQL that are kept in the catalog, so that they outlive their client and the process that runs them.
+//! Jobs: texts of SQL that are kept in the catalog, so that they outlive their client and the process that runs them. They are of
+//! two kinds: [statements](SQL), and [INSERTs of streams](STREAM).
 //!
 //! Here is what submitting and cancelling mean, and what a job's record says ([`Detail`]). Whoever runs jobs asks for the
 //! [next](Jobs::next) one, writes into its record with [`Jobs::change`], and knows from [`Repeat`] what a statement may be
 //! done with that was interrupted. Why so: `docs/decisions/0006-jobs.md`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,12 +19,15 @@ use tereza_runtime::{Error, ErrorKind, Result, ids, settings};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::flink::StreamTable;
 use crate::query::{Progress, QueryId};
 use crate::statement::memory_limit_bytes;
 use crate::system::truncated;
 
-/// The kind of the jobs here.
-const SQL: &str = "sql";
+/// The kind of jobs of statements one after the other.
+pub const SQL: &str = "sql";
+/// The kind of jobs of streams: INSERTs that go on as long as rows come.
+pub const STREAM: &str = "stream";
 /// States of a job.
 pub const QUEUED: &str = "queued";
 /// See [`QUEUED`].
@@ -102,8 +106,51 @@ pub struct Detail {
     pub rows: Option<u64>,
     /// Kind and message of the error that it ended with.
     pub error: Option<(String, String)>,
+    /// What a job of the kind [`STREAM`] needs to be planned again as it was submitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamJob>,
+    /// The job of a stream is to end: whether windows that are open are answered first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<bool>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
+}
+
+/// What the text of a stream job meant when it was submitted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamJob {
+    /// Full names of the tables that are written.
+    pub sinks: Vec<String>,
+    /// Full names of the streams that are read.
+    pub sources: Vec<String>,
+    /// Flink's settings of the session.
+    pub settings: BTreeMap<String, String>,
+    /// The streams' tables by their full names, also those of the session alone. Their options may be credentials.
+    pub tables: BTreeMap<String, StreamTable>,
+    /// Whether the session spoke Flink's SQL.
+    pub dialect_flink: bool,
+}
+
+/// How far a stream job is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StreamProgress {
+    /// The last epoch that was committed.
+    pub epoch: u64,
+    /// Milliseconds since 1970 up to which all rows have come; none before the first.
+    pub watermark_ms: Option<i64>,
+    /// Records that are there and not read yet, if that is known.
+    pub lag: Option<u64>,
+    /// Rows read since the job was started here.
+    pub rows_in: u64,
+    /// Rows written since the job was started here.
+    pub rows_out: u64,
+    /// Rows read in a second, lately.
+    pub rows_per_second: f64,
+    /// Rows that came after their window was answered.
+    pub late_rows: u64,
+    /// Bytes of state.
+    pub state_bytes: u64,
 }
 
 /// Something that happened to a job.
@@ -171,7 +218,9 @@ pub(crate) struct Current {
 #[derive(Debug, Default)]
 struct Live {
     cancellation: CancellationToken,
+    stopping: CancellationToken,
     current: Option<Current>,
+    stream: Option<StreamProgress>,
 }
 
 /// The jobs of the catalog.
@@ -183,6 +232,7 @@ pub struct Jobs {
     memory_limit_bytes: usize,
     live: Mutex<HashMap<String, Live>>,
     queued: Notify,
+    streams_queued: Notify,
     /// Held while a job is submitted, so that a name is given once.
     submitting: tokio::sync::Mutex<()>,
 }
@@ -201,6 +251,7 @@ impl Jobs {
             memory_limit_bytes,
             live: Mutex::default(),
             queued: Notify::new(),
+            streams_queued: Notify::new(),
             submitting: tokio::sync::Mutex::default(),
         }
     }
@@ -215,28 +266,79 @@ impl Jobs {
         {
             return Ok(known);
         }
-        let queued = self.catalog.count_jobs(QUEUED).await?;
-        if queued >= self.settings.queue_max as u64 {
-            return Err(Error::resource_exhausted(format!("{queued} jobs wait already"))
-                .with_hint("submit it later, or raise jobs.queue_max"));
-        }
-        let now_ms = self.clock.unix_ms();
-        let mut detail = Detail {
+        let detail = Detail {
             attempts_max: submission.attempts_max.unwrap_or(self.settings.attempts_max),
             timeout_ms: submission.timeout_ms,
             memory_limit: submission.memory_limit,
             into: submission.into,
             ..detail
         };
+        let Submission { name, priority, text, .. } = submission;
+        self.queue_job(SQL, ids::new_id(), name, user, priority, text, detail).await
+    }
+
+    /// Keeps the job of a stream and returns its id. With `id`, a job that has it is this one, submitted again. No other live job
+    /// has its name.
+    pub(crate) async fn submit_stream(
+        &self,
+        user: &str,
+        id: Option<String>,
+        name: Option<String>,
+        text: String,
+        detail: Detail,
+    ) -> Result<String> {
+        self.check_text(&text)?;
+        let _one_at_a_time = self.submitting.lock().await;
+        if let Some(id) = &id {
+            match self.catalog.job(id).await {
+                Ok(job) if job.id == *id => return Ok(job.id),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(name) = &name {
+            match self.catalog.job(name).await {
+                Ok(job) if is_live(&job) => {
+                    return Err(Error::already_exists(format!("job '{}' has the name '{name}'", job.id))
+                        .with_hint("stop it, or set 'pipeline.name' to another one"));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // It runs until somebody ends it: how often it was started is no reason to give it up.
+        let detail = Detail { attempts_max: u32::MAX, ..detail };
+        self.queue_job(STREAM, id.unwrap_or_else(ids::new_id), name, user, 0, text, detail).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the columns of a record")]
+    async fn queue_job(
+        &self,
+        kind: &str,
+        id: String,
+        name: Option<String>,
+        user: &str,
+        priority: i32,
+        text: String,
+        mut detail: Detail,
+    ) -> Result<String> {
+        let queued = self.catalog.count_jobs(QUEUED).await?;
+        if queued >= self.settings.queue_max as u64 {
+            return Err(Error::resource_exhausted(format!("{queued} jobs wait already"))
+                .with_hint("submit it later, or raise jobs.queue_max"));
+        }
+        let now_ms = self.clock.unix_ms();
         detail.note(now_ms, 0, format_args!("submitted by {user}"));
         let job = Job {
-            id: ids::new_id(),
-            name: submission.name,
-            priority: submission.priority,
-            kind: SQL.into(),
+            id,
+            name,
+            priority,
+            kind: kind.into(),
             state: QUEUED.into(),
             user: user.into(),
-            text: submission.text,
+            text,
             attempts: 0,
             owner: None,
             step: 0,
@@ -246,16 +348,21 @@ impl Jobs {
             version: 0,
         };
         self.catalog.create_job(&job).await?;
-        self.queued.notify_one();
+        self.queue(kind).notify_one();
         Ok(job.id)
     }
 
-    fn check(&self, submission: &Submission) -> Result<()> {
+    fn check_text(&self, text: &str) -> Result<()> {
         let limit = self.settings.text_limit_bytes;
-        if submission.text.len() as u64 > limit {
-            return Err(Error::resource_exhausted(format!("the text of a job has more than {limit} bytes"))
-                .with_hint("split it, or raise jobs.text_limit_bytes"));
+        if text.len() as u64 <= limit {
+            return Ok(());
         }
+        Err(Error::resource_exhausted(format!("the text of a job has more than {limit} bytes"))
+            .with_hint("split it, or raise jobs.text_limit_bytes"))
+    }
+
+    fn check(&self, submission: &Submission) -> Result<()> {
+        self.check_text(&submission.text)?;
         if submission.attempts_max == Some(0) || submission.timeout_ms == Some(0) {
             return Err(Error::invalid_input("a job needs at least one attempt and some time"));
         }
@@ -277,7 +384,7 @@ impl Jobs {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let is_live = [QUEUED, RUNNING].contains(&job.state.as_str());
+        let is_live = is_live(&job);
         if !is_live && (submission.again || job.state != SUCCEEDED) {
             return Ok(None);
         }
@@ -324,6 +431,34 @@ impl Jobs {
         Ok(())
     }
 
+    /// Asks the job of a stream to end by itself; with `drain`, windows that are open are answered first. Whoever runs it notes
+    /// the end.
+    pub(crate) async fn stop(&self, id_or_name: &str, user: &str, drain: bool) -> Result<()> {
+        let job = self.catalog.job(id_or_name).await?;
+        if job.user != user {
+            return Err(Error::denied(format!("job '{}' is of another user", job.id)));
+        }
+        if job.kind != STREAM {
+            return Err(Error::unsupported(format!("stopping job '{}', which is no stream", job.id))
+                .with_hint("CALL system.runtime.cancel_job ends it"));
+        }
+        let now_ms = self.clock.unix_ms();
+        let stopped = self.change(&job.id, |job, detail| {
+            if !is_live(job) {
+                return Err(Error::not_found(format!("job '{}' has {}", job.id, ended_as(&job.state))));
+            }
+            detail.stop = Some(drain);
+            let how = if drain { " when its windows are answered" } else { "" };
+            detail.note(now_ms, job.attempts, format_args!("to be stopped{how}, by {user}"));
+            Ok(())
+        });
+        stopped.await?;
+        if let Some(live) = self.live.lock().get(&job.id) {
+            live.stopping.cancel();
+        }
+        Ok(())
+    }
+
     /// Changes a job's record, as it is now. `change` may be called several times, when others change it too.
     pub async fn change(
         &self,
@@ -344,10 +479,10 @@ impl Jobs {
         Err(Error::conflict(format!("the record of job '{id}' is changed all the time")))
     }
 
-    /// The job that is to run next. One whose record cannot be read has failed: it would hold up all others.
-    pub async fn next(&self) -> Result<Option<Job>> {
+    /// The job of a kind that is to run next. One whose record cannot be read has failed: it would hold up all others.
+    pub async fn next(&self, kind: &str) -> Result<Option<Job>> {
         loop {
-            let Some(job) = self.catalog.next_job(SQL).await? else { return Ok(None) };
+            let Some(job) = self.catalog.next_job(kind).await? else { return Ok(None) };
             match Detail::of(&job) {
                 Ok(_) => return Ok(Some(job)),
                 Err(error) => self.give_up(job, &error).await?,
@@ -356,16 +491,17 @@ impl Jobs {
     }
 
     async fn give_up(&self, job: Job, error: &Error) -> Result<()> {
-        tracing::error!(job = job.id, detail = job.detail, %error, "a job has failed");
+        // Not its detail: options in it may be credentials.
+        tracing::error!(job = job.id, %error, "a job has failed");
         let error = Some((error.kind().as_str().to_owned(), error.message().to_owned()));
         let detail = Detail { ended_ms: Some(self.clock.unix_ms()), error, ..Detail::default() };
         self.catalog.update_job(&Job { state: FAILED.into(), detail: to_json(&detail)?, ..job }).await?;
         Ok(())
     }
 
-    /// Jobs whose record says that they run, in a process that is neither this nor another that says in the catalog that it
+    /// Jobs of a kind whose record says that they run, in a process that is neither this nor another that says in the catalog that it
     /// lives. One whose record cannot be read has failed.
-    pub async fn orphaned(&self, process_id: &str) -> Result<Vec<Job>> {
+    pub async fn orphaned(&self, process_id: &str, kind: &str) -> Result<Vec<Job>> {
         let running = self.catalog.jobs(Some(RUNNING), usize::MAX).await?;
         if running.is_empty() {
             return Ok(running);
@@ -373,7 +509,7 @@ impl Jobs {
         let mut alive = self.catalog.live_owners().await?;
         alive.push(process_id.to_owned());
         let mut orphaned = Vec::new();
-        for job in running.into_iter().filter(|job| job.kind == SQL) {
+        for job in running.into_iter().filter(|job| job.kind == kind) {
             if job.owner.as_ref().is_some_and(|owner| alive.contains(owner)) {
                 continue;
             }
@@ -385,9 +521,13 @@ impl Jobs {
         Ok(orphaned)
     }
 
-    /// Waits until a job was queued in this process.
-    pub async fn queued(&self) {
-        self.queued.notified().await;
+    /// Waits until a job of a kind was queued in this process; one waits for each kind.
+    pub async fn queued(&self, kind: &str) {
+        self.queue(kind).notified().await;
+    }
+
+    fn queue(&self, kind: &str) -> &Notify {
+        if kind == STREAM { &self.streams_queued } else { &self.queued }
     }
 
     /// Forgets the oldest of those that are done.
@@ -403,6 +543,23 @@ impl Jobs {
     /// Says that a job runs in this process, and returns what is cancelled when it is.
     pub fn enter(&self, id: &str) -> CancellationToken {
         self.live.lock().entry(id.to_owned()).or_default().cancellation.clone()
+    }
+
+    /// What is cancelled when a stream job that runs in this process is asked to stop ([`Detail::stop`]).
+    pub fn stopping(&self, id: &str) -> CancellationToken {
+        self.live.lock().entry(id.to_owned()).or_default().stopping.clone()
+    }
+
+    /// Says how far a stream job is that runs in this process.
+    pub fn tell(&self, id: &str, progress: StreamProgress) {
+        if let Some(live) = self.live.lock().get_mut(id) {
+            live.stream = Some(progress);
+        }
+    }
+
+    /// How far a stream job is, if it runs in this process.
+    pub(crate) fn progress(&self, id: &str) -> Option<StreamProgress> {
+        self.live.lock().get(id)?.stream
     }
 
     /// Says which statement it runs now.
@@ -437,6 +594,10 @@ pub(crate) fn check_count(statements: usize) -> Result<u32> {
         }
         count => Ok(u32::try_from(count).unwrap_or(u32::MAX)),
     }
+}
+
+fn is_live(job: &Job) -> bool {
+    [QUEUED, RUNNING].contains(&job.state.as_str())
 }
 
 fn ended_as(state: &str) -> &'static str {

@@ -9,7 +9,7 @@
 //! `table` (partitions and files of a table), `join_order` (which of a
 //! plan's joins come first), `write` (rows to files, and the commit), `stores` (URLs to object stores),
 //! `catalog_files` (what a metastore does to files), `memory_pool` (who may hold how much) and `spill` (what does not fit in memory), `formats` and `types` (Hive's words in Arrow's), `generated` (`tpch` and `tpcds`),
-//! `flink` (Flink's SQL, read and not yet run), `interrupt` (joins that can be cancelled), `syntax` (what texts of every dialect have in common), `jobs` (texts that outlive their client), `system` (what runs now).
+//! `flink` (Flink's SQL: its statements, and plans of stream jobs), `streams` (who runs those), `interrupt` (joins that can be cancelled), `syntax` (what texts of every dialect have in common), `jobs` (texts that outlive their client), `system` (what runs now).
 
 pub mod query;
 
@@ -37,6 +37,7 @@ mod spillable_joins;
 mod stages;
 mod statement;
 mod stores;
+pub mod streams;
 mod syntax;
 mod system;
 mod table;

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::error::from_datafusion;
-use crate::flink::StreamPlan;
-use crate::jobs::{JobStep, Repeat};
+use crate::flink::{StreamInsert, StreamPlan};
+use crate::jobs::{Detail, Job, JobStep, Repeat};
 use crate::query::{
     BatchStream, Description, IngestTarget, ProgressReading, Query, QueryId, QueryService, SessionDefaults, SessionId,
     Statement, TableEntry, TableFilter,
@@ -83,6 +83,37 @@ impl LocalQueryService {
     pub async fn plan_stream(&self, session: &SessionId, sql: &str) -> Result<StreamPlan> {
         let session = self.session(session)?;
         statement::plan_stream(&session, sql).await
+    }
+
+    /// Plans an INSERT or a statement set for a stream job.
+    pub async fn plan_inserts(&self, session: &SessionId, sql: &str) -> Result<Vec<StreamInsert>> {
+        let session = self.session(session)?;
+        let sql = sql.to_owned();
+        run::on_own_thread(async move { statement::plan_stream_inserts(&session, &sql).await }).await
+    }
+
+    /// Opens a session in which the text of a stream job means what it meant when the job was submitted: the user's, with the
+    /// same current schema, dialect and settings, and with the streams' tables as they were.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a job of another kind; those of [`QueryService::open_session`].
+    pub async fn open_stream_session(&self, job: &Job, detail: &Detail) -> Result<SessionId> {
+        let Some(stream) = &detail.stream else {
+            return Err(Error::invalid_input(format!("job '{}' is no stream", job.id)));
+        };
+        let defaults = SessionDefaults {
+            catalog: Some(detail.catalog.clone()),
+            schema: Some(detail.schema.clone()),
+            options: Vec::new(),
+        };
+        let id = self.open_session(&job.user, defaults).await?;
+        match self.session(&id).and_then(|session| session.continue_stream(stream)) {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.close_session(&id).await?;
+                Err(error)
+            }
+        }
     }
 
     /// Says which step of a job the next statement of a session is: its commit is that step, or does not happen.
@@ -175,6 +206,7 @@ impl QueryService for LocalQueryService {
         let mut options = vec![("catalog".to_string(), session.catalog()), ("schema".to_string(), session.schema())];
         let entries = session.state().config_options().entries();
         options.extend(entries.into_iter().filter_map(|entry| entry.value.map(|value| (entry.key, value))));
+        options.extend(session.stream_settings());
         Ok(options)
     }
 

@@ -1,5 +1,6 @@
 //! One user's session: a DataFusion session with its current catalog and schema.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_spark::SessionStateBuilderSpark;
+use parking_lot::RwLock;
 use tereza_runtime::{Error, Result};
 
 use crate::catalogs::{self, Catalogs};
@@ -21,7 +23,7 @@ use crate::engine::Engine;
 use crate::error::from_datafusion;
 use crate::filter_order::FilterOrder;
 use crate::flink;
-use crate::jobs::JobStep;
+use crate::jobs::{JobStep, StreamJob};
 use crate::join_order::JoinOrder;
 use crate::query::{SessionDefaults, SessionId};
 use crate::shared_plan::{SharingPlanner, ShowShared};
@@ -59,6 +61,8 @@ pub(crate) struct Session {
     /// The DataFusion session: its configuration holds the current catalog and schema.
     pub(crate) context: SessionContext,
     catalogs: Arc<Catalogs>,
+    /// Flink's settings, for stream jobs.
+    stream_settings: RwLock<BTreeMap<String, String>>,
 }
 
 impl Session {
@@ -72,7 +76,8 @@ impl Session {
         let catalogs = Arc::new(Catalogs::new(&engine));
         let context = SessionContext::new_with_state(state(&engine, &id, Arc::clone(&catalogs)));
         catalogs.attach(context.state_weak_ref());
-        let session = Arc::new(Self { id, user: user.to_string(), engine, context, catalogs });
+        let stream_settings = RwLock::default();
+        let session = Arc::new(Self { id, user: user.to_string(), engine, context, catalogs, stream_settings });
         let catalog = defaults.catalog.unwrap_or_else(|| USER_CATALOG.to_string());
         let schema = defaults.schema.unwrap_or_else(|| catalogs::first_schema(&catalog).to_string());
         session.set_current(&catalog, &schema).await?;
@@ -166,8 +171,60 @@ impl Session {
         Ok(provider.schema())
     }
 
+    /// Whether its functions are Spark's.
+    pub(crate) fn speaks_spark(&self) -> bool {
+        self.context.state_ref().read().config_options().sql_parser.dialect == Dialect::Spark
+    }
+
+    /// Flink's settings that have a value.
+    pub(crate) fn stream_settings(&self) -> BTreeMap<String, String> {
+        self.stream_settings.read().clone()
+    }
+
+    /// The value of one of Flink's settings, if it was set.
+    pub(crate) fn stream_setting(&self, key: &str) -> Option<String> {
+        self.stream_settings.read().get(key).cloned()
+    }
+
+    /// Keeps one of Flink's settings.
+    pub(crate) fn set_stream_setting(&self, key: &str, value: &str) -> Result<()> {
+        let mut settings = self.stream_settings.write();
+        if settings.len() >= flink::SETTINGS_MAX && !settings.contains_key(key) {
+            return Err(Error::resource_exhausted(format!("a session has at most {} settings", flink::SETTINGS_MAX)));
+        }
+        settings.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    /// Forgets one of Flink's settings, or all.
+    pub(crate) fn reset_stream_settings(&self, key: Option<&str>) {
+        let mut settings = self.stream_settings.write();
+        match key {
+            Some(key) => drop(settings.remove(key)),
+            None => settings.clear(),
+        }
+    }
+
+    /// Brings a new session to where the job of a stream was submitted.
+    pub(crate) fn continue_stream(&self, job: &StreamJob) -> Result<()> {
+        if job.dialect_flink {
+            self.set_dialect("flink")?;
+        }
+        for (key, value) in &job.settings {
+            self.set_stream_setting(key, value)?;
+        }
+        for (name, definition) in &job.tables {
+            let mut parts = name.splitn(3, '.');
+            let (Some(USER_CATALOG), Some(schema), Some(table)) = (parts.next(), parts.next(), parts.next()) else {
+                return Err(Error::internal(format!("the job has a stream of the name '{name}'")));
+            };
+            self.catalogs.temporary_streams().add(schema, table, definition.clone())?;
+        }
+        Ok(())
+    }
+
     /// All catalogs of the session.
-    pub(crate) fn catalogs(&self) -> &Catalogs {
+    pub(crate) fn catalogs(&self) -> &Arc<Catalogs> {
         &self.catalogs
     }
 }

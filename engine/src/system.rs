@@ -16,6 +16,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Route;
+use crate::flink::without_secrets;
 use crate::query::{Progress, ProgressReading, QueryId, SessionId, StatementKind};
 
 pub(crate) use tables::{Node, catalog};
@@ -112,7 +113,7 @@ impl QueryLog {
             id,
             user: user.into(),
             session: session.clone(),
-            sql: truncated(sql, TEXT_CHARS_MAX),
+            sql: truncated(&without_secrets(sql), TEXT_CHARS_MAX),
             kind,
             created_ms: self.clock.unix_ms(),
             progress: Arc::default(),

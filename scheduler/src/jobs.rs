@@ -1,4 +1,4 @@
-//! Runs the jobs of the catalog: some at once, of the greatest priority first, each again while that may help.
+//! Runs the jobs of the catalog that are statements: some at once, of the greatest priority first, each again while that may help.
 //!
 //! A job belongs to the process that wrote itself into its record. One whose process died is queued again by the next
 //! process that has the catalog; what it had committed is noted in its record by the commits themselves, so that nothing is
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tereza_engine::jobs::{CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING, SUCCEEDED};
+use tereza_engine::jobs::{CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING, SQL, SUCCEEDED};
 use tereza_engine::{Engine, LocalQueryService};
 use tereza_runtime::{Error, ErrorKind, Result, settings};
 use tokio::task::JoinSet;
@@ -68,7 +68,7 @@ impl JobRunner {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.jobs.queued(), if running.len() < self.settings.running_max => {}
+                () = self.jobs.queued(SQL), if running.len() < self.settings.running_max => {}
                 Some(_) = running.join_next() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 // Other processes may have the catalog too: they queue jobs, and die.
@@ -85,7 +85,7 @@ impl JobRunner {
 
     /// Queues the jobs of processes that died.
     async fn adopt(&self, stop: &CancellationToken) -> Result<()> {
-        for Job { id, owner, .. } in self.jobs.orphaned(&self.process_id).await? {
+        for Job { id, owner, .. } in self.jobs.orphaned(&self.process_id, SQL).await? {
             let now_ms = self.jobs.now_ms();
             let adopted = self.change(&id, stop, |job, detail| {
                 if job.state != RUNNING || job.owner != owner {
@@ -116,7 +116,7 @@ impl JobRunner {
     /// Takes the next job, if one waits: its first attempt has begun then.
     async fn take_next(&self, stop: &CancellationToken) -> Result<Option<Attempt>> {
         loop {
-            let Some(job) = self.jobs.next().await? else { return Ok(None) };
+            let Some(job) = self.jobs.next(SQL).await? else { return Ok(None) };
             self.jobs.enter(&job.id);
             match self.start(&job.id, stop).await {
                 Ok(attempt) => return Ok(Some(attempt)),

@@ -7,6 +7,7 @@
 mod files;
 mod memory;
 mod session_table;
+mod streams;
 mod user;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use tereza_runtime::{Error, Result};
 pub(crate) use self::files::is_path;
 use self::memory::MemoryCatalog;
 pub(crate) use self::session_table::SessionTable;
+pub(crate) use self::streams::{OptionHints, TemporaryStreams};
+pub(crate) use self::user::TEMPORARY;
 use self::user::UserCatalog;
 use crate::engine::Engine;
 use crate::session::{DEFAULT_SCHEMA, USER_CATALOG};
@@ -87,6 +90,11 @@ impl Catalogs {
         Self { session, user, others: RwLock::new(others) }
     }
 
+    /// The session's own tables of streams, which are in the user's catalog.
+    pub(crate) fn temporary_streams(&self) -> &TemporaryStreams {
+        self.user.temporary()
+    }
+
     /// Tells the providers which session they belong to; views and files by path are planned with its state.
     pub(crate) fn attach(&self, state: Weak<RwLock<SessionState>>) {
         // A second call would be a defect of the caller, and the first session stays the owner.
@@ -145,6 +153,36 @@ impl Catalogs {
     /// Loads the names that [`CatalogProvider::schema_names`] and its like answer with, which may not wait.
     pub(crate) async fn refresh_names(&self) -> Result<()> {
         self.user.refresh_names().await
+    }
+}
+
+/// The catalogs of a session for one statement in which tables of streams have other options.
+#[derive(Debug)]
+pub(crate) struct HintedCatalogs {
+    session: Arc<Catalogs>,
+    user: Arc<UserCatalog>,
+}
+
+impl HintedCatalogs {
+    pub(crate) fn new(session: &Arc<Catalogs>, hints: OptionHints) -> Self {
+        Self { session: Arc::clone(session), user: Arc::new(session.user.with_hints(hints)) }
+    }
+}
+
+impl CatalogProviderList for HintedCatalogs {
+    fn register_catalog(&self, name: String, catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        self.session.register_catalog(name, catalog)
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        self.session.catalog_names()
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        match name {
+            USER_CATALOG => Some(Arc::clone(&self.user) as Arc<dyn CatalogProvider>),
+            _ => self.session.catalog(name),
+        }
     }
 }
 

@@ -5,16 +5,23 @@
 //! (tables made from others), `types` (data types), `parameters` (a table in a metastore), `script` (texts of several
 //! statements), `dialect` (Flink's rules for the parser of queries), `hints`, and `reader` (tokens, places and errors).
 //!
-//! What queries mean: `speaking` (sessions of this dialect), `windows`, `functions`, and `stream_plan` (plans that never end).
+//! What queries mean: `speaking` (sessions of this dialect), `settings` (what they can be set to), `secrets`, `windows`, `functions`, `arrow`
+//! (types of batches), `source` (tables of streams as they are planned), `stream_plan` (plans that never end) and `insert` (what
+//! stream jobs do).
 
+mod arrow;
 mod create;
 mod dialect;
 mod functions;
 mod hints;
+mod insert;
 mod like;
 mod parameters;
 mod reader;
 mod script;
+mod secrets;
+mod settings;
+mod source;
 mod speaking;
 mod statement;
 mod stream_plan;
@@ -25,10 +32,12 @@ mod windows;
 pub use create::CreateTable;
 pub use dialect::{FlinkDialect, TableArgument, sql_type, table_argument};
 pub use hints::{HINTS_MAX, Hint, HintTarget};
+pub use insert::{Sink, StreamInsert};
 pub use like::{Feature, Like, Strategy};
 pub use parameters::{from_parameters, to_parameters};
 pub use reader::{DEPTH_MAX, FlinkQuery, TEXT_BYTES_MAX, parse_expression};
 pub use script::{Piece, STATEMENTS_MAX, parse_script, split};
+pub use source::{ColumnSource, StreamSource};
 pub use statement::{
     CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert,
     Pattern, Show, StopJob, parse,
@@ -40,4 +49,6 @@ pub use table::{
 pub use types::{FlinkType, Interval, LENGTH_MAX, RowField, TYPE_DEPTH_MAX, TypeRoot};
 pub use windows::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 
+pub(crate) use secrets::{HIDDEN, is_secret, without_secrets};
+pub(crate) use settings::{SETTINGS_MAX, is_setting};
 pub(crate) use speaking::{is_spoken, rewrite, speaking};

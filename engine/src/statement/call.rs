@@ -21,10 +21,11 @@ use crate::session::Session;
 /// The schema of the procedures.
 const SCHEMA: &str = "system.runtime.";
 /// Each procedure with its parameters in order.
-const PROCEDURES: [(&str, &[&str]); 3] = [
+const PROCEDURES: [(&str, &[&str]); 4] = [
     ("kill_query", &["query_id", "message"]),
     ("submit_job", &["text", "name", "into", "priority", "attempts_max", "timeout_ms", "memory_limit", "again"]),
     ("cancel_job", &["job_id"]),
+    ("stop_job", &["job_id", "drain"]),
 ];
 
 /// `CALL system.runtime.procedure([parameter =>] value, …)`
@@ -32,6 +33,7 @@ pub(super) enum Call {
     KillQuery(QueryId),
     SubmitJob(Box<Submission>),
     CancelJob(String),
+    StopJob { job: String, drain: bool },
 }
 
 impl Call {
@@ -49,6 +51,10 @@ impl Call {
             // The message for the one who is killed has nowhere to go.
             "kill_query" => Self::KillQuery(QueryId(arguments.required("query_id")?)),
             "cancel_job" => Self::CancelJob(arguments.required("job_id")?),
+            "stop_job" => Self::StopJob {
+                job: arguments.required("job_id")?,
+                drain: arguments.parsed("drain")?.unwrap_or_default(),
+            },
             _ => Self::SubmitJob(Box::new(Submission {
                 text: arguments.required("text")?,
                 name: arguments.take("name"),
@@ -66,7 +72,7 @@ impl Call {
     /// Whether it may be done twice.
     pub(super) fn is_repeatable(&self) -> bool {
         match self {
-            Self::KillQuery(_) | Self::CancelJob(_) => true,
+            Self::KillQuery(_) | Self::CancelJob(_) | Self::StopJob { .. } => true,
             Self::SubmitJob(submission) => submission.name.is_some() && !submission.again,
         }
     }
@@ -79,6 +85,9 @@ impl Call {
             }
             Self::CancelJob(job) => {
                 Planned::command(async move { session.engine.jobs.cancel(&job, &session.user).await })
+            }
+            Self::StopJob { job, drain } => {
+                Planned::command(async move { session.engine.jobs.stop(&job, &session.user, drain).await })
             }
             Self::SubmitJob(submission) => {
                 let detail = check_text(&session, &planner.text.scope, &submission)?;
@@ -235,6 +244,8 @@ mod tests {
             ("call system.runtime.submit_job('a', nane => 'b')", "'nane' is no parameter"),
             ("call system.runtime.submit_job('a', priority => 'high')", "priority cannot be 'high'"),
             ("call system.runtime.cancel_job('a', 'b')", "fewer values"),
+            ("call system.runtime.stop_job('a', drain => 'perhaps')", "drain cannot be 'perhaps'"),
+            ("call system.runtime.stop_job(drain => true)", "needs job_id"),
             ("call system.runtime.cancel_job(now())", "'now' is no parameter"),
             ("call system.runtime.cancel_job('a'", "')'"),
         ] {

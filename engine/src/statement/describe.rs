@@ -12,7 +12,8 @@ use tereza_runtime::{Error, Result};
 use super::ddl::Spec;
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
-use super::{Planned, Planner, text_rows, text_schema, view};
+use super::{Planned, Planner, stream, text_rows, text_schema, view};
+use crate::flink::is_secret;
 use crate::formats::{Format, spark};
 use crate::session::{Session, USER_CATALOG};
 
@@ -60,7 +61,9 @@ impl Describe {
             Self::Schema(_) => text_schema(&["key", "value"]),
         };
         // A table that is not there is known before anything runs.
-        if let Self::Table { name, .. } = &self {
+        if let Self::Table { name, .. } = &self
+            && !stream::is_temporary(&session, name)
+        {
             errors::table(&session, name).await?;
         }
         let rows = Arc::clone(&schema);
@@ -69,6 +72,7 @@ impl Describe {
 
     async fn run(self, session: &Session, schema: &SchemaRef) -> Result<RecordBatch> {
         let rows = match self {
+            Self::Table { name, .. } if stream::is_temporary(session, &name) => columns_of(session, &name).await?,
             Self::Table { name, extended, partition } => {
                 let table = errors::table(session, &name).await?.table;
                 let mut rows = column_rows(&table)?;
@@ -99,6 +103,11 @@ impl Describe {
 /// Rows of [`COLUMNS`] for a table of any catalog.
 pub(super) async fn columns_of(session: &Session, name: &TableName) -> Result<Vec<Vec<Option<String>>>> {
     if name.home() == Home::Tereza {
+        if stream::is_temporary(session, name)
+            && let Some(found) = stream::find(session, name).await?
+        {
+            return Ok(stream::column_rows(&found));
+        }
         return column_rows(&errors::table(session, name).await?.table);
     }
     let Ok(provider) = session.context.table_provider(name.reference()).await else {
@@ -117,6 +126,9 @@ pub(super) fn columns_said(table: &Table) -> Result<Cow<'_, [Column]>> {
 }
 
 fn column_rows(table: &Table) -> Result<Vec<Vec<Option<String>>>> {
+    if let Some(found) = stream::of_table(table)? {
+        return Ok(stream::column_rows(&found));
+    }
     let row = |column: &Column, key: Option<&str>| {
         vec![
             Some(column.name.clone()),
@@ -169,7 +181,7 @@ fn detail_rows(table: &Table) -> Vec<Vec<Option<String>>> {
     }
     rows.push(row("# properties", None));
     let shown = table.parameters.iter().map(|(key, value)| {
-        let value = if super::ddl::is_credential(key) { "***" } else { value };
+        let value = if super::ddl::is_credential(key) || is_secret(key) { "***" } else { value };
         row(key, Some(value.to_owned()))
     });
     rows.extend(shown);

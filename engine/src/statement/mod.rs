@@ -3,7 +3,7 @@
 //!
 //! Files in reading order: [`parse`] (whose statement it is), this one (planning), `adapt` (temporary tables), `insert` (Hive's forms of INSERT),
 //! `parameters` (`?` and `$1`), `ddl` (tables, schemas, partitions), `view`, `show` and `describe`, `analyze`, `session`
-//! (USE, SET, KILL), `call` (procedures), `repeat` (what jobs may run again), `errors` (places and nearest names), `split` (scripts).
+//! (USE, SET, KILL), `stream` (what Flink's words say of streams), `call` (procedures), `repeat` (what jobs may run again), `errors` (places and nearest names), `split` (scripts).
 //!
 //! Tables of the session (catalog `memory`) are DataFusion's own, with DataFusion's own statements; tables of catalog
 //! `tereza` are kept by the metastore, and every statement on them is here. Planning reads the catalog and changes
@@ -23,6 +23,7 @@ mod rewrite;
 mod session;
 mod show;
 mod split;
+mod stream;
 mod view;
 
 use std::collections::HashSet;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result as DataFusionResult, TableReference, exec_err, plan_err};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, Statement as PlanStatement, WriteOp};
 use datafusion::sql::parser::{CopyToSource, Statement};
@@ -40,8 +42,10 @@ use futures::future::BoxFuture;
 use tereza_runtime::{Error, Result};
 
 pub(crate) use repeat::repeat;
+pub(crate) use rewrite::rewrite as rewrite_tree;
 pub(crate) use session::{memory_limit_bytes, set_option};
 pub(crate) use split::{split, words};
+pub(crate) use stream::plan_stream_inserts;
 pub(crate) use view::{plan_view, query_text};
 
 use crate::catalogs::SessionTable;
@@ -50,6 +54,7 @@ use crate::flink::{self, StreamPlan};
 use crate::query::StatementKind;
 use crate::session::Session;
 use parse::{Home, Own, Parsed, Scope, TableName, Text, read_only};
+use stream::Inserted;
 
 /// Catalogs in which nothing can be changed.
 const READ_ONLY_CATALOGS: [&str; 3] = ["tpch", "tpcds", "system"];
@@ -114,20 +119,7 @@ impl Planned {
 pub(crate) async fn plan(session: &Arc<Session>, sql: &str, parameters: Option<&RecordBatch>) -> Result<Planned> {
     let text = Text::new(sql, Scope::of(session))?;
     let parsed = text.parse()?;
-    let planner = Planner { session, text: &text, parameters };
-    match parsed {
-        Parsed::DataFusion(statement) => planner.plan(statement).await,
-        Parsed::Own(own) => match own {
-            Own::Ddl(ddl) => ddl.plan(&planner).await,
-            Own::CreateView(create) => create.plan(&planner).await,
-            Own::DropView(drop) => drop.plan(&planner).await,
-            Own::Show(show) => show.plan(&planner).await,
-            Own::Describe(describe) => describe.plan(&planner).await,
-            Own::Analyze(analyze) => analyze.plan(&planner),
-            Own::Call(call) => call.plan(&planner),
-            Own::Session(statement) => statement.plan(&planner).await,
-        },
-    }
+    Planner { session, text: &text, parameters }.plan_parsed(parsed).await
 }
 
 /// Plans a query for a stream job.
@@ -149,10 +141,37 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// Plans the statement of the text.
+    async fn plan_parsed(&self, parsed: Parsed) -> Result<Planned> {
+        match parsed {
+            Parsed::DataFusion(statement) => self.plan(statement).await,
+            Parsed::Own(own) => match own {
+                Own::Ddl(ddl) => ddl.plan(self).await,
+                Own::CreateView(create) => create.plan(self).await,
+                Own::DropView(drop) => drop.plan(self).await,
+                Own::Show(show) => show.plan(self).await,
+                Own::Describe(describe) => describe.plan(self).await,
+                Own::Analyze(analyze) => analyze.plan(self),
+                Own::Call(call) => call.plan(self),
+                Own::Session(statement) => statement.plan(self).await,
+                Own::Stream(statement) => statement.plan(self).await,
+            },
+        }
+    }
+
+    /// Plans the statement of the text as one that is not about streams.
+    async fn plan_otherwise(&self) -> Result<Planned> {
+        let parsed = self.text.parse_otherwise()?;
+        Box::pin(self.plan_parsed(parsed)).await
+    }
+
     /// Plans one of DataFusion's statements.
     async fn plan(&self, statement: Statement) -> Result<Planned> {
-        let plan = self.logical(statement).await?;
-        self.finish(plan).await
+        match stream::inserted(self, statement).await? {
+            Inserted::Stream(insert) => stream::submit(self, vec![*insert]).await,
+            Inserted::Explained(insert) => stream::explain(self, vec![*insert]).await,
+            Inserted::Other(plan) => self.finish(*plan).await,
+        }
     }
 
     /// Plans a text of Tereza's own making.
@@ -164,20 +183,28 @@ impl Planner<'_> {
 
     /// The logical plan of one of DataFusion's statements, with the placeholders still in it.
     async fn logical(&self, statement: Statement) -> Result<LogicalPlan> {
+        Ok(self.logical_in(self.session.context.state(), statement).await?.0)
+    }
+
+    /// The same with the tables that a state knows, and the names of those that the statement says.
+    async fn logical_in(
+        &self,
+        state: SessionState,
+        statement: Statement,
+    ) -> Result<(LogicalPlan, Vec<TableReference>)> {
         let statement = insert::rewrite(self.session, self.text, statement).await?;
         let mut statement = adapt::adapt(&self.text.scope, statement)?;
         rewrite_all(&mut statement, self.text.scope.floats_are_decimals)?;
         if self.text.scope.is_flink {
             flink::rewrite(&mut statement)?;
         }
-        let state = self.session.context.state();
         let references = state.resolve_table_references(&statement).map_err(from_datafusion)?;
         let current = state.config_options().catalog.default_schema.as_str();
         if references.iter().any(|reference| reference.schema().unwrap_or(current) == "information_schema") {
             self.session.refresh_names().await?;
         }
         match state.statement_to_plan(statement).await {
-            Ok(plan) => Ok(plan),
+            Ok(plan) => Ok((plan, references)),
             Err(error) => Err(errors::of_planning(self.session, self.text, error).await),
         }
     }

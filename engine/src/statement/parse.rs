@@ -26,6 +26,7 @@ use super::insert;
 use super::parameters;
 use super::session::SessionStatement;
 use super::show::Show;
+use super::stream::{self, StreamStatement};
 use super::view::{CreateView, DropView};
 use crate::catalogs::{MEMORY_CATALOG, MEMORY_SCHEMA};
 use crate::flink::{self, FlinkDialect};
@@ -50,6 +51,7 @@ pub(super) enum Own {
     Analyze(Analyze),
     Call(Call),
     Session(SessionStatement),
+    Stream(Box<StreamStatement>),
 }
 
 /// Who keeps a name.
@@ -197,16 +199,21 @@ impl Scope {
     }
 
     /// The table that these parts name.
-    pub(super) fn table(&self, mut parts: Vec<String>) -> Result<TableName> {
+    pub(super) fn table(&self, parts: Vec<String>) -> Result<TableName> {
+        match parts.as_slice() {
+            [table] if self.temporary.contains(table) => Ok(Self::temporary_table(table.clone())),
+            _ => self.stream_name(parts),
+        }
+    }
+
+    /// The table of a stream that these parts name: none of the session's own tables, whatever their names.
+    pub(super) fn stream_name(&self, mut parts: Vec<String>) -> Result<TableName> {
         let described = parts.join(".");
         let table = parts.pop().unwrap_or_default();
         let schema = parts.pop();
         let catalog = parts.pop();
         if !parts.is_empty() {
             return Err(Error::invalid_input(format!("name '{described}' has more than three parts")));
-        }
-        if schema.is_none() && self.temporary.contains(&table) {
-            return Ok(Self::temporary_table(table));
         }
         let name = TableName {
             catalog: catalog.unwrap_or_else(|| self.catalog.clone()),
@@ -290,6 +297,14 @@ impl Text {
 
     /// Reads the one statement of the text.
     pub(super) fn parse(&self) -> Result<Parsed> {
+        match stream::parse(self)? {
+            Some(statement) => Ok(Parsed::Own(Own::Stream(Box::new(statement)))),
+            None => self.parse_otherwise(),
+        }
+    }
+
+    /// Reads the one statement of the text as one that is not about streams.
+    pub(super) fn parse_otherwise(&self) -> Result<Parsed> {
         let rules = self.scope.rules();
         let mut reader = Reader::new(self, rules.as_ref());
         match own(&mut reader)? {

@@ -43,6 +43,7 @@ fn of_text(sql: &str, scope: &Scope) -> Result<Effect> {
             Own::Call(call) => is_repeatable(call.is_repeatable()),
             Own::Session(SessionStatement::Immediate(sql)) => return of_text(&sql, scope),
             Own::Session(_) => Repeat::Always,
+            Own::Stream(statement) => statement.repeat(),
         },
         Parsed::DataFusion(statement) => return of_datafusion(&statement, scope),
     };

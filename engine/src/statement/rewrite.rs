@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 use tereza_runtime::{Error, Result};
 
 /// Rewrites a statement or query in place.
-pub(super) fn rewrite(tree: &mut impl VisitMut, floats_are_decimals: bool) -> Result<()> {
+pub(crate) fn rewrite(tree: &mut impl VisitMut, floats_are_decimals: bool) -> Result<()> {
     match tree.visit(&mut Rewriter { floats_are_decimals }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),

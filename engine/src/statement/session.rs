@@ -16,6 +16,7 @@ use super::{ddl, errors};
 use crate::catalogs::first_schema;
 use crate::cluster::{MEMORY_LIMIT_BYTES, MODE, Mode, TerezaOptions};
 use crate::error::from_datafusion;
+use crate::flink;
 use crate::memory_pool::capped::{MEMORY_LIMIT, with_limit};
 use crate::query::QueryId;
 use crate::session::{Session, initial_config, sort_reservation_bytes};
@@ -136,6 +137,7 @@ pub(super) async fn set(session: &Session, key: &str, value: &str) -> Result<()>
         MEMORY_LIMIT => return set_memory_limit(session, value),
         MEMORY_LIMIT_BYTES => return Err(of_the_limit()),
         _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
+        _ if flink::is_setting(key) => return session.set_stream_setting(key, value),
         _ => {}
     }
     if let Some((_, greatest)) = GREATEST.iter().find(|(known, _)| *known == key)
@@ -165,6 +167,10 @@ pub(super) async fn reset(session: &Session, key: &str) -> Result<()> {
         MODE => return set_datafusion(session, MODE, Mode::default().as_str()).await,
         // Nobody can have set them.
         _ if key.starts_with(RUNTIME_PREFIX) => return Err(of_the_process(key)),
+        _ if flink::is_setting(key) => {
+            session.reset_stream_settings(Some(key));
+            return Ok(());
+        }
         _ => {}
     }
     let plan = PlanStatement::ResetVariable(ResetVariable { variable: key.into() });

@@ -3,7 +3,7 @@
 //! What is about the session (settings, functions, and in its own catalog tables and columns) is DataFusion's; what is about
 //! names of the catalog is listed here, in columns of text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, StringArray};
@@ -16,7 +16,9 @@ use super::ddl::Spec;
 use super::describe::{COLUMNS, columns_of};
 use super::errors;
 use super::parse::{Home, Reader, SchemaName, TableName};
-use super::{Planned, Planner, text_rows, text_schema, view};
+use super::{Planned, Planner, stream, text_rows, text_schema, view};
+use crate::catalogs::TEMPORARY;
+use crate::flink::is_secret;
 use crate::formats::{Format, spark};
 use crate::session::{Session, USER_CATALOG};
 
@@ -256,7 +258,11 @@ async fn tables(session: &Session, schema: &SchemaName) -> Result<Vec<(String, S
             TableKind::External => "EXTERNAL TABLE",
             TableKind::View | TableKind::MaterializedView => "VIEW",
         };
-        return Ok(tables.into_iter().map(|(name, table)| (name, kind(table).to_owned())).collect());
+        let mut tables: BTreeMap<String, String> =
+            tables.into_iter().map(|(name, table)| (name, kind(table).to_owned())).collect();
+        let temporary = session.catalogs().temporary_streams().names(&schema.schema);
+        tables.extend(temporary.into_iter().map(|name| (name, TEMPORARY.to_owned())));
+        return Ok(tables.into_iter().collect());
     }
     if schema.schema == "information_schema" {
         let names = ["columns", "df_settings", "parameters", "routines", "schemata", "tables", "views"];
@@ -283,7 +289,7 @@ async fn partitions(session: &Session, name: &TableName, spec: Option<Spec>) -> 
 
 fn properties(parameters: Parameters, name: &TableName, key: Option<String>) -> Result<Vec<Vec<Option<String>>>> {
     let row = |(key, value): (String, String)| {
-        let value = if super::ddl::is_credential(&key) { "***".to_owned() } else { value };
+        let value = if super::ddl::is_credential(&key) || is_secret(&key) { "***".to_owned() } else { value };
         vec![Some(key), Some(value)]
     };
     let Some(key) = key else { return Ok(parameters.into_iter().map(row).collect()) };
@@ -339,6 +345,9 @@ const STATE_PARAMETERS: [&str; 8] = [
 ];
 
 async fn create_statement(session: &Session, name: &TableName, view: bool) -> Result<String> {
+    if !view && let Some(found) = stream::find(session, name).await? {
+        return Ok(stream::create_statement(session, name, &found));
+    }
     let table = errors::table(session, name).await?.table;
     match (table.kind, view) {
         (TableKind::View | TableKind::MaterializedView, _) => Ok(create_view(&table)),

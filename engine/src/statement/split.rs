@@ -14,7 +14,8 @@ use crate::syntax::Places;
 
 /// Splits a script into statements: see [`crate::query::QueryService::split`].
 ///
-/// It cuts at the tokens that are semicolons, so quotes, dollar quotes and comments are what the parser takes them for.
+/// It cuts at the tokens that are semicolons, so quotes, dollar quotes and comments are what the parser takes them for. `STATEMENT
+/// SET BEGIN …; …; END` is one statement.
 pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize_with_location()
@@ -23,7 +24,11 @@ pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
     let mut statements = Vec::new();
     let mut start = 0;
     let mut empty = true;
+    let mut set = Set::default();
     for TokenWithSpan { token, span } in &tokens {
+        if set.holds(token) {
+            continue;
+        }
         match token {
             Token::SemiColon => {
                 let end = places.byte(span.start);
@@ -41,6 +46,52 @@ pub(crate) fn split(sql: &str) -> Result<Vec<String>> {
         statements.push(sql[start..].trim().to_owned());
     }
     Ok(statements)
+}
+
+/// How far a statement set is read.
+#[derive(Default)]
+struct Set {
+    /// The words `STATEMENT SET BEGIN` that came one after the other.
+    begun: usize,
+    /// Inside of a set, whether its next statement begins here, or its end.
+    between: Option<bool>,
+}
+
+impl Set {
+    /// Whether the token is a semicolon of a statement set.
+    fn holds(&mut self, token: &Token) -> bool {
+        let is_word = |word: &str| match token {
+            Token::Word(found) => found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word),
+            _ => false,
+        };
+        match (token, self.between) {
+            (Token::Whitespace(_) | Token::EOF, _) => false,
+            (Token::SemiColon, Some(_)) => {
+                self.between = Some(true);
+                true
+            }
+            (_, Some(true)) if is_word("END") => {
+                *self = Self::default();
+                false
+            }
+            (_, Some(_)) => {
+                self.between = Some(false);
+                false
+            }
+            (_, None) => {
+                let next = ["STATEMENT", "SET", "BEGIN"][self.begun];
+                self.begun = match (is_word(next), is_word("STATEMENT")) {
+                    (true, _) => self.begun + 1,
+                    (false, true) => 1,
+                    (false, false) => 0,
+                };
+                if self.begun == 3 {
+                    *self = Self { begun: 0, between: Some(true) };
+                }
+                false
+            }
+        }
+    }
 }
 
 /// Keywords in upper case and function names in lower case: see [`crate::query::QueryService::words`].
@@ -68,6 +119,13 @@ mod tests {
     fn semicolons_part_statements() {
         assert_eq!(split("select 1; ;select 2;").expect("splits"), ["select 1", "select 2"]);
         assert_eq!(split(" \n ; -- only a comment\n").expect("splits"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_statement_set_is_one_statement() {
+        let set = "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1; INSERT INTO b SELECT 'END'; END";
+        assert_eq!(split(&format!("use x; {set}; select 1;")).expect("splits"), ["use x", set, "select 1"]);
+        assert_eq!(split("set statement = 1; begin; end").expect("splits"), ["set statement = 1", "begin", "end"]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array,
+    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array,
+    UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
@@ -21,7 +22,8 @@ use tereza_runtime::clock::Clock;
 use super::{Course, QueryLog, Record, TEXT_CHARS_MAX, truncated};
 use crate::cluster::{Cluster, Executor, Lane, Route, StageCounts};
 use crate::error::to_datafusion;
-use crate::jobs::{Detail, Jobs};
+use crate::flink::without_secrets;
+use crate::jobs::{Detail, Jobs, StreamProgress};
 use crate::query::StatementKind;
 
 /// Name of the only schema.
@@ -326,12 +328,19 @@ fn jobs_schema() -> SchemaRef {
         Field::new("ended", timestamp(), true),
         Field::new("error_kind", DataType::Utf8, true),
         Field::new("error", DataType::Utf8, true),
+        Field::new("epoch", DataType::UInt64, true),
+        Field::new("watermark", timestamp(), true),
+        Field::new("lag", DataType::UInt64, true),
+        Field::new("rows_per_second", DataType::Float64, true),
     ]))
 }
 
 fn jobs_batch(jobs: &[(Job, Detail)], live: &Jobs) -> Result<RecordBatch> {
-    let job_texts: Vec<String> = jobs.iter().map(|(job, _)| truncated(&job.text, TEXT_CHARS_MAX)).collect();
+    let job_texts: Vec<String> =
+        jobs.iter().map(|(job, _)| truncated(&without_secrets(&job.text), TEXT_CHARS_MAX)).collect();
     let current: Vec<_> = jobs.iter().map(|(job, _)| live.current(&job.id)).collect();
+    let streams: Vec<Option<StreamProgress>> = jobs.iter().map(|(job, _)| live.progress(&job.id)).collect();
+    let streams = || streams.iter().copied();
     let error = |part: fn(&(String, String)) -> &String| {
         texts(jobs.iter().map(move |(_, detail)| detail.error.as_ref().map(|error| part(error).as_str())))
     };
@@ -358,6 +367,10 @@ fn jobs_batch(jobs: &[(Job, Detail)], live: &Jobs) -> Result<RecordBatch> {
         timestamps(jobs.iter().map(|(_, detail)| detail.ended_ms)),
         error(|(kind, _)| kind),
         error(|(_, message)| message),
+        Arc::new(UInt64Array::from_iter(streams().map(|stream| Some(stream?.epoch)))),
+        timestamps(streams().map(|stream| stream?.watermark_ms)),
+        Arc::new(UInt64Array::from_iter(streams().map(|stream| stream?.lag))),
+        Arc::new(Float64Array::from_iter(streams().map(|stream| Some(stream?.rows_per_second)))),
     ];
     Ok(RecordBatch::try_new(jobs_schema(), columns)?)
 }

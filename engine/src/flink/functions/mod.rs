@@ -26,6 +26,7 @@ pub(super) fn scalars() -> impl Iterator<Item = Arc<ScalarUDF>> {
         ScalarUDF::from(times::ToTimestampLtz::new()),
         ScalarUDF::from(times::UnixTimestamp::new()),
         ScalarUDF::from(times::FromUnixTime::new()),
+        ScalarUDF::from(times::ProcessingTime::new()),
     ];
     own.into_iter().chain(simple::functions()).map(Arc::new)
 }

@@ -1,8 +1,8 @@
 //! Functions that are other expressions: `MOD(a, b)` is `a % b`, `HOUR(t)` a part of a time.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::functions::expr_fn::{date_part, now};
+use datafusion::functions::expr_fn::date_part;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr,
@@ -10,11 +10,10 @@ use datafusion::logical_expr::{
 };
 
 pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
-    use Form::{If, Mod, Part, ProcessingTime};
+    use Form::{If, Mod, Part};
     [
         ("mod", Mod),
         ("if", If),
-        ("proctime", ProcessingTime),
         ("year", Part("year")),
         ("quarter", Part("quarter")),
         ("month", Part("month")),
@@ -36,8 +35,6 @@ enum Form {
     Mod,
     /// `IF(condition, a, b)`
     If,
-    /// `PROCTIME()`
-    ProcessingTime,
     /// The part of this name of a time, as BIGINT.
     Part(&'static str),
 }
@@ -51,17 +48,8 @@ struct Simple {
 
 impl Simple {
     fn new(name: &'static str, form: Form) -> Self {
-        let signature = match form {
-            Form::ProcessingTime => Signature::nullary(Volatility::Stable),
-            _ => Signature::user_defined(Volatility::Immutable),
-        };
-        Self { name, form, signature }
+        Self { name, form, signature: Signature::user_defined(Volatility::Immutable) }
     }
-}
-
-/// Milliseconds with a zone, as Flink's times of processing are.
-fn processing_time() -> DataType {
-    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
 impl ScalarUDFImpl for Simple {
@@ -97,7 +85,6 @@ impl ScalarUDFImpl for Simple {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match (self.form, types) {
             (Form::Mod, [both, _]) | (Form::If, [_, both, _]) => Ok(both.clone()),
-            (Form::ProcessingTime, _) => Ok(processing_time()),
             (Form::Part(_), _) => Ok(DataType::Int64),
             _ => plan_err!("{} with {} arguments", self.name, types.len()),
         }
@@ -107,7 +94,6 @@ impl ScalarUDFImpl for Simple {
         let simple = match (self.form, arguments.as_slice()) {
             (Form::Mod, [one, other]) => binary_expr(one.clone(), Operator::Modulo, other.clone()),
             (Form::If, [condition, one, other]) => when(condition.clone(), one.clone()).otherwise(other.clone())?,
-            (Form::ProcessingTime, []) => cast(now(), processing_time()),
             // Sunday is 1.
             (Form::Part("dow"), [time]) => cast(date_part(lit("dow"), time.clone()), DataType::Int64) + lit(1_i64),
             (Form::Part(part), [time]) => cast(date_part(lit(part), time.clone()), DataType::Int64),

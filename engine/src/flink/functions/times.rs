@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, StringArray, StringBuilder};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType};
-use chrono::{DateTime, NaiveDateTime};
-use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
 };
+use chrono::{DateTime, NaiveDateTime};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use tereza_runtime::clock::Clock;
 
 use super::Compiled;
 use super::pattern::Pattern;
@@ -235,6 +238,40 @@ impl ScalarUDFImpl for ToTimestampLtz {
         }
         let millis = PrimitiveArray::<TimestampMillisecondType>::from(millis).with_timezone("UTC");
         Ok(ColumnarValue::Array(Arc::new(millis)))
+    }
+}
+
+/// `PROCTIME()`: the moment in which a row is worked on, the same for all rows of a batch.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct ProcessingTime(Signature);
+
+impl ProcessingTime {
+    pub(super) fn new() -> Self {
+        // Not the moment of planning: the expression of a stream's column outlives that by far.
+        Self(Signature::nullary(Volatility::Volatile))
+    }
+}
+
+impl ScalarUDFImpl for ProcessingTime {
+    fn name(&self) -> &str {
+        "proctime"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&[])?, false)))
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let now_ms = Clock::system().unix_ms();
+        Ok(ColumnarValue::Scalar(ScalarValue::TimestampMillisecond(Some(now_ms), Some("UTC".into()))))
     }
 }
 

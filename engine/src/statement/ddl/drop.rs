@@ -15,7 +15,7 @@ use super::table::no_rows;
 use crate::session::Session;
 use crate::statement::errors;
 use crate::statement::parse::{Home, Reader, TableName, read_only};
-use crate::statement::{Planned, Planner};
+use crate::statement::{Planned, Planner, stream};
 
 /// `DROP TABLE [IF EXISTS] name [PURGE]`
 pub(in crate::statement) struct DropTable {
@@ -52,6 +52,10 @@ impl DropTable {
     }
 
     async fn run(self, session: &Session) -> Result<()> {
+        // While there is a temporary table of a stream, the name means that.
+        if stream::drop_temporary(session, &self.name) {
+            return Ok(());
+        }
         let store = &session.engine.catalog;
         let table = match errors::table(session, &self.name).await {
             Err(error) if error.kind() == ErrorKind::NotFound && self.if_exists => return Ok(()),

@@ -22,6 +22,7 @@ pub(super) use columns::data_type;
 pub(super) use files::measure;
 pub(super) use partitions::Spec;
 pub(super) use properties::{is_credential, key, properties};
+pub(super) use table::create_with_parameters;
 
 use super::parse::{Home, Own, Reader, read_only};
 use super::view::{CreateView, DropView};

@@ -33,6 +33,8 @@ impl CreateSchema {
                 create.location = Some(reader.text()?);
             } else if reader.take("WITH DBPROPERTIES") {
                 create.parameters.extend(texts(reader)?);
+            } else if reader.text.scope.is_flink && reader.take("WITH") {
+                create.parameters.extend(texts(reader)?);
             } else if reader.take("WITH") {
                 // Presto's only property is the location.
                 for (key, value) in texts(reader)? {

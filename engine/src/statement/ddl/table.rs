@@ -509,6 +509,42 @@ impl Layout {
     }
 }
 
+/// Makes a table that is nothing but its parameters, as other systems keep theirs in a metastore: without columns, in Hive's own
+/// format, with a folder.
+pub(in crate::statement) async fn create_with_parameters(
+    session: &Session,
+    name: &TableName,
+    parameters: Parameters,
+) -> Result<()> {
+    let schema = SchemaName { catalog: name.catalog.clone(), schema: name.schema.clone() };
+    let database = errors::database(session, &schema).await?;
+    let store = &session.engine.catalog;
+    match store.table(&name.schema, &name.table).await {
+        Ok(_) => return Err(Error::already_exists(format!("table {name} exists already"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let location = free_location(session, &database, &name.table).await?;
+    session.engine.stores.place(&location)?.make_folder().await?;
+    let storage = Format::parse("TEXTFILE")?.storage(Vec::new(), Some(location), &Parameters::new())?;
+    let table = Table {
+        database: name.schema.clone(),
+        name: name.table.clone(),
+        kind: TableKind::Managed,
+        owner: Some(session.user.clone()),
+        create_time_s: 0,
+        last_access_time_s: 0,
+        retention: 0,
+        storage,
+        partition_keys: Vec::new(),
+        parameters,
+        view_original_text: None,
+        view_expanded_text: None,
+        owner_kind: Default::default(),
+    };
+    store.create_table(&table).await
+}
+
 /// The counts of a table without rows, and Hive's mark that they are right.
 pub(super) fn no_rows() -> Parameters {
     let counts = ["numFiles", "numRows", "totalSize"].map(|count| (count.to_owned(), "0".to_owned()));
