@@ -130,6 +130,10 @@ pub struct StreamJob {
     pub tables: BTreeMap<String, StreamTable>,
     /// Whether the session spoke Flink's SQL.
     pub dialect_flink: bool,
+    /// The id of the topic that its commits are in, once it is made.
+    pub log: Option<String>,
+    /// Whether it has begun: what it had committed may be gone, but it does not begin anew.
+    pub has_plan: bool,
 }
 
 /// How far a stream job is.

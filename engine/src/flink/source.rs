@@ -82,11 +82,11 @@ impl StreamSource {
                 ColumnKind::Computed { .. } => continue,
             };
             let of = data_type.to_arrow().map_err(|error| error.context(format!("column '{}'", column.name)))?;
-            let field = Arc::new(Field::new(&column.name, of, data_type.nullable));
             if is_written {
-                written.push(Arc::clone(&field));
+                written.push(Arc::new(Field::new(&column.name, of.clone(), data_type.nullable)));
             }
-            record.push(field);
+            // Records do not keep to NOT NULL, and one that deletes a row may have its key alone.
+            record.push(Arc::new(Field::new(&column.name, of, true)));
         }
         let record_schema = Arc::new(Schema::new(record));
         let expressions = Expressions::of(&definition, state);
