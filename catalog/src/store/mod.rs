@@ -38,6 +38,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tereza_runtime::{Error, Result};
 
+pub use self::names::check_partition;
 use crate::model::{
     ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Parameters, Partition, Principal, Role,
     RoleGrant, Securable, Table, TableKind,

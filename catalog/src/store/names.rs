@@ -77,6 +77,15 @@ pub(crate) fn check_chars(what: &str, value: &str, max_chars: usize) -> Result<(
     Err(Error::invalid_input(format!("{what} has {chars} characters, more than {max_chars}: '{shown}…'")))
 }
 
+/// Refuses a partition whose name or values are longer than a catalog keeps: for those who write files for it first.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn check_partition(name: &str, values: &[String]) -> Result<()> {
+    check_chars("the name of a partition", name, PARTITION_NAME_CHARS)?;
+    values.iter().try_for_each(|value| check_chars("a value of a partition key", value, PARTITION_VALUE_CHARS))
+}
+
 /// [`check_chars`] for a value that may be missing.
 pub(crate) fn check_optional_chars(what: &str, value: Option<&String>, max_chars: usize) -> Result<()> {
     value.map_or(Ok(()), |value| check_chars(what, value, max_chars))

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -21,18 +20,15 @@ use datafusion::physical_plan::{
     InputDistributionRequirements, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
 use futures::{StreamExt, stream};
-use tereza_catalog::store::{Commit, Write};
+use tereza_catalog::store::Write;
 use tereza_runtime::{Error, ErrorKind, Result};
 
+use super::outcome::{Outcome, outcome};
 use super::output::Output;
 use super::written::{self, WrittenFile};
 use super::{BACKGROUND, CLEANUP_TIMEOUT, Mode, Target, Writing, entry, fail_point, recover, remote, roll_forward};
 use crate::engine::Engine;
 use crate::error::{from_datafusion, to_datafusion};
-
-/// Tries to find out whether a commit happened whose answer was lost, and the pause before the second one; it doubles.
-const OUTCOME_TRIES: u32 = 6;
-const OUTCOME_PAUSE: Duration = Duration::from_millis(250);
 
 /// Begins the write, runs its input, commits and yields one row: `count`, UInt64.
 #[derive(Debug)]
@@ -243,7 +239,11 @@ async fn end(write: &RunningWrite, files: Vec<WrittenFile>) -> Result<u64> {
     commit.remove_folders = remote.as_ref().map(|output| output.staging_folders()).unwrap_or_default();
     fail_point::hit(fail_point::BEFORE_COMMIT);
     if let Err(error) = writing.engine.catalog.commit(&commit).await {
-        match outcome(writing, &commit, &error).await {
+        let before = match &writing.target {
+            Target::Existing(existing) => existing.version,
+            Target::New(_) => -1,
+        };
+        match outcome(writing.engine.catalog.as_ref(), before, &commit, &error).await {
             Outcome::Committed => {}
             Outcome::NotCommitted => {
                 let error = explain(writing, error).await;
@@ -284,52 +284,6 @@ async fn explain(writing: &Writing, error: Error) -> Error {
     }
     let message = "the write was given up: this process could not say in the catalog for too long that it lives";
     Error::unavailable(message).with_hint("run the statement again").with_source(error)
-}
-
-enum Outcome {
-    Committed,
-    NotCommitted,
-    Unknown,
-}
-
-/// Finds out whether a commit that ended in `error` happened.
-async fn outcome(writing: &Writing, commit: &Commit, error: &Error) -> Outcome {
-    use ErrorKind::{AlreadyExists, Conflict, Denied, InvalidInput, NotFound, Unauthenticated, Unsupported};
-
-    let refused =
-        [AlreadyExists, Conflict, Denied, InvalidInput, NotFound, Unauthenticated, Unsupported].contains(&error.kind());
-    if refused {
-        return Outcome::NotCommitted;
-    }
-    let mut pause = OUTCOME_PAUSE;
-    for attempt in 0..OUTCOME_TRIES {
-        if attempt > 0 {
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        match is_in_journal(writing, commit).await {
-            Ok(true) => return Outcome::Committed,
-            Ok(false) => return Outcome::NotCommitted,
-            Err(error) => tracing::warn!(commit = commit.id, %error, "asking again whether a commit happened"),
-        }
-    }
-    Outcome::Unknown
-}
-
-async fn is_in_journal(writing: &Writing, commit: &Commit) -> Result<bool> {
-    let catalog = &writing.engine.catalog;
-    let before = match &writing.target {
-        Target::Existing(existing) => existing.version,
-        Target::New(_) => -1,
-    };
-    if catalog.pending_commits().await?.iter().any(|pending| pending.id == commit.id) {
-        return Ok(true);
-    }
-    match catalog.commits_since(&commit.database, &commit.table, before).await {
-        Ok(commits) => Ok(commits.iter().any(|done| done.id == commit.id)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Ends a write that does not commit, and removes what it staged. What fails is left to [`recover::recover`].

@@ -15,6 +15,7 @@ use super::written::WrittenFile;
 use super::{
     Mode, SPARKS_LOCATION, Target, Writing, child_url, files, folder_of_partition, folder_of_table, roll_forward,
 };
+use crate::jobs::JobStep;
 
 const NUM_ROWS: &str = "numRows";
 const NUM_FILES: &str = "numFiles";
@@ -25,6 +26,33 @@ const BASIC_STATISTICS: &str = r#"{"BASIC_STATS":"true"}"#;
 
 /// Values of one partition key that are asked for by name; with more of them, all partitions are read.
 const FILTER_VALUES_MAX: usize = 500;
+
+/// What a commit says whatever it brings.
+pub(super) struct Entry<'a> {
+    /// Id of the write.
+    pub(super) id: &'a str,
+    pub(super) table: &'a Table,
+    /// URL of the table's folder, without a slash at its end.
+    pub(super) location: &'a str,
+    /// The store's own number of the table, if it exists.
+    pub(super) expected_table: Option<i64>,
+    pub(super) step: Option<JobStep>,
+}
+
+impl Writing {
+    fn entry(&self) -> Entry<'_> {
+        Entry {
+            id: self.id(),
+            table: self.table(),
+            location: &self.output.location,
+            expected_table: match &self.target {
+                Target::Existing(read) => Some(read.id),
+                Target::New(_) => None,
+            },
+            step: self.step.clone(),
+        }
+    }
+}
 
 /// The commit of a write that made `files`, or `None` if there is nothing to commit.
 ///
@@ -48,7 +76,7 @@ pub(super) async fn prepare(writing: &Writing, files: Vec<WrittenFile>) -> Resul
         snapshot.partitions.into_iter().map(|partition| (partition.values.clone(), partition)).collect();
     if !overwrite {
         check_places(writing, &files, &snapshot.table, &existing)?;
-        return Ok(Some(append(writing, files, &snapshot.table.table.parameters, &existing)));
+        return Ok(Some(append(&writing.entry(), files, &snapshot.table.table.parameters, &existing)));
     }
 
     if snapshot.table.version != read.version {
@@ -132,26 +160,27 @@ fn is_visible(path: &Path) -> bool {
 fn create(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
     let mut table = writing.table().clone();
     let numbers = Numbers::by_partition(&files);
-    let mut commit = skeleton(writing, files);
+    let mut commit = skeleton(&writing.entry(), files);
     if table.partition_keys.is_empty() {
         table.parameters.extend(numbers.get(&None).copied().unwrap_or_default().parameters());
     }
-    commit.add_partitions = new_partitions(writing, &numbers, &HashMap::new(), |numbers| numbers.parameters());
+    commit.add_partitions = new_partitions(&writing.entry(), &numbers, &HashMap::new(), |numbers| numbers.parameters());
     commit.create_table = Some(table);
     commit
 }
 
-fn append(
-    writing: &Writing,
+/// The commit that adds files to a table with these parameters and, of those that get files, these partitions.
+pub(super) fn append(
+    entry: &Entry<'_>,
     files: Vec<WrittenFile>,
     table_parameters: &Parameters,
     existing: &HashMap<Vec<String>, Partition>,
 ) -> Commit {
     let numbers = Numbers::by_partition(&files);
-    let mut commit = skeleton(writing, files);
+    let mut commit = skeleton(entry, files);
     // Partitions begin at nothing and are added to: another statement may have made the same one just before.
     let zero = Numbers::default().parameters();
-    commit.add_partitions = new_partitions(writing, &numbers, existing, |_| zero.clone());
+    commit.add_partitions = new_partitions(entry, &numbers, existing, |_| zero.clone());
     for (values, numbers) in numbers {
         let Some(values) = values else {
             commit.table_increments = numbers.increments(table_parameters);
@@ -176,10 +205,10 @@ fn replace(
     remove_files: Vec<String>,
 ) -> Commit {
     let numbers = Numbers::by_partition(&files);
-    let mut commit = skeleton(writing, files);
+    let mut commit = skeleton(&writing.entry(), files);
     commit.expected_version = Some(version);
     commit.remove_files = remove_files;
-    commit.add_partitions = new_partitions(writing, &numbers, existing, |numbers| numbers.parameters());
+    commit.add_partitions = new_partitions(&writing.entry(), &numbers, existing, |numbers| numbers.parameters());
     if writing.table().partition_keys.is_empty() {
         commit.table_parameters = numbers.get(&None).copied().unwrap_or_default().parameters();
     }
@@ -193,45 +222,28 @@ fn replace(
     commit
 }
 
-fn skeleton(writing: &Writing, files: Vec<WrittenFile>) -> Commit {
+fn skeleton(entry: &Entry<'_>, files: Vec<WrittenFile>) -> Commit {
     Commit {
-        id: writing.id().to_owned(),
-        database: writing.table().database.clone(),
-        table: writing.table().name.clone(),
-        version: 0,
-        expected_version: None,
-        expected_table: match &writing.target {
-            Target::Existing(read) => Some(read.id),
-            Target::New(_) => None,
-        },
-        create_table: None,
+        expected_table: entry.expected_table,
         add_files: files.into_iter().map(|file| file.file).collect(),
-        remove_files: Vec::new(),
-        remove_folders: Vec::new(),
-        add_partitions: Vec::new(),
-        drop_partitions: Vec::new(),
-        table_parameters: Parameters::new(),
-        partition_parameters: Vec::new(),
-        table_increments: Vec::new(),
-        partition_increments: Vec::new(),
-        step: writing.step.clone(),
+        step: entry.step.clone(),
+        ..Commit::bare(entry.id.to_owned(), &entry.table.database, &entry.table.name)
     }
 }
 
 /// All partitions that get rows. Those that exist are named too, as they are: a statement that drops one just now must
 /// not leave the new rows without it.
 fn new_partitions(
-    writing: &Writing,
+    entry: &Entry<'_>,
     numbers: &BTreeMap<Option<Vec<String>>, Numbers>,
     existing: &HashMap<Vec<String>, Partition>,
     parameters: impl Fn(&Numbers) -> Parameters,
 ) -> Vec<Partition> {
-    let table = writing.table();
     let partitions = numbers.iter().filter_map(|(values, numbers)| Some((values.as_ref()?, numbers)));
     partitions
         .map(|(values, numbers)| match existing.get(values) {
             Some(partition) => partition.clone(),
-            None => new_partition(table, &writing.output.location, values.clone(), parameters(numbers)),
+            None => new_partition(entry.table, entry.location, values.clone(), parameters(numbers)),
         })
         .collect()
 }
@@ -244,7 +256,7 @@ fn new_partition(table: &Table, table_location: &str, values: Vec<String>, param
 }
 
 /// A filter that lets through the partitions with these values, and perhaps more.
-fn exact_filter(keys: usize, values: &BTreeSet<&Vec<String>>) -> PartitionFilter {
+pub(super) fn exact_filter(keys: usize, values: &BTreeSet<&Vec<String>>) -> PartitionFilter {
     let of_key = |at: usize| {
         let distinct: BTreeSet<&String> = values.iter().filter_map(|values| values.get(at)).collect();
         (distinct.len() <= FILTER_VALUES_MAX).then(|| distinct.into_iter().cloned().collect())

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use object_store::ObjectStoreExt;
 use tereza_runtime::{Error, Result};
 
 use crate::error::{from_io, from_object_store};
@@ -18,6 +19,15 @@ pub(super) fn local_path(place: &Place) -> Result<PathBuf> {
     place
         .local_path()
         .ok_or_else(|| Error::unsupported(format!("writing to {}", place.url())).with_hint("write to file:// or s3://"))
+}
+
+/// Whether a file or object of this size is there.
+pub(super) async fn is_there(place: &Place, bytes: u64) -> Result<bool> {
+    match place.store.head(&place.path).await {
+        Ok(found) => Ok(found.size == bytes),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(store_error(error, &place.url())),
+    }
 }
 
 /// Makes a folder and those above it so that they survive a loss of power.

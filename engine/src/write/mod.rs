@@ -13,9 +13,12 @@
 //!   finished;
 //! * nothing is ever removed that a record does not name.
 //!
+//! Files of stream jobs are named by the jobs' own records and not in the catalog, until a commit brings them: they may wait
+//! for their table as long as it takes, and no [`recover`] touches them. All of that is in `stream`.
+//!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
 //! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder`, `json` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
-//! commit says), `roll_forward`, `recover`, `lease` (catalogs that several processes have), `files` (durable file operations), [`fail_point`] (for tests).
+//! commit says), `outcome`, `roll_forward`, `recover`, `lease` (catalogs that several processes have), `files` (durable file operations), [`fail_point`] (for tests).
 
 pub mod fail_point;
 
@@ -25,12 +28,14 @@ mod entry;
 mod files;
 mod json;
 mod lease;
+mod outcome;
 mod output;
 mod recover;
 mod remote;
 mod roll_forward;
 mod sink;
 mod split;
+mod stream;
 mod task;
 mod text;
 mod write_exec;
@@ -39,14 +44,12 @@ mod written;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use arrow::compute::can_cast_types;
-use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::prelude::SessionConfig;
 use tereza_catalog::model::{Storage, Table};
 use tereza_catalog::store::VersionedTable;
-use tereza_runtime::{Error, Result, ids};
+use tereza_runtime::{Result, ids};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Engine;
@@ -58,6 +61,7 @@ pub(crate) use lease::{Lease, begin as begin_lease, end as end_lease};
 pub(crate) use recover::recover;
 pub(crate) use remote::{RemoteTasks, decode_tasks, encode_tasks};
 pub(crate) use roll_forward::{Turns, finish_pending};
+pub use stream::{CompleteFile, StreamTable, StreamWriter, TableChange, TableState};
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
 const STAGING_FOLDER: &str = "_tereza";
@@ -110,7 +114,7 @@ pub(crate) fn plan(
     input: Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let writing = Writing::new(engine, target, mode, current_step(config))?;
-    writing.check(&input.schema())?;
+    writing.output.check(&input.schema())?;
     let writing = Arc::new(writing);
     let write = Arc::new(write_exec::WriteExec::new(Arc::clone(&writing.output), input));
     // Also for plans that no optimizer sees afterwards; an optimizer puts its own in the place of this one.
@@ -153,26 +157,6 @@ impl Writing {
 
     fn table(&self) -> &Table {
         self.target.table()
-    }
-
-    /// Refuses input that cannot become the table's columns by position.
-    fn check(&self, input: &SchemaRef) -> Result<()> {
-        let table = format!("{}.{}", self.table().database, self.table().name);
-        let wanted: Vec<&FieldRef> = self.output.columns.fields().iter().chain(&self.output.keys).collect();
-        if input.fields().len() != wanted.len() {
-            let (got, wanted) = (input.fields().len(), wanted.len());
-            return Err(Error::invalid_input(format!(
-                "{got} columns are written to table {table}, which has {wanted}"
-            )));
-        }
-        for (got, wanted) in input.fields().iter().zip(wanted) {
-            if !can_cast_types(got.data_type(), wanted.data_type()) {
-                let (name, got, wanted) = (wanted.name(), got.data_type(), wanted.data_type());
-                return Err(Error::invalid_input(format!("column {name} of table {table} is {wanted}, not {got}"))
-                    .with_hint(format!("cast it to {wanted}")));
-            }
-        }
-        Ok(())
     }
 }
 

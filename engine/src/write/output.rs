@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arrow::compute::can_cast_types;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tereza_catalog::Store;
@@ -98,6 +99,34 @@ impl Output {
         Self::with(id, table, location, Arc::clone(&self.stores), Places::Listed(elsewhere))
     }
 
+    /// Refuses input that cannot become the table's columns by position.
+    pub(super) fn check(&self, input: &SchemaRef) -> Result<()> {
+        let table = format!("{}.{}", self.table.database, self.table.name);
+        let wanted: Vec<&FieldRef> = self.columns.fields().iter().chain(&self.keys).collect();
+        if input.fields().len() != wanted.len() {
+            let (got, wanted) = (input.fields().len(), wanted.len());
+            return Err(Error::invalid_input(format!(
+                "{got} columns are written to table {table}, which has {wanted}"
+            )));
+        }
+        for (got, wanted) in input.fields().iter().zip(wanted) {
+            if !can_cast_types(got.data_type(), wanted.data_type()) {
+                let (name, got, wanted) = (wanted.name(), got.data_type(), wanted.data_type());
+                return Err(Error::invalid_input(format!("column {name} of table {table} is {wanted}, not {got}"))
+                    .with_hint(format!("cast it to {wanted}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A listed one for the files of another write.
+    pub(super) fn of_write(&self, id: &str) -> Result<Self> {
+        let mut message =
+            self.message().ok_or_else(|| Error::internal("an output that asks the catalog is one write's"))?;
+        id.clone_into(&mut message.id);
+        Self::of_message(message, Arc::clone(&self.stores))
+    }
+
     /// What travels of it; nothing of an output that asks the catalog.
     pub(crate) fn message(&self) -> Option<OutputMessage> {
         let Places::Listed(elsewhere) = &self.places else { return None };
@@ -186,16 +215,19 @@ impl Output {
         child_url(&child_url(root, STAGING_FOLDER), &self.id)
     }
 
-    /// All folders that tasks without a catalog stage files in, each with a slash at its end.
-    pub(super) fn staging_folders(&self) -> Vec<String> {
+    /// All folders below which tasks without a catalog stage files.
+    pub(super) fn roots(&self) -> Vec<&str> {
         let Places::Listed(elsewhere) = &self.places else { return Vec::new() };
         let others = elsewhere.iter().filter_map(|other| folder_of_partition(&other.storage));
-        let mut folders: Vec<String> = std::iter::once(self.location.as_str())
-            .chain(others)
-            .map(|folder| child_url(&self.staging_folder(self.root(folder)), ""))
-            .collect();
-        folders.sort_unstable();
-        folders.dedup();
-        folders
+        let mut roots: Vec<&str> =
+            std::iter::once(self.location.as_str()).chain(others).map(|folder| self.root(folder)).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        roots
+    }
+
+    /// All folders that they stage files in, each with a slash at its end.
+    pub(super) fn staging_folders(&self) -> Vec<String> {
+        self.roots().into_iter().map(|root| child_url(&self.staging_folder(root), "")).collect()
     }
 }

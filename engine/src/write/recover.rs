@@ -1,6 +1,7 @@
 //! What a process does for those that died: commits are rolled forward, writes that never committed are removed.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -194,12 +195,37 @@ pub(super) async fn remove_folder(engine: &Engine, url: &str) -> Result<()> {
         })
         .await;
     };
-    let failed = |error| files::store_error(error, url);
-    let objects: Vec<_> = place.store.list(Some(&place.path)).try_collect().await.map_err(failed)?;
-    let removals = objects.into_iter().map(|object| {
-        let announced = object.location.as_ref().strip_suffix(ANNOUNCEMENT);
+    let listed = place.store.list(Some(&place.path)).map_ok(|object| object.location).try_collect().await;
+    remove_objects(&place, bucket, listed.map_err(|error| files::store_error(error, url))?).await
+}
+
+/// Removes the files of a staging folder whose names `is_to_go` tells, also what only the store knows of.
+pub(super) async fn remove_from_folder(engine: &Engine, url: &str, is_to_go: impl Fn(&str) -> bool) -> Result<()> {
+    let place = engine.stores.place(url)?;
+    let listed = place.store.list_with_delimiter(Some(&place.path)).await;
+    let listed = listed.map_err(|error| files::store_error(error, url))?.objects.into_iter();
+    let paths: Vec<Path> =
+        listed.map(|object| object.location).filter(|path| path.filename().is_some_and(&is_to_go)).collect();
+    if let Some(bucket) = &place.bucket {
+        return remove_objects(&place, bucket, paths).await;
+    }
+    let paths: Vec<PathBuf> =
+        paths.into_iter().map(|path| files::local_path(&place.at(path))).collect::<Result<_>>()?;
+    files::blocking(move || {
+        let first = paths.first().cloned().unwrap_or_default();
+        files::remove_all(&paths).map_err(|error| files::io_error(error, &first))?;
+        files::remove_staging_folders(paths);
+        Ok(())
+    })
+    .await
+}
+
+/// Removes objects, and the uploads that some of them announce.
+async fn remove_objects(place: &Place, bucket: &Bucket, paths: Vec<Path>) -> Result<()> {
+    let removals = paths.into_iter().map(|path| {
+        let announced = path.as_ref().strip_suffix(ANNOUNCEMENT);
         let upload = announced.map(|path| place.at(Path::from(path)));
-        let object = place.at(object.location);
+        let object = place.at(path);
         async move {
             if let Some(upload) = &upload {
                 abort_uploads(bucket, upload).await?;

@@ -18,7 +18,6 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, TableType, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use tereza_catalog::store::{StagedFile, Write};
 use tereza_runtime::{Error, Result};
 
@@ -158,14 +157,10 @@ pub(super) async fn require_files(engine: &Engine, files: &[WrittenFile]) -> Res
 }
 
 async fn require_file(engine: &Engine, url: String, bytes: u64) -> Result<()> {
-    let place = engine.stores.place(&url)?;
-    match place.store.head(&place.path).await {
-        Ok(found) if found.size == bytes => Ok(()),
-        Ok(_) | Err(object_store::Error::NotFound { .. }) => {
-            Err(Error::unavailable(format!("{url}, which an executor wrote, is not found here"))
-                .with_hint("put the table where all executors and this process reach it, or SET tereza.mode = 'local'"))
-        }
-        Err(error) => Err(files::store_error(error, &url)),
+    match files::is_there(&engine.stores.place(&url)?, bytes).await? {
+        true => Ok(()),
+        false => Err(Error::unavailable(format!("{url}, which an executor wrote, is not found here"))
+            .with_hint("put the table where all executors and this process reach it, or SET tereza.mode = 'local'")),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::stores::{Bucket, Place};
 
 /// Bytes of a part of an upload; stores take no less than 5 MiB but for the last one, and no more than 10 000 parts.
 /// What is shorter is put by one request.
-const PART_BYTES: usize = 8 << 20;
+pub(super) const PART_BYTES: usize = 8 << 20;
 /// Parts of one file on their way at once.
 const PARTS_IN_FLIGHT_MAX: usize = 2;
 /// Bytes written to a local file at once.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
-use tereza_catalog::model::Storage;
+use tereza_catalog::model::{Storage, partition_name};
+use tereza_catalog::store::check_partition;
 use tereza_runtime::{Error, Result, ids};
 
 use super::child_url;
@@ -19,6 +20,11 @@ use super::split::{Part, PartitionKey, Splitter};
 use super::written::WrittenFile;
 use crate::error::from_datafusion;
 use crate::formats::Format;
+
+/// Bytes that file systems take for the name of a folder.
+const FOLDER_BYTES_MAX: usize = 255;
+/// Characters of a name that is too long that a message shows.
+const FOLDER_CHARS_SHOWN: usize = 64;
 
 /// Bounds of one task.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +128,11 @@ impl Task {
             turn: 0,
             finished: Vec::new(),
         })
+    }
+
+    /// What the names of its files begin with.
+    pub(super) fn name_prefix(&self) -> &str {
+        &self.name_prefix
     }
 
     /// Writes the rows of `batch`.
@@ -228,7 +239,21 @@ impl Home {
             return Ok(Self { values: None, location: output.location.clone(), storage: table.storage.clone() });
         }
         let values = part.texts()?;
+        check_partition(&partition_name(&table.partition_keys, &values), &values)?;
         let (location, storage) = output.place(&values).await?;
+        check_folders(output, &location)?;
         Ok(Self { values: Some(values), location, storage })
+    }
+}
+
+/// Refuses a folder that could not be made when rows for it are committed already.
+fn check_folders(output: &Output, url: &str) -> Result<()> {
+    match url.split('/').find(|name| name.len() > FOLDER_BYTES_MAX) {
+        Some(long) if output.stores.place(url)?.bucket.is_none() => Err(Error::invalid_input(format!(
+            "the name of the folder of a partition has {} bytes, more than {FOLDER_BYTES_MAX}: '{}…'",
+            long.len(),
+            long.chars().take(FOLDER_CHARS_SHOWN).collect::<String>()
+        ))),
+        _ => Ok(()),
     }
 }

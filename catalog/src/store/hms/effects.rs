@@ -193,10 +193,7 @@ pub(super) fn checked(table: &Table) -> Result<Table> {
 
 /// Checks a partition that is about to be kept.
 pub(super) fn check_partition(name: &str, partition: &Partition) -> Result<()> {
-    names::check_chars("the name of a partition", name, names::PARTITION_NAME_CHARS)?;
-    for value in &partition.values {
-        names::check_chars("a value of a partition key", value, names::PARTITION_VALUE_CHARS)?;
-    }
+    names::check_partition(name, &partition.values)?;
     check_parameters(&partition.parameters)
 }
 

@@ -403,10 +403,7 @@ async fn delete(conn: &mut Connection, dropped: &[Row]) -> Result<()> {
 }
 
 fn check(name: &str, partition: &Partition) -> PublicResult<()> {
-    names::check_chars("the name of a partition", name, names::PARTITION_NAME_CHARS)?;
-    for value in &partition.values {
-        names::check_chars("a value of a partition key", value, names::PARTITION_VALUE_CHARS)?;
-    }
+    names::check_partition(name, &partition.values)?;
     names::check_i32("the last access time", partition.last_access_time_s)
 }
 
