@@ -156,6 +156,10 @@ impl<R: Send> Applier<R> {
             match table.commit(change).await {
                 Ok(Outcome::Committed) => return Ok(marker),
                 Ok(Outcome::Conflict) => {}
+                // It was not done, and no other time will do.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                    return Err(error);
+                }
                 // It may have been done: the table's marker tells.
                 Err(error) => failed = Some(error),
             }

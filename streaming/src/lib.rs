@@ -17,6 +17,7 @@ pub mod record;
 mod rules;
 #[cfg(test)]
 mod sim;
+pub mod table;
 pub mod task;
 
 pub use apply::Tables;

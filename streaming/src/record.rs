@@ -164,7 +164,7 @@ pub struct DataFile {
     /// Bytes.
     pub size: u64,
     pub rows: u64,
-    /// The token that brings it into a table of Hive, such as the id of an upload; empty elsewhere.
+    /// What else its table needs to take it, as text: bounded, and of the table's own making.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
 }

@@ -1,0 +1,95 @@
+//! Tables of the catalog that take the rows of a job.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use tereza_engine::{CompleteFile, Engine, StreamTable, StreamWriter, TableChange, TableState};
+use tereza_runtime::Result;
+
+use crate::pipeline::{Change, FileWriter, Outcome, Table, Version};
+use crate::record::DataFile;
+
+/// A table of the catalog `tereza`. Its rows are batches with the columns of [`CatalogTable::schema`], by position.
+///
+/// Files come into their partitions in the commit that sets the marker. A policy that commits partitions later (by time, or with
+/// a file that says that they are complete) has its place there: what it needs of the files is in their tokens.
+#[derive(Debug)]
+pub struct CatalogTable(StreamTable);
+
+impl CatalogTable {
+    /// Opens a table that exists.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; `Unsupported` if it is in another catalog than `tereza`, such as `memory`, or is of a format
+    /// that is only read; `InvalidInput` if it is a view.
+    pub async fn open(engine: &Arc<Engine>, catalog: &str, schema: &str, table: &str) -> Result<Self> {
+        StreamTable::open(engine, catalog, schema, table).await.map(Self)
+    }
+
+    /// The columns that the table had when it was opened, then its partition keys. Columns that it gets later are NULL in the
+    /// rows that are written here.
+    pub fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    /// Removes the files of names that never came into a record, if they are older than a day, and returns how many.
+    ///
+    /// Only for who has opened the log of a task and fenced all others. `is_own` says of a name whether an earlier attempt of
+    /// the task gave it to [`Table::begin`]; names with one of the files of `kept` stay: those of the last record and of savepoints.
+    pub async fn remove_orphans(&self, is_own: impl Fn(&str) -> bool, kept: &[DataFile]) -> Result<u64> {
+        let kept: BTreeSet<&str> = kept.iter().map(|file| file.path.as_str()).collect();
+        self.0.remove_orphans(is_own, &kept).await
+    }
+}
+
+#[async_trait]
+impl Table for CatalogTable {
+    type Rows = RecordBatch;
+
+    async fn begin(&self, name: &str) -> Result<Box<dyn FileWriter<Rows = RecordBatch>>> {
+        Ok(Box::new(Files(self.0.begin(name)?)))
+    }
+
+    async fn has(&self, file: &DataFile) -> Result<bool> {
+        self.0.has(&file.path, file.size).await
+    }
+
+    async fn load(&self, key: &str) -> Result<Version> {
+        let TableState { token, uuid, marker } = self.0.load(key).await?;
+        Ok(Version { token, uuid, marker })
+    }
+
+    async fn commit(&self, change: Change<'_>) -> Result<Outcome> {
+        let Version { token, uuid, marker } = change.base.clone();
+        let base = TableState { token, uuid, marker };
+        let files: Vec<CompleteFile> = change.files.iter().cloned().map(complete).collect();
+        let change = TableChange { base: &base, key: change.key, marker: change.marker, files: &files };
+        Ok(if self.0.commit(change).await? { Outcome::Committed } else { Outcome::Conflict })
+    }
+}
+
+struct Files(StreamWriter);
+
+#[async_trait]
+impl FileWriter for Files {
+    type Rows = RecordBatch;
+
+    async fn write(&mut self, rows: RecordBatch) -> Result<()> {
+        self.0.write(&rows).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Vec<DataFile>> {
+        let files = self.0.finish().await?.into_iter();
+        Ok(files.map(|CompleteFile { path, size, rows, token }| DataFile { path, size, rows, token }).collect())
+    }
+}
+
+fn complete(DataFile { path, size, rows, token }: DataFile) -> CompleteFile {
+    CompleteFile { path, size, rows, token }
+}
+
+#[cfg(test)]
+mod tests;
