@@ -7,13 +7,14 @@
 //! Source: `org.apache.hadoop.hive.serde2.lazy.LazyUtils`, `LazySerDeParameters`, `OpenCSVSerde`, Spark's `CSVOptions`.
 
 mod csv;
+mod decimal;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ListArray, MapArray, NullArray, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
-    StructArray,
+    Array, ArrayRef, AsArray, ListArray, MapArray, NullArray, RecordBatch, RecordBatchOptions, StringArray,
+    StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -303,12 +304,17 @@ fn without_lines(bytes: BoxStream<'static, Result<Bytes>>, lines: usize) -> BoxS
         .boxed()
 }
 
-/// Text in columns of the types wanted: strings are taken as they are, others are cast.
-fn typed(text: ArrayRef, data_type: &DataType, malformed_is_null: bool) -> Result<ArrayRef, ArrowError> {
+/// Text in columns of the types wanted: strings are taken as they are, others are cast. To Hive and Spark what is not of its column's
+/// type is NULL; elsewhere it is an error.
+fn typed(text: ArrayRef, data_type: &DataType, rules: Rules) -> Result<ArrayRef, ArrowError> {
+    let malformed_is_null = matches!(rules, Rules::Hive | Rules::Spark);
     let options = CastOptions { safe: malformed_is_null, ..CastOptions::default() };
     match data_type {
         DataType::Utf8 => Ok(text),
         DataType::Null => Ok(Arc::new(NullArray::new(text.len()))),
+        DataType::Decimal128(precision, scale) => {
+            Ok(Arc::new(decimal::column(text.as_string(), *precision, *scale, rules)?))
+        }
         DataType::Binary | DataType::BinaryView => {
             Err(ArrowError::NotYetImplemented("binary columns of text files".into()))
         }
@@ -345,7 +351,7 @@ impl CsvDecoder {
         let empty = if is_text { Some("") } else { None };
         // Arrow's reader has made NULL of the empty text.
         let values = text.iter().map(|value| value.or(empty).filter(|value| *value != self.options.null));
-        typed(Arc::new(values.collect::<StringArray>()), field.data_type(), false)
+        typed(Arc::new(values.collect::<StringArray>()), field.data_type(), self.options.rules)
             .map_err(|error| ArrowError::CsvError(format!("column '{}': {error}", field.name())))
     }
 }
@@ -421,11 +427,11 @@ impl LineDecoder {
         let text = || String::from_utf8_lossy(line);
         match rules {
             Rules::Hive | Rules::Csv => {
-                self.push_fields(hive_fields(line, delimiter, escape).map(String::from_utf8_lossy))
+                self.push_fields(hive_fields(line, delimiter, escape).map(|field| Some(String::from_utf8_lossy(field))))
             }
             Rules::OpenCsv => {
                 let fields = csv::opencsv_fields(&text(), delimiter, quote, escape);
-                self.push_fields(fields.into_iter().map(Cow::Owned));
+                self.push_fields(fields.into_iter().map(|field| Some(Cow::Owned(field))));
             }
             Rules::Spark => {
                 let line = text();
@@ -439,9 +445,9 @@ impl LineDecoder {
         self.bytes += line.len();
     }
 
-    fn push_fields<'a>(&mut self, mut fields: impl Iterator<Item = Cow<'a, str>>) {
+    fn push_fields<'a>(&mut self, mut fields: impl Iterator<Item = Option<Cow<'a, str>>>) {
         for target in &self.targets {
-            let field = fields.next();
+            let field = fields.next().flatten();
             let Some(column) = target.map(|column| &mut self.columns[column]) else { continue };
             match field.filter(|field| *field != self.options.null) {
                 Some(field) => column.append_value(field),
@@ -518,7 +524,7 @@ fn hive_fields(line: &[u8], delimiter: u8, escape: Option<u8>) -> impl Iterator<
     })
 }
 
-/// A column of CSV. To Spark what is not of the column's type is NULL; elsewhere it is an error, but for nothing at all.
+/// A column of CSV. Nothing at all is NULL in all that is no text.
 fn csv_column(text: StringArray, field: &Field, rules: Rules) -> Result<ArrayRef, ArrowError> {
     let data_type = field.data_type();
     if data_type.is_nested() {
@@ -532,7 +538,7 @@ fn csv_column(text: StringArray, field: &Field, rules: Rules) -> Result<ArrayRef
         _ => !value.is_empty(),
     };
     let known: StringArray = text.iter().map(|value| value.filter(is_known)).collect();
-    typed(Arc::new(known), data_type, is_spark).map_err(|error| match error {
+    typed(Arc::new(known), data_type, rules).map_err(|error| match error {
         ArrowError::NotYetImplemented(_) => error,
         error => ArrowError::CsvError(format!("column '{}': {error}", field.name())),
     })
@@ -625,7 +631,7 @@ fn column_of(
                 None => values.iter().copied().collect(),
                 Some(escape) => values.iter().map(|value| value.map(|text| unescaped(text, escape))).collect(),
             };
-            typed(Arc::new(text), data_type, true)
+            typed(Arc::new(text), data_type, options.rules)
         }
     }
 }

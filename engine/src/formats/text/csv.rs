@@ -72,18 +72,24 @@ fn is_blank(letter: char) -> bool {
     (letter.is_whitespace() && !stays) || ('\u{1c}'..='\u{1f}').contains(&letter)
 }
 
-/// The fields of a line for Spark. Where a quote is neither escaped nor at the end, the field is what stands in the line.
-pub(super) fn spark_fields<'a>(line: &'a str, delimiter: u8, quote: u8, escape: Option<u8>) -> Vec<Cow<'a, str>> {
+/// The fields of a line for Spark; nothing between two delimiters is NULL, whatever else is, and the empty text has quotes. Where a
+/// quote is neither escaped nor at the end, the field is what stands in the line.
+pub(super) fn spark_fields<'a>(
+    line: &'a str,
+    delimiter: u8,
+    quote: u8,
+    escape: Option<u8>,
+) -> Vec<Option<Cow<'a, str>>> {
     let bytes = line.as_bytes();
     let mut fields = Vec::new();
     let mut begin = 0;
     loop {
         let (field, end) = if bytes.get(begin) == Some(&quote) {
             let (field, end) = spark_quoted(line, begin, delimiter, quote, escape);
-            (Cow::Owned(field), end)
+            (Some(Cow::Owned(field)), end)
         } else {
             let end = find(bytes, begin, delimiter);
-            (Cow::Borrowed(&line[begin..end]), end)
+            ((end > begin).then(|| Cow::Borrowed(&line[begin..end])), end)
         };
         fields.push(field);
         if end >= bytes.len() {
@@ -102,7 +108,9 @@ fn spark_quoted(line: &str, begin: usize, delimiter: u8, quote: u8, escape: Opti
     loop {
         let special = bytes[at..].iter().position(|byte| *byte == quote || Some(*byte) == escape);
         let Some(plain) = special else {
-            field.push_str(&line[at..]);
+            // A quote that is the last of a line stands for itself.
+            let rest = if at == begin + 1 && at == bytes.len() { begin } else { at };
+            field.push_str(&line[rest..]);
             return (field, bytes.len());
         };
         field.push_str(&line[at..at + plain]);

@@ -161,6 +161,88 @@ async fn a_csv_value_of_another_type_is_an_error() {
     assert!(error.to_string().contains("column 'i'") && error.to_string().contains("abc"), "{error}");
 }
 
+fn sparks_csv(pairs: &[(&str, &str)]) -> TextOptions {
+    let parameters = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let storage = Storage { serde: Serde { parameters, ..Serde::default() }, ..Storage::default() };
+    let of_table = Parameters::from([("spark.sql.sources.provider".to_owned(), "csv".to_owned())]);
+    TextOptions::of(Format::Csv, &storage, &of_table).unwrap()
+}
+
+/// What Spark 4.3 read of such texts in a table `USING csv` and in one of Hive's text.
+#[tokio::test]
+async fn decimals_are_read_as_their_owner_reads_them() {
+    let columns = [("p", "decimal(10,2)"), ("w", "decimal(38,10)"), ("z", "decimal(5,0)")];
+    for (text, price, wide, whole) in [
+        ("-1E-10", Some(0), Some(-1), Some(0)),
+        ("1e2", Some(10_000), Some(1_000_000_000_000), Some(100)),
+        ("1.5E+1", Some(1_500), Some(150_000_000_000), Some(15)),
+        ("1.015", Some(102), Some(10_150_000_000), Some(1)),
+        ("-0.005", Some(-1), Some(-50_000_000), Some(0)),
+        ("0.0049999999999", Some(0), Some(50_000_000), Some(0)),
+        ("99999999.994", Some(9_999_999_999), Some(999_999_999_940_000_000), None),
+        ("99999999.995", None, Some(999_999_999_950_000_000), None),
+        ("1E8", None, Some(1_000_000_000_000_000_000), None),
+        (".5", Some(50), Some(5_000_000_000), Some(1)),
+        ("+5.", Some(500), Some(50_000_000_000), Some(5)),
+        ("0E50", Some(0), Some(0), Some(0)),
+        ("1E400", None, None, None),
+        ("1E5000000000", None, None, None),
+        ("1E", None, None, None),
+        ("E5", None, None, None),
+        ("1_0", None, None, None),
+        ("--1", None, None, None),
+        (" 1", None, None, None),
+        ("inf", None, None, None),
+    ] {
+        for options in [sparks_csv(&[("sep", "|")]), hive_text(&[("field.delim", "|")])] {
+            let line = format!("{text}|{text}|{text}\n");
+            let batches = rows(options.clone(), &line, request(&columns, &[0, 1, 2]), &[]).await.unwrap();
+            let found = batches[0].columns().iter().map(|column| {
+                let column = column.as_primitive::<arrow::datatypes::Decimal128Type>();
+                column.is_valid(0).then(|| column.value(0))
+            });
+            assert_eq!(found.collect::<Vec<_>>(), [price, wide, whole], "{text} by {:?}", options.rules);
+        }
+    }
+    let thousands = rows(sparks_csv(&[("sep", "|")]), "1,000.5", request(&columns, &[0]), &[]).await.unwrap();
+    assert_eq!(thousands[0].column(0).as_primitive::<arrow::datatypes::Decimal128Type>().value(0), 100_050);
+    let error = rows(options(Format::Csv, &[]), "1\n1E8\n", request(&columns, &[0]), &[]).await.unwrap_err();
+    assert!(error.to_string().contains("column 'p'") && error.to_string().contains("'1E8'"), "{error}");
+}
+
+/// Whole numbers have no exponent to their owners, and others do.
+#[tokio::test]
+async fn numbers_with_an_exponent_are_read_as_their_owner_reads_them() {
+    let columns = [("i", "int"), ("l", "bigint"), ("r", "float"), ("f", "double")];
+    for options in [sparks_csv(&[("sep", "|")]), hive_text(&[("field.delim", "|")])] {
+        let batches = rows(options, "1E2|1e2|1E2|-1.5e-3\n", request(&columns, &[0, 1, 2, 3]), &[]).await.unwrap();
+        let batch = &batches[0];
+        assert!(batch.column(0).is_null(0) && batch.column(1).is_null(0));
+        assert_eq!(batch.column(2).as_primitive::<arrow::datatypes::Float32Type>().value(0), 100.0);
+        assert_eq!(batch.column(3).as_primitive::<arrow::datatypes::Float64Type>().value(0), -0.0015);
+    }
+}
+
+/// What Spark 4.3 read with `nullValue 'NA'`.
+#[tokio::test]
+async fn nothing_is_null_to_spark_whatever_else_is() {
+    let columns = [("a", "string"), ("b", "string"), ("c", "string")];
+    let text = "a|b|c\n1||x\n2|\"\"|NA\n3|\"NA\"|\n4\n";
+    let options = sparks_csv(&[("HEADER", "true"), ("sep", "|"), ("nullValue", "NA")]);
+    let batches = rows(options, text, request(&columns, &[0, 1, 2]), &[]).await.unwrap();
+    let found: Vec<Vec<Option<String>>> = batches
+        .iter()
+        .flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)))
+        .map(|(batch, row)| {
+            let texts = batch.columns().iter().map(|column| column.as_string_view());
+            texts.map(|texts| texts.is_valid(row).then(|| texts.value(row).to_owned())).collect()
+        })
+        .collect();
+    let expected =
+        [[Some("1"), None, Some("x")], [Some("2"), Some(""), None], [Some("3"), None, None], [Some("4"), None, None]];
+    assert_eq!(found, expected.map(|row| row.map(|text| text.map(str::to_owned)).to_vec()));
+}
+
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {

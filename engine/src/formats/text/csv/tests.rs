@@ -70,6 +70,7 @@ fn lines_are_cut_as_spark_cuts_them() {
         ("13", &["13"], &["13"]),
         ("14,x,", &["14", "x", ""], &["14", "x", ""]),
         (r#"15,"open,e"#, &["15", "open,e"], &["15", "open,e"]),
+        (r#"16,x,""#, &["16", "x", "\""], &["16", "x", "\""]),
         (r#"18,"q\",e"#, &["18", "q\",e"], &["18", r"q\", "e"]),
         (r#"20,"x"",e"#, &["20", "x\"", "e"], &["20", "x\",e"]),
         (r#"21,"x""y",e"#, &["21", r#""x""y""#, "e"], &["21", "x\"y", "e"]),
@@ -91,8 +92,14 @@ fn lines_are_cut_as_spark_cuts_them() {
         (r#"23,"a,"b",e"#, &["23", r#""a,"b""#, "e"], &["23", r#""a,"b""#, "e"]),
         ("25,\"x\"\t,e", &["25", "x", "e"], &["25", "x", "e"]),
     ] {
-        assert_eq!(spark_fields(line, b',', b'"', Some(b'\\')), expected, "{line}");
-        assert_eq!(spark_fields(line, b',', b'"', None), doubled, "{line}");
+        for (escape, expected) in [(Some(b'\\'), expected), (None, doubled)] {
+            let fields = spark_fields(line, b',', b'"', escape);
+            let texts: Vec<&str> = fields.iter().map(|field| field.as_deref().unwrap_or_default()).collect();
+            assert_eq!(texts, expected, "{line}");
+        }
     }
+    let fields = spark_fields(r#",,"",x,"" ,"#, b',', b'"', None);
+    let texts: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
+    assert_eq!(texts, [None, None, Some(""), Some("x"), Some(""), None]);
     assert!(is_nothing_to_spark(" \t") && is_nothing_to_spark("") && !is_nothing_to_spark("\"\""));
 }
