@@ -277,4 +277,4 @@ fn unreadable(value: &Value) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,10 +10,11 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::DataFusionError;
 use datafusion::scalar::ScalarValue;
-use tereza_catalog::model::DEFAULT_PARTITION;
+use tereza_catalog::model::{DEFAULT_PARTITION, Table};
 use tereza_runtime::{Error, Result};
 
 use crate::error::from_datafusion;
+use crate::formats::spark;
 use crate::types::{partition_text, text_length};
 
 /// Characters of a text that a message shows.
@@ -58,11 +59,13 @@ impl Splitter {
         Ok(Self { columns: Arc::clone(columns), keys: keys.to_vec(), lengths: Vec::new(), converter })
     }
 
-    /// With the bounds of `varchar(n)` and `char(n)` among the metastore's types of the columns and keys: other engines would read
-    /// only a part of a longer text.
-    pub(super) fn with_lengths_of<'a>(mut self, types: impl Iterator<Item = &'a str>) -> Self {
-        self.lengths = types.map(text_length).collect();
-        self
+    /// With the bounds of `varchar(n)` and `char(n)` among the types of the table's columns and keys: other engines would read only a
+    /// part of a longer text.
+    pub(super) fn with_lengths_of(mut self, table: &Table) -> Result<Self> {
+        let columns = spark::columns(table)?;
+        let types = columns.iter().chain(&table.partition_keys).map(|column| text_length(&column.type_name));
+        self.lengths = types.collect();
+        Ok(self)
     }
 
     /// The rows of `batch`, in their order within each partition. `InvalidInput` for a value that does not fit its column.
@@ -161,7 +164,10 @@ mod tests {
     use arrow::array::{Int32Array, Int64Array, StringArray, StringViewArray};
     use arrow::datatypes::{Field, Int64Type, Schema};
 
+    use tereza_catalog::model::Column;
+
     use super::*;
+    use crate::formats::spark::tests::table;
 
     fn splitter(keys: &[FieldRef]) -> Splitter {
         let columns = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
@@ -172,19 +178,30 @@ mod tests {
     fn texts_that_are_too_long_are_refused() {
         let columns = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8View, true)]));
         let keys = [Arc::new(Field::new("k", DataType::Utf8, true))];
-        let types = ["varchar(3)", "char(1)"].into_iter();
-        let mut splitter = Splitter::new(&columns, &keys).unwrap().with_lengths_of(types);
-        let mut split = |text: &str, key: &str| {
-            let (text, key): (ArrayRef, ArrayRef) = (
-                Arc::new(StringViewArray::from(vec![None, Some(text)])),
-                Arc::new(StringArray::from(vec![None, Some(key)])),
-            );
-            splitter.split(&RecordBatch::try_from_iter([("t", text), ("k", key)]).unwrap()).map(|parts| parts.len())
-        };
-        assert_eq!(split("äöü", "é").unwrap(), 2);
-        let error = split("abcd", "k").unwrap_err().to_string();
-        assert!(error.contains("column t: 'abc…' is longer than 3 characters"), "{error}");
-        assert!(split("abc", "kk").is_err());
+        let column =
+            |name: &str, type_name: &str| Column { name: name.into(), type_name: type_name.into(), comment: None };
+        // Its columns are in Spark's list only, and in the storage.
+        let in_list =
+            r#"{"fields":[{"name":"t","type":"string","metadata":{"__CHAR_VARCHAR_TYPE_STRING":"varchar(3)"}}]}"#;
+        let mut listed = table(&[("spark.sql.sources.schema", in_list)]);
+        listed.partition_keys = vec![column("k", "char(1)")];
+        let mut plain = listed.clone();
+        plain.parameters.clear();
+        plain.storage.columns = vec![column("t", "varchar(3)")];
+        for table in [listed, plain] {
+            let mut splitter = Splitter::new(&columns, &keys).unwrap().with_lengths_of(&table).unwrap();
+            let mut split = |text: &str, key: &str| {
+                let (text, key): (ArrayRef, ArrayRef) = (
+                    Arc::new(StringViewArray::from(vec![None, Some(text)])),
+                    Arc::new(StringArray::from(vec![None, Some(key)])),
+                );
+                splitter.split(&RecordBatch::try_from_iter([("t", text), ("k", key)]).unwrap()).map(|parts| parts.len())
+            };
+            assert_eq!(split("äöü", "é").unwrap(), 2);
+            let error = split("abcd", "k").unwrap_err().to_string();
+            assert!(error.contains("column t: 'abc…' is longer than 3 characters"), "{error}");
+            assert!(split("abc", "kk").is_err());
+        }
     }
 
     #[test]

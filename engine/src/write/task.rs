@@ -114,12 +114,10 @@ impl Task {
         reservation: MemoryReservation,
     ) -> Result<Self> {
         let attempt = ids::new_id();
-        let columns = output.table.storage.columns.iter().chain(&output.table.partition_keys);
-        let types = columns.map(|column| column.type_name.as_str());
         Ok(Self {
             output: Arc::clone(output),
             limits,
-            splitter: Splitter::new(&output.columns, &output.keys)?.with_lengths_of(types),
+            splitter: Splitter::new(&output.columns, &output.keys)?.with_lengths_of(&output.table)?,
             reservation,
             name_prefix: format!("part-{number:05}-{}-{attempt}", output.id),
             files_begun: 0,

@@ -3,7 +3,8 @@ use tereza_catalog::model::TableKind;
 use super::*;
 use crate::types::table_fields;
 
-fn table(parameters: &[(&str, &str)]) -> Table {
+/// A table of Spark's, of JSON and partitioned by `ds`, with these parameters.
+pub(crate) fn table(parameters: &[(&str, &str)]) -> Table {
     let column = |name: &str, type_name: &str| Column { name: name.into(), type_name: type_name.into(), comment: None };
     let provider = ("spark.sql.sources.provider", "json");
     let parameters = parameters.iter().chain([&provider]);
