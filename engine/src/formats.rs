@@ -6,7 +6,7 @@
 //! both sit in the file source of `source`. `spark` finds the columns of the tables that Spark keeps for itself.
 
 pub(crate) mod json;
-mod leaves;
+pub(crate) mod leaves;
 mod orc;
 mod source;
 pub(crate) mod spark;

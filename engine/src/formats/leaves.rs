@@ -6,6 +6,11 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
+/// `array` with the names that fields have in `to`, which is its own type but for those.
+pub(crate) fn renamed(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    map_leaves(array, to, &|values, _| Ok(Arc::clone(values)))
+}
+
 /// `array` in the shape of `to`, which nests as its own type does: `leaf` makes what holds no others.
 pub(crate) fn map_leaves(
     array: &ArrayRef,

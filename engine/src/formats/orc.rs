@@ -21,6 +21,7 @@ use orc_rust::reader::AsyncChunkReader;
 use orc_rust::schema::TimestampPrecision;
 
 use super::source::{FileReader, ReaderKind, Request};
+use crate::table::AnyCase;
 
 /// Reads ORC files.
 #[derive(Debug)]
@@ -66,7 +67,8 @@ impl FileReader for OrcReader {
         let fields =
             file_schema.fields().iter().zip(read_names).map(|(field, name)| field.as_ref().clone().with_name(name));
         let renamed = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
-        let adapter = BatchAdapterFactory::new(wanted).make_adapter(&renamed)?;
+        let adapter =
+            BatchAdapterFactory::new(wanted).with_adapter_factory(Arc::new(AnyCase)).make_adapter(&renamed)?;
         let rows = rows.map(move |batch| {
             let batch = batch?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -25,6 +25,10 @@ const PARTS_MAX: usize = 10_000;
 const PART_CHARACTERS: usize = 4_000;
 /// What Spark notes with a text of bounded length, whose type it takes for `string` else.
 const BOUNDED: &str = "__CHAR_VARCHAR_TYPE_STRING";
+/// Formats in whose files members of structs are found in any case.
+const ANY_CASE: [&str; 2] = ["orc", "parquet"];
+/// Formats whose files get names with Spark's capital letters.
+const WITH_CAPITALS: [&str; 2] = ["json", "parquet"];
 /// Structs, arrays and maps inside each other.
 const DEPTH_MAX: usize = 64;
 
@@ -53,7 +57,7 @@ pub(crate) fn hides_columns(table: &Table) -> bool {
 /// The columns of a table's files.
 pub(crate) fn columns(table: &Table) -> Result<Cow<'_, [Column]>> {
     if !hides_columns(table) {
-        return Ok(Cow::Borrowed(&table.storage.columns));
+        return Ok(columns_of_storage(table));
     }
     let in_context = |error: Error| error.context(format!("table {}.{}", table.database, table.name));
     let schema = schema(&table.parameters).map_err(in_context)?;
@@ -69,23 +73,57 @@ pub(crate) fn columns(table: &Table) -> Result<Cow<'_, [Column]>> {
     Ok(Cow::Owned(columns))
 }
 
-/// The columns of a table's files with the names that Spark looks for, which tells capital letters apart where it reads JSON.
+/// Those of the storage, with members of structs in lower case where the files' are found in any.
+fn columns_of_storage(table: &Table) -> Cow<'_, [Column]> {
+    let columns = &table.storage.columns;
+    let has_capitals = |column: &Column| column.type_name.chars().any(char::is_uppercase);
+    if !is_of(table, ANY_CASE) || !columns.iter().any(has_capitals) {
+        return Cow::Borrowed(columns);
+    }
+    let lower = |column: &Column| Column { type_name: column.type_name.to_lowercase(), ..column.clone() };
+    columns.iter().map(lower).collect()
+}
+
+/// Whether a table is Spark's own in one of these formats.
+fn is_of(table: &Table, formats: [&str; 2]) -> bool {
+    let provider = table.parameters.get(PROVIDER);
+    provider.is_some_and(|provider| formats.iter().any(|format| format.eq_ignore_ascii_case(provider)))
+}
+
+/// The columns of a table's files with the names that Spark has for them: it tells capital letters apart where it reads JSON, and may
+/// elsewhere.
+///
+/// # Errors
+/// `InvalidInput` for a column of JSON that Spark does not know: it would not find what is written.
 pub(crate) fn named_for_spark(table: &Table, columns: &SchemaRef) -> Result<SchemaRef> {
-    let is_json = table.parameters.get(PROVIDER).is_some_and(|provider| provider.eq_ignore_ascii_case("json"));
-    if !is_json || !hides_columns(table) {
+    if !is_of(table, WITH_CAPITALS) || !keeps_columns(table) {
         return Ok(Arc::clone(columns));
     }
     let schema = schema(&table.parameters)?;
-    let of_files = list_of(&schema, "fields")?.iter().filter(|field| !is_key(table, field));
-    let named = columns.fields().iter().zip(of_files).map(|(column, field)| named_field(column, field));
+    let of_spark = list_of(&schema, "fields")?;
+    // Others may have added columns to those of Parquet, where they find them.
+    let is_json = !is_of(table, ANY_CASE);
+    let named = columns.fields().iter().map(|column| match named_field(column, of_spark)? {
+        None if is_json => {
+            let (database, table, column) = (&table.database, &table.name, column.name());
+            Err(Error::invalid_input(format!("column {column} is not among those of Spark's table {database}.{table}"))
+                .with_hint("add it to the table in Spark"))
+        }
+        named => Ok(named.unwrap_or_else(|| Arc::clone(column))),
+    });
     Ok(Arc::new(Schema::new(named.collect::<Result<Vec<FieldRef>>>()?)))
 }
 
-/// A field with Spark's names, of itself and inside.
-fn named_field(field: &Field, of_spark: &Value) -> Result<FieldRef> {
-    let name = of_spark.get("name").and_then(Value::as_str).ok_or_else(|| unreadable(of_spark))?;
-    let data_type = named_type(field.data_type(), of_spark.get("type").ok_or_else(|| unreadable(of_spark))?)?;
-    Ok(Arc::new(field.clone().with_name(name).with_data_type(data_type)))
+/// A field with the names of the one among Spark's that it is, of itself and inside, if it is one.
+fn named_field(field: &Field, of_spark: &[Value]) -> Result<Option<FieldRef>> {
+    for found in of_spark {
+        let name = found.get("name").and_then(Value::as_str).ok_or_else(|| unreadable(found))?;
+        if name.to_lowercase() == field.name().to_lowercase() {
+            let data_type = named_type(field.data_type(), found.get("type").ok_or_else(|| unreadable(found))?)?;
+            return Ok(Some(Arc::new(field.clone().with_name(name).with_data_type(data_type))));
+        }
+    }
+    Ok(None)
 }
 
 fn named_type(data_type: &DataType, of_spark: &Value) -> Result<DataType> {
@@ -93,8 +131,9 @@ fn named_type(data_type: &DataType, of_spark: &Value) -> Result<DataType> {
     let with = |field: &Field, data_type: DataType| Arc::new(field.clone().with_data_type(data_type));
     Ok(match data_type {
         DataType::Struct(fields) => {
-            let named = fields.iter().zip(list_of(of_spark, "fields")?).map(|(field, named)| named_field(field, named));
-            DataType::Struct(named.collect::<Result<Vec<FieldRef>>>()?.into())
+            let of_spark = list_of(of_spark, "fields")?;
+            let named = |field: &FieldRef| Ok(named_field(field, of_spark)?.unwrap_or_else(|| Arc::clone(field)));
+            DataType::Struct(fields.iter().map(named).collect::<Result<Vec<FieldRef>>>()?.into())
         }
         DataType::List(item) => DataType::List(with(item, named_type(item.data_type(), part("elementType")?)?)),
         DataType::Map(entries, ordered) => {

@@ -2,20 +2,22 @@
 //!
 //! The catalog's names are lower case, and Hive, Presto and Spark find a column of a file by its name whatever the case
 //! (`userId` in a Parquet file is the table's `userid`). DataFusion matches names exactly and takes a column that it
-//! does not find for NULLs, in rows and in statistics, so both get the file's spelling here first.
+//! does not find for NULLs, in rows and in statistics, so both get the file's spelling here first. `members` does the same
+//! for members of structs.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::Result;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr_adapter::{DefaultPhysicalExprAdapter, PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use datafusion::physical_plan::PhysicalExpr;
 
+use super::members::{self, find};
+
 /// `table` with the names that `file` has for its columns; columns that `file` lacks keep theirs.
 pub(super) fn spelled_as_in(file: &Schema, table: &Schema) -> SchemaRef {
-    let renamed = |column: &FieldRef| match find(file, column.name()) {
+    let renamed = |column: &FieldRef| match find(file.fields(), column.name()) {
         Some(field) if field.name() != column.name() => Arc::new(column.as_ref().clone().with_name(field.name())),
         _ => Arc::clone(column),
     };
@@ -30,48 +32,47 @@ impl PhysicalExprAdapterFactory for AnyCase {
     fn create(&self, table: SchemaRef, file: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
         // A column that the file has in the table's type is taken as the file has it: whether it may be NULL and its
         // metadata may differ, and a cast because of those alone would only be in the way.
-        let as_in_file = |column: &FieldRef| match find(&file, column.name()) {
-            Some(field) if field.data_type() == column.data_type() => Arc::clone(field),
-            Some(field) => Arc::new(column.as_ref().clone().with_name(field.name())),
-            None => Arc::clone(column),
+        let as_in_file = |column: &FieldRef| {
+            let Some(field) = find(file.fields(), column.name()) else { return Arc::clone(column) };
+            let data_type = members::spelled_as_in(field.data_type(), column.data_type());
+            if data_type == *field.data_type() {
+                return Arc::clone(field);
+            }
+            Arc::new(column.as_ref().clone().with_name(field.name()).with_data_type(data_type))
         };
-        let fields: Vec<FieldRef> = table.fields().iter().map(as_in_file).collect();
-        let renamed = table.fields().iter().zip(&fields).any(|(column, field)| column.name() != field.name());
-        let inner = DefaultPhysicalExprAdapter::new(Arc::new(Schema::new(fields.clone())), file);
-        Ok(Arc::new(AnyCaseAdapter { renamed: renamed.then_some((table, fields)), inner }))
+        let spelled = Arc::new(Schema::new(table.fields().iter().map(as_in_file).collect::<Vec<FieldRef>>()));
+        let is_renamed = table
+            .fields()
+            .iter()
+            .zip(spelled.fields())
+            .any(|(column, field)| column.name() != field.name() || column.data_type() != field.data_type());
+        let inner = DefaultPhysicalExprAdapter::new(Arc::clone(&spelled), file);
+        Ok(Arc::new(AnyCaseAdapter { renamed: is_renamed.then_some((table, spelled)), inner }))
     }
 }
 
 #[derive(Debug)]
 struct AnyCaseAdapter {
     /// The table's columns and the same in the file's spelling, where they differ.
-    renamed: Option<(SchemaRef, Vec<FieldRef>)>,
+    renamed: Option<(SchemaRef, SchemaRef)>,
     inner: DefaultPhysicalExprAdapter,
 }
 
 impl PhysicalExprAdapter for AnyCaseAdapter {
     fn rewrite(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        let Some((table, fields)) = &self.renamed else { return self.inner.rewrite(expr) };
-        let renamed = expr.transform(|expr| {
-            let Some(column) = expr.downcast_ref::<Column>() else { return Ok(Transformed::no(expr)) };
-            let Ok(place) = table.index_of(column.name()) else { return Ok(Transformed::no(expr)) };
-            let renamed = Column::new(fields[place].name(), column.index());
-            Ok(Transformed::yes(Arc::new(renamed) as Arc<dyn PhysicalExpr>))
+        let Some((table, spelled)) = &self.renamed else { return self.inner.rewrite(expr) };
+        let renamed = expr.transform_down(|expr| match members::in_spelling(&expr, table, spelled)? {
+            Some(renamed) => Ok(Transformed::new(renamed, true, TreeNodeRecursion::Jump)),
+            None => Ok(Transformed::no(expr)),
         });
         self.inner.rewrite(renamed.data()?)
     }
 }
 
-/// The field of that name, exactly or else but for the case.
-fn find<'a>(file: &'a Schema, name: &str) -> Option<&'a FieldRef> {
-    let exact = file.fields().find(name).map(|(_, field)| field);
-    exact.or_else(|| file.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name)))
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::{DataType, Field};
-    use datafusion::physical_expr::expressions::{CastExpr, Literal};
+    use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 
     use super::*;
 

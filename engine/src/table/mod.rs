@@ -8,6 +8,7 @@
 mod columns;
 mod distincts;
 mod listing;
+mod members;
 mod named;
 mod prune;
 mod scan;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use parquet::arrow::ArrowWriter;
@@ -14,8 +14,10 @@ use tereza_catalog::model::{Parameters, Storage, Table};
 use tereza_runtime::{Error, Result};
 
 use super::json::JsonEncoder;
+use super::split::arrow_error;
 use super::text::TextEncoder;
 use crate::error::from_datafusion;
+use crate::formats::leaves::renamed;
 use crate::formats::{Format, TextOptions, spark};
 
 /// A row group is closed at this many rows or bytes, whichever comes first.
@@ -27,8 +29,8 @@ const PARQUET_COMPRESSION: &str = "parquet.compression";
 
 /// Turns batches into the bytes of one file.
 pub(super) enum Encoder {
-    /// Apache Parquet, with the number of row groups whose bytes were taken.
-    Parquet(Box<ArrowWriter<Vec<u8>>>, usize),
+    /// Apache Parquet.
+    Parquet(ParquetEncoder),
     /// Delimited text.
     Text(TextEncoder),
     /// One JSON object a line.
@@ -52,8 +54,10 @@ impl Encoder {
                     .build();
                 // Types come from the catalog; other engines do not read Arrow's own copy of the schema.
                 let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-                let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(columns), options);
-                Ok(Self::Parquet(Box::new(writer.map_err(parquet_error)?), 0))
+                let columns = spark::named_for_spark(table, columns)?;
+                let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&columns), options);
+                let writer = Box::new(writer.map_err(parquet_error)?);
+                Ok(Self::Parquet(ParquetEncoder { writer, columns, groups_taken: 0 }))
             }
             Format::Csv | Format::Text => {
                 check_uncompressed(storage)?;
@@ -72,7 +76,7 @@ impl Encoder {
     /// Encodes `batch`; the bytes that are ready then come from [`Encoder::take`].
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match self {
-            Self::Parquet(writer, _) => writer.write(batch).map_err(parquet_error),
+            Self::Parquet(encoder) => encoder.write(batch),
             Self::Text(encoder) => encoder.write(batch),
             Self::Json(encoder) => encoder.write(batch),
         }
@@ -81,14 +85,7 @@ impl Encoder {
     /// The bytes encoded since the last call; none while a row group is still open.
     pub(super) fn take(&mut self) -> Vec<u8> {
         match self {
-            Self::Parquet(writer, taken) => {
-                let flushed = writer.flushed_row_groups().len();
-                if *taken == flushed {
-                    return Vec::new();
-                }
-                *taken = flushed;
-                std::mem::take(writer.inner_mut())
-            }
+            Self::Parquet(encoder) => encoder.take(),
             Self::Text(encoder) => encoder.take(),
             Self::Json(encoder) => encoder.take(),
         }
@@ -97,7 +94,7 @@ impl Encoder {
     /// Bytes of memory held by rows that [`Encoder::take`] does not give out yet.
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
-            Self::Parquet(writer, _) => writer.memory_size(),
+            Self::Parquet(encoder) => encoder.writer.memory_size(),
             Self::Text(_) | Self::Json(_) => 0,
         }
     }
@@ -105,7 +102,7 @@ impl Encoder {
     /// About how many bytes those rows will be in the file.
     pub(super) fn unwritten_bytes(&self) -> usize {
         match self {
-            Self::Parquet(writer, _) => writer.in_progress_size(),
+            Self::Parquet(encoder) => encoder.writer.in_progress_size(),
             Self::Text(_) | Self::Json(_) => 0,
         }
     }
@@ -113,13 +110,46 @@ impl Encoder {
     /// Ends the file and returns its last bytes.
     pub(super) fn finish(self) -> Result<Vec<u8>> {
         match self {
-            Self::Parquet(mut writer, _) => {
-                writer.finish().map_err(parquet_error)?;
-                Ok(std::mem::take(writer.inner_mut()))
+            Self::Parquet(mut encoder) => {
+                encoder.writer.finish().map_err(parquet_error)?;
+                Ok(std::mem::take(encoder.writer.inner_mut()))
             }
             Self::Text(mut encoder) => Ok(encoder.take()),
             Self::Json(encoder) => encoder.finish(),
         }
+    }
+}
+
+/// Batches to Parquet.
+pub(super) struct ParquetEncoder {
+    writer: Box<ArrowWriter<Vec<u8>>>,
+    /// The columns of the file, which may be named otherwise than the table's.
+    columns: SchemaRef,
+    /// Row groups whose bytes were taken.
+    groups_taken: usize,
+}
+
+impl ParquetEncoder {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.schema_ref() == &self.columns {
+            return self.writer.write(batch).map_err(parquet_error);
+        }
+        let columns = batch.columns().iter().zip(self.columns.fields());
+        let columns = columns.map(|(column, field)| renamed(column, field.data_type())).collect::<Result<_, _>>();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let batch = columns
+            .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.columns), columns, &options))
+            .map_err(arrow_error)?;
+        self.writer.write(&batch).map_err(parquet_error)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let flushed = self.writer.flushed_row_groups().len();
+        if self.groups_taken == flushed {
+            return Vec::new();
+        }
+        self.groups_taken = flushed;
+        std::mem::take(self.writer.inner_mut())
     }
 }
 
@@ -150,3 +180,6 @@ fn check_uncompressed(storage: &Storage) -> Result<()> {
 fn parquet_error(error: ParquetError) -> Error {
     from_datafusion(DataFusionError::from(error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,22 +32,13 @@ os.environ["TZ"] = "UTC"
 time.tzset()
 
 
-# What Tereza still does wrong, by step and the beginning of what is said of it. Each is to be mended, and leaves this list then:
-# one that is not seen any more, where its step was run, fails the test.
-KNOWN_FAULTS = (
-    # Members of structs in Parquet have their capitals, and are not found or written without them.
-    *((f"Spark's own columns: {table}", text) for table in ("Parquet", "Parquet in partitions")
-      for text in ("Tereza reads +", "Tereza: INSERT INTO")),
-)
-
-
 class Judge:
     """What was run, and what came of it."""
 
     def __init__(self, engines, minio, only):
         self.engines, self.minio, self.only = engines, minio, only
         # Step, writer, reader, what came of it; and texts about what must not be.
-        self.lines, self.wrong, self.known = [], [], set()
+        self.lines, self.wrong = [], []
         self.step = ""
 
     def names(self, *wanted):
@@ -62,11 +53,6 @@ class Judge:
         return wanted
 
     def complain(self, text):
-        fault = next((fault for fault in KNOWN_FAULTS if self.step == fault[0] and text.startswith(fault[1])), None)
-        if fault:
-            print(f"known fault: {self.step}: {text.splitlines()[0][:160]}", file=sys.stderr, flush=True)
-            self.known.add(fault)
-            return
         print(f"WRONG: {self.step}: {text}", file=sys.stderr, flush=True)
         self.wrong.append(f"{self.step}: {text}")
 
@@ -130,9 +116,6 @@ class Judge:
         for (step, writer, reader, verdict), count in counts.items():
             print(f"{step:34} {writer:8} {reader:8} {verdict}{f' ({count} times)' if count > 1 else ''}")
         print(f"{sum(counts.values())} comparisons, {len(self.wrong)} wrong")
-        seen = {line[0] for line in self.lines}
-        self.wrong += [f"{step}: a known fault is gone: take it from the list" for step, text in KNOWN_FAULTS
-                       if step in seen and (step, text) not in self.known]
         for text in self.wrong:
             print(f"WRONG: {text}")
 

@@ -95,6 +95,54 @@ fn names_for_spark_have_their_capital_letters() {
     let mut of_csv = table.clone();
     of_csv.parameters.insert(PROVIDER.into(), "csv".into());
     assert_eq!(named_for_spark(&of_csv, &columns).unwrap(), columns);
+    // Parquet's columns are in both places.
+    let both = of_parquet();
+    let (columns, _) = table_fields(&both).unwrap();
+    assert_eq!(named_for_spark(&both, &columns).unwrap(), named);
+}
+
+/// As the metastore has [`CAPITALS`] in Parquet.
+fn of_parquet() -> Table {
+    let mut table = table(&[(SCHEMA, CAPITALS)]);
+    table.parameters.insert(PROVIDER.into(), "parquet".into());
+    let types = [
+        ("id", "bigint"),
+        ("st", "struct<X:int,yY:array<struct<Zz:binary>>>"),
+        ("m", "map<string,struct<Q:int>>"),
+        ("v", "varchar(3)"),
+    ];
+    let column =
+        |(name, type_name): (&str, &str)| Column { name: name.into(), type_name: type_name.into(), comment: None };
+    table.storage.columns = types.map(column).to_vec();
+    table
+}
+
+#[test]
+fn members_of_structs_in_parquet_are_in_lower_case() {
+    let mut table = of_parquet();
+    let types = |table: &Table| -> Vec<String> {
+        columns(table).unwrap().iter().map(|column| column.type_name.clone()).collect()
+    };
+    let lower = ["bigint", "struct<x:int,yy:array<struct<zz:binary>>>", "map<string,struct<q:int>>", "varchar(3)"];
+    assert_eq!(types(&table), lower);
+    // Avro's are found as they are spelled only.
+    table.parameters.insert(PROVIDER.into(), "avro".into());
+    assert_eq!(types(&table)[1], "struct<X:int,yY:array<struct<Zz:binary>>>");
+}
+
+#[test]
+fn a_column_that_spark_lacks_is_not_written_to_its_json() {
+    let with_late = |mut table: Table| {
+        table.storage.columns = columns(&table).unwrap().into_owned();
+        table.storage.columns.push(Column { name: "late".into(), type_name: "int".into(), comment: None });
+        let (columns, _) = table_fields(&table).unwrap();
+        named_for_spark(&table, &columns)
+    };
+    let error = with_late(table(&[(SCHEMA, CAPITALS)])).unwrap_err();
+    assert_eq!(error.kind(), tereza_runtime::ErrorKind::InvalidInput);
+    assert!(error.message().contains("column late") && error.message().contains("web.t"), "{error}");
+    // Hive and Presto add columns to Parquet, and find them.
+    assert_eq!(with_late(of_parquet()).unwrap().fields().last().unwrap().name(), "late");
 }
 
 #[test]
