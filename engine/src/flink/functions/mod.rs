@@ -1,6 +1,7 @@
 //! Flink's functions, where DataFusion's of the same name answer otherwise or there are none.
 
 mod average;
+mod function;
 mod pattern;
 mod simple;
 mod texts;
@@ -17,18 +18,8 @@ const COMPILED_MAX: usize = 1_000;
 
 /// Functions of values.
 pub(super) fn scalars() -> impl Iterator<Item = Arc<ScalarUDF>> {
-    let own = [
-        ScalarUDF::from(texts::SplitIndex::new()),
-        ScalarUDF::from(texts::RegexpExtract::new()),
-        ScalarUDF::from(texts::Regexp::new()),
-        ScalarUDF::from(times::DateFormat::new()),
-        ScalarUDF::from(times::ToTimestamp::new()),
-        ScalarUDF::from(times::ToTimestampLtz::new()),
-        ScalarUDF::from(times::UnixTimestamp::new()),
-        ScalarUDF::from(times::FromUnixTime::new()),
-        ScalarUDF::from(times::ProcessingTime::new()),
-    ];
-    own.into_iter().chain(simple::functions()).map(Arc::new)
+    let own = texts::functions().into_iter().chain(times::functions());
+    own.chain(simple::functions()).map(Arc::new)
 }
 
 /// Functions of many rows.

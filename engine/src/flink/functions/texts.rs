@@ -2,151 +2,74 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, StringArray};
+use arrow::datatypes::DataType::{Boolean, Int64, Utf8};
+use arrow::datatypes::Int64Type;
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
-};
+use datafusion::logical_expr::ScalarUDF;
 use regex::Regex;
 use tereza_runtime::Error;
 
 use super::Compiled;
+use super::function::{function, number_at};
 use crate::error::to_datafusion;
+
+pub(super) fn functions() -> [ScalarUDF; 3] {
+    [
+        function("split_index", &[&[Utf8, Utf8, Int64]], Utf8, split_index),
+        function("regexp_extract", &[&[Utf8, Utf8], &[Utf8, Utf8, Int64]], Utf8, regexp_extract),
+        function("regexp", &[&[Utf8, Utf8]], Boolean, regexp),
+    ]
+}
 
 /// `SPLIT_INDEX(text, separator, index)`: the part of that index, counted from 0; NULL if there is none. Without a separator,
 /// whitespace parts.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct SplitIndex(Signature);
-
-impl SplitIndex {
-    pub(super) fn new() -> Self {
-        Self(Signature::exact(vec![DataType::Utf8, DataType::Utf8, DataType::Int64], Volatility::Immutable))
-    }
-}
-
-impl ScalarUDFImpl for SplitIndex {
-    fn name(&self) -> &str {
-        "split_index"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let [texts, separators, places] = arrays.as_slice() else {
-            return exec_err!("split_index has three arguments");
-        };
-        let (texts, separators) = (texts.as_string::<i32>(), separators.as_string::<i32>());
-        let places = places.as_primitive::<Int64Type>();
-        let parts = texts.iter().zip(separators).zip(places).map(|((text, separator), place)| {
-            let place = usize::try_from(place?).ok()?;
-            match (text?, separator?) {
-                ("", _) => None,
-                (text, "") => text.split(char::is_whitespace).nth(place),
-                (text, separator) => text.split(separator).nth(place),
-            }
-        });
-        Ok(ColumnarValue::Array(Arc::new(parts.collect::<StringArray>())))
-    }
+fn split_index(arguments: &[ArrayRef]) -> Result<ArrayRef> {
+    let [texts, separators, places] = arguments else { return exec_err!("split_index has three arguments") };
+    let (texts, separators) = (texts.as_string::<i32>(), separators.as_string::<i32>());
+    let places = places.as_primitive::<Int64Type>();
+    let parts = texts.iter().zip(separators).zip(places).map(|((text, separator), place)| {
+        let place = usize::try_from(place?).ok()?;
+        match (text?, separator?) {
+            ("", _) => None,
+            (text, "") => text.split(char::is_whitespace).nth(place),
+            (text, separator) => text.split(separator).nth(place),
+        }
+    });
+    Ok(Arc::new(parts.collect::<StringArray>()))
 }
 
 /// `REGEXP_EXTRACT(text, pattern[, group])`: the group of the first match, or all of it; NULL if nothing matches.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct RegexpExtract(Signature);
-
-impl RegexpExtract {
-    pub(super) fn new() -> Self {
-        let texts = vec![DataType::Utf8, DataType::Utf8];
-        let with_group = [texts.clone(), vec![DataType::Int64]].concat();
-        let forms = vec![TypeSignature::Exact(texts), TypeSignature::Exact(with_group)];
-        Self(Signature::one_of(forms, Volatility::Immutable))
+fn regexp_extract(arguments: &[ArrayRef]) -> Result<ArrayRef> {
+    let [texts, patterns, groups @ ..] = arguments else { return plan_err!("regexp_extract has no pattern") };
+    let mut compiled = Compiled::new(regex);
+    let mut found = Vec::with_capacity(texts.len());
+    for (row, (text, pattern)) in texts.as_string::<i32>().iter().zip(patterns.as_string::<i32>()).enumerate() {
+        found.push(match (text, pattern, number_at(groups, row, 0)) {
+            (Some(text), Some(pattern), Some(group)) => match usize::try_from(group) {
+                Ok(0) => compiled.of(pattern)?.find(text).map(|found| found.as_str()),
+                Ok(group) => {
+                    let captures = compiled.of(pattern)?.captures(text);
+                    captures.and_then(|captures| captures.get(group)).map(|found| found.as_str())
+                }
+                Err(_) => None,
+            },
+            _ => None,
+        });
     }
-}
-
-impl ScalarUDFImpl for RegexpExtract {
-    fn name(&self) -> &str {
-        "regexp_extract"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let [texts, patterns, groups @ ..] = arrays.as_slice() else {
-            return plan_err!("regexp_extract has no pattern");
-        };
-        let groups = groups.first().map(|groups| groups.as_primitive::<Int64Type>());
-        let mut compiled = Compiled::new(regex);
-        let mut found = Vec::with_capacity(texts.len());
-        for (row, (text, pattern)) in texts.as_string::<i32>().iter().zip(patterns.as_string::<i32>()).enumerate() {
-            let group = groups.map_or(Some(0), |groups| groups.is_valid(row).then(|| groups.value(row)));
-            found.push(match (text, pattern, group) {
-                (Some(text), Some(pattern), Some(group)) => match usize::try_from(group) {
-                    Ok(0) => compiled.of(pattern)?.find(text).map(|found| found.as_str()),
-                    Ok(group) => {
-                        let captures = compiled.of(pattern)?.captures(text);
-                        captures.and_then(|captures| captures.get(group)).map(|found| found.as_str())
-                    }
-                    Err(_) => None,
-                },
-                _ => None,
-            });
-        }
-        Ok(ColumnarValue::Array(Arc::new(StringArray::from(found))))
-    }
+    Ok(Arc::new(StringArray::from(found)))
 }
 
 /// `REGEXP(text, pattern)`: whether any part of the text matches.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Regexp(Signature);
-
-impl Regexp {
-    pub(super) fn new() -> Self {
-        Self(Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable))
-    }
-}
-
-impl ScalarUDFImpl for Regexp {
-    fn name(&self) -> &str {
-        "regexp"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let [texts, patterns] = arrays.as_slice() else { return plan_err!("regexp has two arguments") };
-        let mut compiled = Compiled::new(regex);
-        let matches: BooleanArray = texts
-            .as_string::<i32>()
-            .iter()
-            .zip(patterns.as_string::<i32>())
-            .map(|row| match row {
-                (Some(text), Some(pattern)) => compiled.of(pattern).map(|regex| Some(regex.is_match(text))),
-                _ => Ok(None),
-            })
-            .collect::<Result<_>>()?;
-        Ok(ColumnarValue::Array(Arc::new(matches) as ArrayRef))
-    }
+fn regexp(arguments: &[ArrayRef]) -> Result<ArrayRef> {
+    let [texts, patterns] = arguments else { return plan_err!("regexp has two arguments") };
+    let mut compiled = Compiled::new(regex);
+    let rows = texts.as_string::<i32>().iter().zip(patterns.as_string::<i32>());
+    let matches = rows.map(|row| match row {
+        (Some(text), Some(pattern)) => compiled.of(pattern).map(|regex| Some(regex.is_match(text))),
+        _ => Ok(None),
+    });
+    Ok(Arc::new(matches.collect::<Result<BooleanArray>>()?))
 }
 
 /// Java's patterns, as far as they need no steps back.
