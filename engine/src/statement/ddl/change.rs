@@ -1,6 +1,5 @@
 //! One change of a table through the commit journal, and finishing what earlier ones left.
 
-use tereza_catalog::model::Parameters;
 use tereza_catalog::store::{Commit, Write};
 use tereza_runtime::{Error, ErrorKind, Result, ids};
 
@@ -18,23 +17,9 @@ pub(in crate::statement) async fn change(
 ) -> Result<()> {
     let engine = &session.engine;
     let mut commit = Commit {
-        id: ids::new_id(),
-        database: database.into(),
-        table: table.into(),
-        version: 0,
         expected_version: Some(version),
-        expected_table: None,
-        create_table: None,
-        add_files: Vec::new(),
-        remove_files: Vec::new(),
-        remove_folders: Vec::new(),
-        add_partitions: Vec::new(),
-        drop_partitions: Vec::new(),
-        table_parameters: Parameters::new(),
-        partition_parameters: Vec::new(),
-        table_increments: Vec::new(),
-        partition_increments: Vec::new(),
         step: current_step(session.state().config()),
+        ..Commit::bare(ids::new_id(), database, table)
     };
     fill(&mut commit);
     let write = Write {
