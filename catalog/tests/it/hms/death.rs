@@ -1,29 +1,19 @@
 //! The network breaks, or the process dies, at each call of a commit: afterwards it is made whole or not at all.
 
-use std::time::Duration;
-
 use tereza_catalog::model::Table;
 use tereza_catalog::store::Commit;
 use tereza_catalog::store::hms::HmsStore;
 use tereza_catalog::{SqliteStore, Store};
 
 use super::proxy::{Cut, Proxy};
-use super::{begin, database, open, partition, rows, table, truth};
+use super::{
+    CALLS_MAX, Truth, begin, database, insert, new_table, open, overwrite, rows, table, truth, until, with_one,
+};
 use crate::support::Metastore;
 
-/// More calls than a commit makes.
-const CALLS_MAX: usize = 40;
-/// Longer than the background takes to do what is decided.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Waits until the metastore has what is decided.
-async fn settled(truth_of: &SqliteStore, table: &str, expected: &Option<(i64, Vec<(String, i64)>)>) {
-    let same = async {
-        while truth(truth_of, table).await != *expected {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    if tokio::time::timeout(PATIENCE, same).await.is_err() {
+async fn settled(truth_of: &SqliteStore, table: &str, expected: &Option<Truth>) {
+    if !until(async || truth(truth_of, table).await == *expected).await {
         panic!("{table}: {:?} and not {expected:?}", truth(truth_of, table).await);
     }
 }
@@ -33,8 +23,8 @@ async fn settled(truth_of: &SqliteStore, table: &str, expected: &Option<(i64, Ve
 async fn at_each_call(
     what: &str,
     prepare: impl AsyncFn(&HmsStore, &Table) -> Commit,
-    before: Option<(i64, Vec<(String, i64)>)>,
-    after: (i64, Vec<(String, i64)>),
+    before: Option<Truth>,
+    after: Truth,
 ) {
     let metastore = Metastore::new().await;
     let proxy = Proxy::to(metastore.address).await;
@@ -50,7 +40,7 @@ async fn at_each_call(
             let store = open(&address, folder, &file, &metastore.clock).await;
             let commit = prepare(&store, &table(&warehouse, &name)).await;
             // So that nothing of what was before is still under way.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert!(until(async || proxy.is_quiet()).await, "{name}: calls go on");
             proxy.break_at(n, cut);
             let outcome = store.commit(&commit).await;
             let is_over = !proxy.is_dead();
@@ -95,29 +85,13 @@ async fn at_each_call(
     assert!(made > 4 && unmade > 4, "{what}: {made} made and {unmade} not");
 }
 
-/// A table with the partition `a` of 5 rows.
-pub(super) async fn with_one(store: &HmsStore, table: &Table) {
-    let mut one = partition(table, "a");
-    one.parameters.insert("numRows".into(), "5".into());
-    let mut table = table.clone();
-    table.parameters.insert("numRows".into(), "5".into());
-    store.create_table(&table).await.unwrap();
-    store.add_partitions("web", &table.name, &[one], false).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_insert_that_breaks_off_is_whole_or_not_there() {
     let before = Some((5, vec![("a".into(), 5)]));
     let after = (12, vec![("a".into(), 8), ("b".into(), 4)]);
     let prepare = async |store: &HmsStore, table: &Table| {
         with_one(store, table).await;
-        let rows = |value: &str, count| (vec![value.to_owned()], vec![("numRows".to_owned(), count)]);
-        Commit {
-            add_partitions: vec![partition(table, "a"), partition(table, "b")],
-            table_increments: vec![("numRows".into(), 7)],
-            partition_increments: vec![rows("a", 3), rows("b", 4)],
-            ..begin(store, &table.name).await
-        }
+        insert(store, table).await
     };
     at_each_call("insert", prepare, before, after).await;
 }
@@ -128,17 +102,7 @@ async fn an_overwrite_that_breaks_off_is_whole_or_not_there() {
     let after = (9, vec![("c".into(), 9)]);
     let prepare = async |store: &HmsStore, table: &Table| {
         with_one(store, table).await;
-        let seen = store.table("web", &table.name).await.unwrap();
-        let rows = || [("numRows".to_owned(), "9".to_owned())].into();
-        Commit {
-            expected_version: Some(seen.version),
-            expected_table: Some(seen.id),
-            drop_partitions: vec![vec!["a".into()]],
-            add_partitions: vec![partition(table, "c")],
-            table_parameters: rows(),
-            partition_parameters: vec![(vec!["c".into()], rows())],
-            ..begin(store, &table.name).await
-        }
+        overwrite(store, table).await
     };
     at_each_call("overwrite", prepare, before, after).await;
 }
@@ -146,12 +110,5 @@ async fn an_overwrite_that_breaks_off_is_whole_or_not_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_table_that_breaks_off_is_whole_or_not_there() {
     let after = (4, vec![("d".into(), 4)]);
-    let prepare = async |store: &HmsStore, table: &Table| Commit {
-        create_table: Some(table.clone()),
-        add_partitions: vec![partition(table, "d")],
-        table_increments: vec![("numRows".into(), 4)],
-        partition_increments: vec![(vec!["d".into()], vec![("numRows".into(), 4)])],
-        ..begin(store, &table.name).await
-    };
-    at_each_call("new", prepare, None, after).await;
+    at_each_call("new", new_table, None, after).await;
 }

@@ -18,6 +18,16 @@ use tereza_catalog::{SqliteStore, Store};
 use tereza_runtime::clock::Clock;
 use tereza_thrift::client;
 
+/// More calls than a commit makes.
+const CALLS_MAX: usize = 40;
+/// Longer than the background takes to do what is decided.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at whether it is done.
+const ASKED_EVERY: Duration = Duration::from_millis(10);
+
+/// What the metastore has of a table: its rows, and those of each partition.
+type Truth = (i64, Vec<(String, i64)>);
+
 /// Waits that end within a test.
 fn settings() -> Settings {
     let client = client::Settings {
@@ -111,7 +121,72 @@ async fn rows(store: &dyn Store, table: &str) -> Vec<(String, i64)> {
 }
 
 /// What the metastore itself has, when its own catalog is opened.
-async fn truth(store: &SqliteStore, table: &str) -> Option<(i64, Vec<(String, i64)>)> {
+async fn truth(store: &SqliteStore, table: &str) -> Option<Truth> {
     let found = store.table("web", table).await.ok()?;
     Some((number(&found.table.parameters, "numRows"), rows(store, table).await))
+}
+
+/// A table with the partition `a` of 5 rows.
+async fn with_one(store: &HmsStore, table: &Table) {
+    let mut one = partition(table, "a");
+    one.parameters.insert("numRows".into(), "5".into());
+    let mut table = table.clone();
+    table.parameters.insert("numRows".into(), "5".into());
+    store.create_table(&table).await.unwrap();
+    store.add_partitions("web", &table.name, &[one], false).await.unwrap();
+}
+
+fn counted(value: &str, count: i64) -> (Vec<String>, Vec<(String, i64)>) {
+    (vec![value.to_owned()], vec![("numRows".to_owned(), count)])
+}
+
+/// 3 rows for the partition `a`, which is there, and 4 for `b`, which is not.
+async fn insert(store: &HmsStore, table: &Table) -> Commit {
+    Commit {
+        add_partitions: vec![partition(table, "a"), partition(table, "b")],
+        table_increments: vec![("numRows".into(), 7)],
+        partition_increments: vec![counted("a", 3), counted("b", 4)],
+        ..begin(store, &table.name).await
+    }
+}
+
+/// Of the partition `a`, which gets 9 rows in the partition `c` in its place.
+async fn overwrite(store: &HmsStore, table: &Table) -> Commit {
+    let seen = store.table("web", &table.name).await.unwrap();
+    let rows = || [("numRows".to_owned(), "9".to_owned())].into();
+    Commit {
+        expected_version: Some(seen.version),
+        expected_table: Some(seen.id),
+        drop_partitions: vec![vec!["a".into()]],
+        add_partitions: vec![partition(table, "c")],
+        table_parameters: rows(),
+        partition_parameters: vec![(vec!["c".into()], rows())],
+        ..begin(store, &table.name).await
+    }
+}
+
+/// A table with the partition `d` of 4 rows.
+async fn new_table(store: &HmsStore, table: &Table) -> Commit {
+    Commit {
+        create_table: Some(table.clone()),
+        add_partitions: vec![partition(table, "d")],
+        table_increments: vec![("numRows".into(), 4)],
+        partition_increments: vec![counted("d", 4)],
+        ..begin(store, &table.name).await
+    }
+}
+
+async fn one_more(store: &HmsStore, table: &str) -> tereza_runtime::Result<i64> {
+    let commit = Commit { table_increments: vec![("numRows".into(), 1)], ..begin(store, table).await };
+    store.commit(&commit).await
+}
+
+/// Asks again until it is so; whether it came to be.
+async fn until(is_so: impl AsyncFn() -> bool) -> bool {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(ASKED_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.is_ok()
 }

@@ -10,7 +10,7 @@ use tereza_catalog::{SqliteStore, Store};
 use tereza_runtime::ErrorKind;
 
 use super::proxy::Proxy;
-use super::{begin, database, number, open, partition, rows, settings, table};
+use super::{begin, database, number, open, partition, rows, settings, table, until};
 use crate::support::Metastore;
 
 async fn two(metastore: &Metastore) -> (HmsStore, HmsStore, SqliteStore) {
@@ -48,12 +48,7 @@ async fn two_that_insert_lose_nothing() {
         assert_eq!(number(&store.table("web", "t").await.unwrap().table.parameters, "numRows"), 4 * EACH);
     }
     // One that was dropped with its caller is given back behind it.
-    let given_back = async {
-        while !one.locks(0).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), given_back).await.expect("all locks are given back");
+    assert!(until(async || one.locks(0).await.unwrap().is_empty()).await, "not all locks are given back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 //! call is refused.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -97,21 +97,22 @@ impl State {
     }
 }
 
-#[derive(Clone)]
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
     state: Arc<Mutex<State>>,
+    /// Held by each call that is not answered yet.
+    under_way: Arc<()>,
 }
 
 impl Proxy {
     pub(super) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
-        let state = Arc::clone(&proxy.state);
+        let proxy = Self { address: listener.local_addr().unwrap(), state: Arc::default(), under_way: Arc::default() };
+        let (state, under_way) = (Arc::clone(&proxy.state), Arc::downgrade(&proxy.under_way));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if !state.lock().unwrap().is_dead {
-                    tokio::spawn(forward(client, target, Arc::clone(&state)));
+                    tokio::spawn(forward(client, target, Arc::clone(&state), under_way.clone()));
                 }
             }
         });
@@ -148,6 +149,11 @@ impl Proxy {
         self.state.lock().unwrap().is_dead
     }
 
+    /// Whether all calls are answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        Arc::strong_count(&self.under_way) == 1
+    }
+
     pub(super) fn die(&self) {
         self.state.lock().unwrap().is_dead = true;
     }
@@ -158,22 +164,22 @@ impl Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, target: SocketAddr, state: Arc<Mutex<State>>) {
+async fn forward(mut client: TcpStream, target: SocketAddr, state: Arc<Mutex<State>>, under_way: Weak<()>) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    let (mut is_new_call, mut cut_answer) = (true, false);
+    let (mut call, mut cut_answer) = (None, false);
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(n @ 1..) = read else { return };
-                if is_new_call {
-                    is_new_call = false;
+                if call.is_none() {
+                    call = under_way.upgrade();
                     let name = method(&asked[..n]);
                     let fate = state.lock().unwrap().fate_of(&name);
                     match fate {
                         Fate::Lost => return,
                         Fate::Refused(refusal) => {
-                            is_new_call = true;
+                            call = None;
                             if client.write_all(&refused(&asked[..n], &name, refusal)).await.is_err() {
                                 return;
                             }
@@ -192,7 +198,7 @@ async fn forward(mut client: TcpStream, target: SocketAddr, state: Arc<Mutex<Sta
                 if cut_answer || state.lock().unwrap().is_dead {
                     return;
                 }
-                is_new_call = true;
+                call = None;
                 if client.write_all(&answered[..n]).await.is_err() {
                     return;
                 }

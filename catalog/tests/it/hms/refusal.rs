@@ -9,35 +9,12 @@ use tereza_catalog::store::hms::{HmsStore, Settings};
 use tereza_catalog::store::{Commit, StagedFile};
 use tereza_runtime::ErrorKind;
 
-use super::death::with_one;
 use super::proxy::{Proxy, Refusal};
-use super::{begin, database, open, partition, rows, settings, table, truth};
+use super::{
+    CALLS_MAX, Truth, begin, database, insert, new_table, one_more, open, overwrite, rows, settings, table, truth,
+    until, with_one,
+};
 use crate::support::Metastore;
-
-/// More calls than a commit makes.
-const CALLS_MAX: usize = 40;
-
-/// What the metastore has of a table: its rows, and those of each partition.
-type Truth = (i64, Vec<(String, i64)>);
-
-fn counted(value: &str, count: i64) -> (Vec<String>, Vec<(String, i64)>) {
-    (vec![value.to_owned()], vec![("numRows".to_owned(), count)])
-}
-
-/// 3 rows for the partition `a`, which is there, and 4 for `b`, which is not.
-async fn insert(store: &HmsStore, table: &Table) -> Commit {
-    Commit {
-        add_partitions: vec![partition(table, "a"), partition(table, "b")],
-        table_increments: vec![("numRows".into(), 7)],
-        partition_increments: vec![counted("a", 3), counted("b", 4)],
-        ..begin(store, &table.name).await
-    }
-}
-
-async fn one_more(store: &HmsStore, table: &str) -> tereza_runtime::Result<i64> {
-    let commit = Commit { table_increments: vec![("numRows".into(), 1)], ..begin(store, table).await };
-    store.commit(&commit).await
-}
 
 /// Refuses each call of each kind of commit. `prepare` makes what the commit needs and returns it, `after` is what the
 /// metastore has when it is made. Returns the methods that were refused.
@@ -108,21 +85,6 @@ async fn an_insert_that_is_refused_is_taken_back() {
     assert_eq!(methods, [each, each].concat());
 }
 
-/// Of the partition `a`, which gets 9 rows in the partition `c` in its place.
-async fn overwrite(store: &HmsStore, table: &Table) -> Commit {
-    let seen = store.table("web", &table.name).await.unwrap();
-    let rows = || [("numRows".to_owned(), "9".to_owned())].into();
-    Commit {
-        expected_version: Some(seen.version),
-        expected_table: Some(seen.id),
-        drop_partitions: vec![vec!["a".into()]],
-        add_partitions: vec![partition(table, "c")],
-        table_parameters: rows(),
-        partition_parameters: vec![(vec!["c".into()], rows())],
-        ..begin(store, &table.name).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overwrite_that_is_refused_is_taken_back() {
     let prepare = async |store: &HmsStore, table: &Table| {
@@ -158,14 +120,7 @@ async fn a_commit_that_cannot_be_taken_back_keeps_nobody_from_writing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_table_that_is_refused_is_taken_back() {
-    let prepare = async |store: &HmsStore, table: &Table| Commit {
-        create_table: Some(table.clone()),
-        add_partitions: vec![partition(table, "d")],
-        table_increments: vec![("numRows".into(), 4)],
-        partition_increments: vec![counted("d", 4)],
-        ..begin(store, &table.name).await
-    };
-    let methods = at_each_call("new", prepare, None, (4, vec![("d".into(), 4)])).await;
+    let methods = at_each_call("new", new_table, None, (4, vec![("d".into(), 4)])).await;
     let each = ["create_table_with_environment_context", "add_partitions_req"];
     assert_eq!(methods, [each, each].concat());
 }
@@ -254,12 +209,8 @@ async fn trouble_that_may_pass_is_waited_for() {
     let url = format!("thrift://{}", proxy.address);
     let path = metastore.folder.path().join("one.db");
     let store = HmsStore::connect(&url, settings, path, metastore.clock.clone()).await.unwrap();
-    let given_up = async {
-        while one_more(&store, "t").await.unwrap_err().to_string().contains("a former commit") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), given_up).await.expect("it is given up");
+    let is_given_up = async || !one_more(&store, "t").await.unwrap_err().to_string().contains("a former commit");
+    assert!(until(is_given_up).await, "it is not given up");
     proxy.revive();
     one_more(&store, "t").await.unwrap();
     assert_eq!(truth(&metastore.store().await, "t").await, Some((14, vec![("a".into(), 11), ("b".into(), 8)])));
