@@ -165,22 +165,15 @@ pub(crate) fn accumulator(
             let is_avg = call.kind == Avg;
             Box::new(SumOf { numbers, counts: Vec::new(), is_avg, argument, result: result.data_type().clone() })
         }
-        Min | Max if retracts => Box::new(ExtremeOfAll {
-            codec: codec()?,
-            is_max: call.kind == Max,
-            result: result.data_type().clone(),
-            groups: Vec::new(),
-            changed: Changed::new(by_value),
-            bytes: 0,
-        }),
+        Min | Max if retracts => {
+            let question = ExtremeOfAll { is_max: call.kind == Max, result: result.data_type().clone() };
+            Box::new(OfAll::<BTreeMap<Box<[u8]>, i64>>::new(codec()?, retracts, by_value, question))
+        }
         Min | Max => {
             let (result, is_max) = (result.data_type().clone(), call.kind == Max);
             Box::new(Extreme { codec: codec()?, is_max, result, values: Vec::new(), bytes: 0 })
         }
-        CountDistinct => {
-            let (groups, changed) = (Vec::new(), Changed::new(by_value));
-            Box::new(Distinct { codec: codec()?, retracts, groups, changed, bytes: 0 })
-        }
+        CountDistinct => Box::new(OfAll::<Distinct>::new(codec()?, retracts, by_value, ())),
     };
     Ok(accumulator)
 }
@@ -505,167 +498,68 @@ fn cost(value: &[u8]) -> usize {
     value.len() + ENTRY_BYTES
 }
 
-/// MIN or MAX of rows that may be taken back: all values with their counts.
-struct ExtremeOfAll {
-    codec: RowCodec,
-    is_max: bool,
-    result: DataType,
-    groups: Vec<BTreeMap<Box<[u8]>, i64>>,
-    changed: Changed,
-    bytes: usize,
+/// The values of one group with their counts. A count below 0 stands for a row that is taken back before it is added.
+trait Group: Default + Send {
+    /// What is asked of the groups.
+    type Question: Send;
+
+    fn count(&mut self, value: &[u8]) -> Option<&mut i64>;
+    fn insert(&mut self, value: &[u8], count: i64);
+    fn remove(&mut self, value: &[u8]);
+    /// Hears of a count that changed, from or to 0 too.
+    fn counted(&mut self, _before: i64, _after: i64) {}
+    fn values(&self) -> impl ExactSizeIterator<Item = (&[u8], i64)>;
+    fn answer<'a>(
+        groups: impl Iterator<Item = &'a Self>,
+        question: &Self::Question,
+        codec: &RowCodec,
+    ) -> Result<ArrayRef>
+    where
+        Self: 'a;
 }
 
-impl ExtremeOfAll {
-    fn add(&mut self, group: usize, value: &[u8], by: i64) {
-        let values = &mut self.groups[group];
-        match values.get_mut(value) {
-            Some(count) if *count + by == 0 => {
-                values.remove(value);
-                self.bytes -= cost(value);
-            }
-            Some(count) => *count += by,
-            None => {
-                values.insert(value.into(), by);
-                self.bytes += cost(value);
-            }
-        }
-        self.changed.note(group, value);
-    }
-}
-
-impl Accumulator for ExtremeOfAll {
-    fn grow(&mut self, groups: usize) {
-        self.groups.resize_with(groups.max(self.groups.len()), BTreeMap::new);
-    }
-
-    fn update(&mut self, values: Option<&ArrayRef>, rows: &Rows<'_>) -> Result<()> {
-        let Some(values) = values else { return Ok(()) };
-        let encoded = self.codec.encode_columns(std::slice::from_ref(values), values.len())?;
-        for (row, group, sign) in rows.of(Some(values.as_ref())) {
-            self.add(group, encoded.get(row), sign);
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self, group: u32) {
-        for (value, _) in std::mem::take(&mut self.groups[group as usize]) {
-            self.bytes -= cost(&value);
-            self.changed.note(group as usize, &value);
-        }
-    }
-
-    fn merge(&mut self, into: u32, from: u32) {
-        for (value, count) in self.groups[from as usize].clone() {
-            self.add(into as usize, &value, count);
-        }
-    }
-
-    fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
-        let null = null_bytes(&self.codec, &self.result)?;
-        // A count below 0 stands for a row that is taken back before it is added.
-        let of = |group: &u32| {
-            let mut values = self.groups[*group as usize].iter().filter(|(_, count)| **count > 0);
-            let value = if self.is_max { values.next_back() } else { values.next() };
-            value.map(|(value, _)| value.as_ref())
-        };
-        decoded(&self.codec, &self.result, groups.iter().map(of), &null)
-    }
-
-    fn save(&self, group: u32, out: &mut Vec<u8>) {
-        if !self.changed.by_value {
-            save_values(self.groups[group as usize].iter(), out);
-        }
-    }
-
-    fn load(&mut self, group: u32, bytes: &mut &[u8]) -> Result<()> {
-        if self.changed.by_value {
-            return Ok(());
-        }
-        load_values(bytes, |value, count| self.add(group as usize, value, count))
-    }
-
-    fn values(&mut self) -> Option<&mut dyn Values> {
-        if self.changed.by_value { Some(self) } else { None }
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes + self.groups.len() * 24
-    }
-}
-
-impl Values for ExtremeOfAll {
-    fn changed(&mut self, visit: Visit<'_>) -> Result<()> {
-        for (group, value) in std::mem::take(&mut self.changed.values) {
-            visit(group, &value, self.groups[group as usize].get(&value).copied())?;
-        }
-        Ok(())
-    }
-
-    fn restore(&mut self, group: u32, value: &[u8], count: i64) {
-        self.bytes += cost(value);
-        self.groups[group as usize].insert(value.into(), count);
-    }
-}
-
-fn save_values<'a>(values: impl ExactSizeIterator<Item = (&'a Box<[u8]>, &'a i64)>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(values.len() as u32).to_le_bytes());
-    for (value, count) in values {
-        put_bytes(out, value);
-        out.extend_from_slice(&count.to_le_bytes());
-    }
-}
-
-fn load_values(bytes: &mut &[u8], mut add: impl FnMut(&[u8], i64)) -> Result<()> {
-    for _ in 0..u32::from_le_bytes(take::<4>(bytes)?) {
-        let value = take_bytes(bytes)?;
-        add(value, take_i64(bytes)?);
-    }
-    Ok(())
-}
-
-#[derive(Default)]
-struct DistinctGroup {
-    counts: HashMap<Box<[u8]>, i64, BuildKeyHasher>,
-    /// Values with a count over 0.
-    distinct: i64,
-}
-
-/// COUNT(DISTINCT): all values, with their counts where rows may be taken back.
-struct Distinct {
+/// An aggregate that keeps all values, with their counts where rows may be taken back.
+struct OfAll<G: Group> {
     codec: RowCodec,
     retracts: bool,
-    groups: Vec<DistinctGroup>,
+    question: G::Question,
+    groups: Vec<G>,
     changed: Changed,
     bytes: usize,
 }
 
-impl Distinct {
+impl<G: Group> OfAll<G> {
+    fn new(codec: RowCodec, retracts: bool, by_value: bool, question: G::Question) -> Self {
+        Self { codec, retracts, question, groups: Vec::new(), changed: Changed::new(by_value), bytes: 0 }
+    }
+
     fn add(&mut self, group: usize, value: &[u8], by: i64) {
-        let DistinctGroup { counts, distinct } = &mut self.groups[group];
-        match counts.get_mut(value) {
+        let values = &mut self.groups[group];
+        let before = match values.count(value) {
             Some(_) if !self.retracts => return,
-            Some(count) if *count + by == 0 => {
-                *distinct -= i64::from(*count > 0);
-                counts.remove(value);
-                self.bytes -= cost(value);
-            }
             Some(count) => {
-                *distinct += i64::from(*count + by > 0) - i64::from(*count > 0);
+                let before = *count;
                 *count += by;
+                if before + by == 0 {
+                    values.remove(value);
+                    self.bytes -= cost(value);
+                }
+                before
             }
             None => {
-                *distinct += i64::from(by > 0);
-                counts.insert(value.into(), by);
+                values.insert(value, by);
                 self.bytes += cost(value);
+                0
             }
-        }
+        };
+        values.counted(before, before + by);
         self.changed.note(group, value);
     }
 }
 
-impl Accumulator for Distinct {
+impl<G: Group> Accumulator for OfAll<G> {
     fn grow(&mut self, groups: usize) {
-        self.groups.resize_with(groups.max(self.groups.len()), DistinctGroup::default);
+        self.groups.resize_with(groups.max(self.groups.len()), G::default);
     }
 
     fn update(&mut self, values: Option<&ArrayRef>, rows: &Rows<'_>) -> Result<()> {
@@ -678,25 +572,34 @@ impl Accumulator for Distinct {
     }
 
     fn clear(&mut self, group: u32) {
-        for (value, _) in std::mem::take(&mut self.groups[group as usize]).counts {
-            self.bytes -= cost(&value);
-            self.changed.note(group as usize, &value);
+        let gone = std::mem::take(&mut self.groups[group as usize]);
+        for (value, _) in gone.values() {
+            self.bytes -= cost(value);
+            self.changed.note(group as usize, value);
         }
     }
 
     fn merge(&mut self, into: u32, from: u32) {
-        for (value, count) in self.groups[from as usize].counts.clone() {
+        let values: Vec<(Box<[u8]>, i64)> =
+            self.groups[from as usize].values().map(|(value, count)| (value.into(), count)).collect();
+        for (value, count) in values {
             self.add(into as usize, &value, count);
         }
     }
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| self.groups[*group as usize].distinct))))
+        G::answer(groups.iter().map(|group| &self.groups[*group as usize]), &self.question, &self.codec)
     }
 
     fn save(&self, group: u32, out: &mut Vec<u8>) {
-        if !self.changed.by_value {
-            save_values(self.groups[group as usize].counts.iter(), out);
+        if self.changed.by_value {
+            return;
+        }
+        let values = self.groups[group as usize].values();
+        out.extend_from_slice(&(values.len() as u32).to_le_bytes());
+        for (value, count) in values {
+            put_bytes(out, value);
+            out.extend_from_slice(&count.to_le_bytes());
         }
     }
 
@@ -704,7 +607,11 @@ impl Accumulator for Distinct {
         if self.changed.by_value {
             return Ok(());
         }
-        load_values(bytes, |value, count| self.add(group as usize, value, count))
+        for _ in 0..u32::from_le_bytes(take::<4>(bytes)?) {
+            let value = take_bytes(bytes)?;
+            self.add(group as usize, value, take_i64(bytes)?);
+        }
+        Ok(())
     }
 
     fn values(&mut self) -> Option<&mut dyn Values> {
@@ -712,14 +619,14 @@ impl Accumulator for Distinct {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.groups.len() * size_of::<DistinctGroup>()
+        self.bytes + self.groups.len() * size_of::<G>()
     }
 }
 
-impl Values for Distinct {
+impl<G: Group> Values for OfAll<G> {
     fn changed(&mut self, visit: Visit<'_>) -> Result<()> {
         for (group, value) in std::mem::take(&mut self.changed.values) {
-            visit(group, &value, self.groups[group as usize].counts.get(&value).copied())?;
+            visit(group, &value, self.groups[group as usize].count(&value).copied())?;
         }
         Ok(())
     }
@@ -727,7 +634,83 @@ impl Values for Distinct {
     fn restore(&mut self, group: u32, value: &[u8], count: i64) {
         self.bytes += cost(value);
         let group = &mut self.groups[group as usize];
-        group.counts.insert(value.into(), count);
-        group.distinct += i64::from(count > 0);
+        group.insert(value, count);
+        group.counted(0, count);
+    }
+}
+
+/// MIN or MAX of rows that may be taken back.
+struct ExtremeOfAll {
+    is_max: bool,
+    result: DataType,
+}
+
+impl Group for BTreeMap<Box<[u8]>, i64> {
+    type Question = ExtremeOfAll;
+
+    fn count(&mut self, value: &[u8]) -> Option<&mut i64> {
+        self.get_mut(value)
+    }
+
+    fn insert(&mut self, value: &[u8], count: i64) {
+        self.insert(value.into(), count);
+    }
+
+    fn remove(&mut self, value: &[u8]) {
+        self.remove(value);
+    }
+
+    fn values(&self) -> impl ExactSizeIterator<Item = (&[u8], i64)> {
+        self.iter().map(|(value, count)| (value.as_ref(), *count))
+    }
+
+    fn answer<'a>(
+        groups: impl Iterator<Item = &'a Self>,
+        question: &ExtremeOfAll,
+        codec: &RowCodec,
+    ) -> Result<ArrayRef> {
+        let null = null_bytes(codec, &question.result)?;
+        let extremes = groups.map(|group| {
+            let mut values = group.iter().filter(|(_, count)| **count > 0);
+            let value = if question.is_max { values.next_back() } else { values.next() };
+            value.map(|(value, _)| value.as_ref())
+        });
+        decoded(codec, &question.result, extremes, &null)
+    }
+}
+
+/// The values of COUNT(DISTINCT).
+#[derive(Default)]
+struct Distinct {
+    counts: HashMap<Box<[u8]>, i64, BuildKeyHasher>,
+    /// Values with a count over 0.
+    distinct: i64,
+}
+
+impl Group for Distinct {
+    type Question = ();
+
+    fn count(&mut self, value: &[u8]) -> Option<&mut i64> {
+        self.counts.get_mut(value)
+    }
+
+    fn insert(&mut self, value: &[u8], count: i64) {
+        self.counts.insert(value.into(), count);
+    }
+
+    fn remove(&mut self, value: &[u8]) {
+        self.counts.remove(value);
+    }
+
+    fn counted(&mut self, before: i64, after: i64) {
+        self.distinct += i64::from(after > 0) - i64::from(before > 0);
+    }
+
+    fn values(&self) -> impl ExactSizeIterator<Item = (&[u8], i64)> {
+        self.counts.iter().map(|(value, count)| (value.as_ref(), *count))
+    }
+
+    fn answer<'a>(groups: impl Iterator<Item = &'a Self>, (): &(), _: &RowCodec) -> Result<ArrayRef> {
+        Ok(Arc::new(Int64Array::from_iter_values(groups.map(|group| group.distinct))))
     }
 }
