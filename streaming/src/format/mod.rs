@@ -38,6 +38,8 @@ pub(crate) use text::push_display;
 
 use column::Rows;
 
+pub use crate::operator::RowKind;
+
 /// A record of a log, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
