@@ -97,6 +97,21 @@ impl<'a> Cells<'a> {
     }
 }
 
+/// Adds what `write` makes of each row to `out`, and where it ends to `ends`.
+pub(super) fn write_rows(
+    batch: &RecordBatch,
+    out: &mut Vec<u8>,
+    ends: &mut Vec<Option<usize>>,
+    mut write: impl FnMut(&[Cells<'_>], usize, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let cells = batch.columns().iter().map(|column| Cells::new(column.as_ref())).collect::<Result<Vec<_>>>()?;
+    for row in 0..batch.num_rows() {
+        write(&cells, row, out)?;
+        ends.push(Some(out.len()));
+    }
+    Ok(())
+}
+
 /// The entries of a row of a list or map, by the ends of all rows.
 pub(super) fn entries(ends: &[i32], row: usize) -> std::ops::Range<usize> {
     let at = |row: usize| usize::try_from(ends[row]).unwrap_or_default();

@@ -5,6 +5,7 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use tereza_runtime::{Error, Result};
 
+use super::cells::write_rows;
 use super::column::Rows;
 use super::json::{self, Fault, JsonOptions, ObjectReader, ObjectWriter, Parser, Token};
 use super::text::push_display;
@@ -156,27 +157,25 @@ impl RowWriter for DebeziumWriter {
         out: &mut Vec<u8>,
         ends: &mut Vec<Option<usize>>,
     ) -> Result<()> {
-        let cells = self.objects.cells(batch)?;
         let (no_before, no_after) = match self.leaves_out_nulls {
             true => ("", ""),
             false => (r#""before":null,"#, r#","after":null"#),
         };
-        for row in 0..batch.num_rows() {
+        write_rows(batch, out, ends, |cells, row, out| {
             match kinds.map_or(RowKind::Insert, |kinds| kinds[row]) {
                 RowKind::Insert | RowKind::UpdateAfter => {
                     push_display(out, format_args!(r#"{{{no_before}"after":"#));
-                    self.objects.write_row(&cells, row, out)?;
+                    self.objects.write_row(cells, row, out)?;
                     out.extend_from_slice(br#","op":"c"}"#);
                 }
                 RowKind::UpdateBefore | RowKind::Delete => {
                     out.extend_from_slice(br#"{"before":"#);
-                    self.objects.write_row(&cells, row, out)?;
+                    self.objects.write_row(cells, row, out)?;
                     push_display(out, format_args!(r#"{no_after},"op":"d"}}"#));
                 }
             }
-            ends.push(Some(out.len()));
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

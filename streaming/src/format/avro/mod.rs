@@ -16,10 +16,9 @@ use arrow::datatypes::{Fields, Schema};
 use async_trait::async_trait;
 use tereza_runtime::{Error, Result};
 
-use super::cells::Cells;
 use super::column::Rows;
 use super::registry::{self, Registry};
-use super::{Bad, FormatOptions, Part, Reason, RowKind, RowReader, RowWriter};
+use super::{Bad, FormatOptions, Part, Reason, RowKind, RowReader, RowWriter, cells};
 use read::Resolved;
 use schema::Timestamps;
 use write::Shape;
@@ -92,14 +91,11 @@ fn write_rows(
     out: &mut Vec<u8>,
     ends: &mut Vec<Option<usize>>,
 ) -> Result<()> {
-    let cells = batch.columns().iter().map(|column| Cells::new(column.as_ref())).collect::<Result<Vec<_>>>()?;
-    for row in 0..batch.num_rows() {
+    cells::write_rows(batch, out, ends, |cells, row, out| {
         out.extend_from_slice(header);
-        write::write_row(&cells, shapes, row, out)
-            .map_err(|reason| Error::invalid_input(format!("a row cannot be written as Avro: {reason}")))?;
-        ends.push(Some(out.len()));
-    }
-    Ok(())
+        write::write_row(cells, shapes, row, out)
+            .map_err(|reason| Error::invalid_input(format!("a row cannot be written as Avro: {reason}")))
+    })
 }
 
 #[async_trait]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tereza_runtime::{Error, Result};
 
 use super::CsvOptions;
-use crate::format::cells::{Cells, Values, entries};
+use crate::format::cells::{Cells, Values, entries, write_rows};
 use crate::format::json::write_base64;
 use crate::format::text::{self, DecimalForm, TimestampForm};
 use crate::format::{FormatOptions, RowKind, RowWriter};
@@ -151,16 +151,14 @@ impl RowWriter for CsvWriter {
         out: &mut Vec<u8>,
         ends: &mut Vec<Option<usize>>,
     ) -> Result<()> {
-        let cells = batch.columns().iter().map(|column| Cells::new(column.as_ref())).collect::<Result<Vec<_>>>()?;
-        for row in 0..batch.num_rows() {
+        write_rows(batch, out, ends, |cells, row, out| {
             for (at, cells) in cells.iter().enumerate() {
                 if at > 0 {
                     push_char(out, self.options.delimiter);
                 }
                 self.write_field(cells, row, out)?;
             }
-            ends.push(Some(out.len()));
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

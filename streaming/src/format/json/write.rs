@@ -1,6 +1,6 @@
 //! Rows to objects.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Fields, Schema};
 use async_trait::async_trait;
 use base64::Engine;
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use tereza_runtime::{Error, Result};
 
 use super::{JsonOptions, NullKey, check_types};
-use crate::format::cells::{Cells, Values, entries};
+use crate::format::cells::{Cells, Values, entries, write_rows};
 use crate::format::{Reason, RowKind, RowWriter, text};
 
 /// Names as they stand in objects, with quotes and colon, of a row and of those inside.
@@ -55,11 +55,6 @@ impl ObjectWriter {
     pub(crate) fn new(options: &JsonOptions, schema: &Schema) -> Result<Self> {
         check_types(schema.fields())?;
         Ok(Self { options: options.clone(), labels: Labels::of_fields(schema.fields()) })
-    }
-
-    /// The columns of a batch, to be written row by row.
-    pub(crate) fn cells<'a>(&self, batch: &'a RecordBatch) -> Result<Vec<Cells<'a>>> {
-        batch.columns().iter().map(|column| Cells::new(column.as_ref() as &dyn Array)).collect()
     }
 
     /// Writes a row. Errors: `InvalidInput` says which value JSON cannot hold.
@@ -219,11 +214,6 @@ impl RowWriter for JsonWriter {
         out: &mut Vec<u8>,
         ends: &mut Vec<Option<usize>>,
     ) -> Result<()> {
-        let cells = self.objects.cells(batch)?;
-        for row in 0..batch.num_rows() {
-            self.objects.write_row(&cells, row, out)?;
-            ends.push(Some(out.len()));
-        }
-        Ok(())
+        write_rows(batch, out, ends, |cells, row, out| self.objects.write_row(cells, row, out))
     }
 }
