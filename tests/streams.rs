@@ -100,10 +100,8 @@ impl Orders {
                 let ms = seq / PARTITIONS * STEP_MS;
                 let of = self.windows.entry((ms / WINDOW_MS * WINDOW_MS, key)).or_default();
                 *of = (of.0 + 1, of.1 + amount);
-                let value = format!(
-                    "{{\"key\":\"k{key}\",\"seq\":{seq},\"amount\":{amount},\"ts\":\"{}\"}}",
-                    timestamp(ms)
-                );
+                let value =
+                    format!("{{\"key\":\"k{key}\",\"seq\":{seq},\"amount\":{amount},\"ts\":\"{}\"}}", timestamp(ms));
                 (seq % PARTITIONS, format!("k{key}"), value)
             })
             .collect()
@@ -168,10 +166,9 @@ fn windows_are_answered_once_whenever_the_server_dies() {
         let value: Value = serde_json::from_str(row["value"].as_str().unwrap()).unwrap();
         let (window, key) = (value["w"].as_str().unwrap().to_owned(), value["key"].as_str().unwrap().to_owned());
         assert!(seen.insert((window.clone(), key.clone())), "seed {seed}: {window} of {key} is there twice");
-        let truth = orders
-            .windows
-            .iter()
-            .find(|((start, of), _)| format!("k{of}") == key && timestamp(*start).starts_with(window.trim_end_matches(".000")));
+        let truth = orders.windows.iter().find(|((start, of), _)| {
+            format!("k{of}") == key && timestamp(*start).starts_with(window.trim_end_matches(".000"))
+        });
         let (_, (n, total)) = truth.unwrap_or_else(|| panic!("seed {seed}: no window {window} of {key}"));
         assert_eq!((value["n"].as_i64(), value["total"].as_i64()), (Some(*n), Some(*total)), "seed {seed}: {value}");
     }
@@ -179,13 +176,10 @@ fn windows_are_answered_once_whenever_the_server_dies() {
     let logs = text(world.run(&["job", "logs", &id]));
     assert!(logs.contains("queued again: the process that ran it ended"), "{logs}");
 
-    let shown: Value =
-        serde_json::from_str(&text(world.run(&["job", "show", &id, "--format", "json"]))).unwrap();
+    let shown: Value = serde_json::from_str(&text(world.run(&["job", "show", &id, "--format", "json"]))).unwrap();
     assert_eq!((shown["kind"].as_str(), shown["state"].as_str()), (Some("stream"), Some("running")), "{shown}");
     text(world.run(&["job", "cancel", &id]));
-    wait_for("the job to end", || {
-        text(world.run(&["job", "logs", &id])).contains("cancelled").then_some(())
-    });
+    wait_for("the job to end", || text(world.run(&["job", "logs", &id])).contains("cancelled").then_some(()));
 }
 
 #[test]

@@ -249,7 +249,7 @@ async fn start_roles(
 /// Who runs stream jobs in this process.
 fn stream_runner(
     settings: &Settings,
-    engine: &Engine,
+    engine: &Arc<Engine>,
     service: &Arc<LocalQueryService>,
     clock: Clock,
 ) -> Result<Arc<StreamRunner>> {
@@ -262,7 +262,7 @@ fn stream_runner(
         state_bytes_max: usize::try_from(from.state_limit_bytes).unwrap_or(usize::MAX),
         retry_pause: Duration::from_millis(from.retry_pause_ms),
     };
-    Ok(StreamRunner::new(engine, Arc::clone(service), clock, settings))
+    Ok(StreamRunner::new(Arc::clone(engine), Arc::clone(service), clock, settings))
 }
 
 /// The settings of the gateway, in its own type.

@@ -101,7 +101,8 @@ pub(crate) struct KafkaTable {
 impl KafkaTable {
     pub(super) fn new(table: &StreamSource) -> Result<Self> {
         let options = KafkaOptions::parse(&table.definition().options)?;
-        let stored = table.definition().columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed { .. }));
+        let stored =
+            table.definition().columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed { .. }));
         let (mut fields, mut places) = (Vec::new(), Vec::new());
         for (column, field) in stored.zip(table.record_schema().fields()) {
             match &column.kind {
@@ -117,7 +118,9 @@ impl KafkaTable {
         }
         let schema = Arc::new(Schema::new(fields));
         let at = |name: &String| {
-            schema.index_of(name).map_err(|_| Error::invalid_input(format!("the key's column '{name}' is not in messages")))
+            schema
+                .index_of(name)
+                .map_err(|_| Error::invalid_input(format!("the key's column '{name}' is not in messages")))
         };
         let key_columns = match (&options.key, options.upsert) {
             (None, _) => Vec::new(),

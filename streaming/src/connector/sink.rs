@@ -23,7 +23,10 @@ use crate::pipeline::Produced;
 pub(crate) enum SinkWriter {
     Topic(Box<TopicWriter>),
     /// A table of the catalog, by its name in the plan.
-    Table { name: String, schema: SchemaRef },
+    Table {
+        name: String,
+        schema: SchemaRef,
+    },
     Print(Option<String>),
     Nowhere,
 }
@@ -110,8 +113,7 @@ impl TopicWriter {
                     Some(self.turn)
                 }
             };
-            let timestamp =
-                times.filter(|times| times.is_valid(message.row)).map(|times| times.value(message.row));
+            let timestamp = times.filter(|times| times.is_valid(message.row)).map(|times| times.value(message.row));
             out.push(Output {
                 topic: self.topic.clone(),
                 partition,

@@ -31,7 +31,6 @@ use tereza_runtime::{Error, Result};
 
 pub use decode::decoder;
 pub use encode::encoder;
-pub use crate::operator::RowKind;
 pub use options::FormatOptions;
 pub(crate) use options::nearest;
 pub(crate) use text::push_display;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arrow::array::RecordBatch;
+use tereza_engine::Engine;
 use tereza_engine::flink::StreamInsert;
 use tereza_runtime::{Error, Result};
 
@@ -22,7 +23,9 @@ use crate::log::kafka::KafkaLog;
 use crate::log::object::ObjectLog;
 use crate::log::{Ended, Log};
 use crate::objects::Objects;
+use crate::pipeline::Table;
 use crate::record::PlanRecord;
+use crate::table::CatalogTable;
 use crate::task::{Control, Exit, Job, Settings, Started, start};
 
 /// Tasks that a job may ever have.
@@ -50,7 +53,7 @@ pub(crate) struct Attempt {
     pub(crate) objects: Objects,
     /// Path in the object store below which all jobs have their objects.
     pub(crate) root: String,
-    pub(crate) tables: Tables<RecordBatch>,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) host: Arc<dyn Host>,
     /// Set when the job is to end as if its tables ended where they are.
     pub(crate) drain: Arc<AtomicBool>,
@@ -72,6 +75,11 @@ impl Attempt {
     /// plan in force has nothing for it to do, is `Unavailable`.
     pub(crate) async fn run(self, notes: &dyn Notes, control: &Control) -> Result<Exit, Ended> {
         let prepared = Prepared::new(&self.inserts, &self.settings, self.origin_ms)?;
+        let catalog_tables = self.catalog_tables(&prepared).await?;
+        let tables: Tables<RecordBatch> = catalog_tables
+            .iter()
+            .map(|(name, table)| (name.clone(), Arc::clone(table) as Arc<dyn Table<Rows = RecordBatch>>))
+            .collect();
         let log = self.open_log(&prepared, notes).await?;
         let plan = match in_force(&*log, &self.objects, &self.uid).await? {
             Some(plan) => plan,
@@ -82,14 +90,14 @@ impl Attempt {
                 ))
                 .into());
             }
-            None => self.make(&prepared, Arc::clone(&log)).await?,
+            None => self.make(&prepared, Arc::clone(&log), &tables).await?,
         };
         if !self.has_plan {
             notes.planned().await?;
         }
-        let Prepared { graph, tables, sinks, connection } = prepared;
-        let (inputs, flow_tables) = self.inputs(tables, connection.as_ref(), &plan)?;
-        let sinks = self.sinks(sinks).await?;
+        let Prepared { graph, tables: read, sinks, connection } = prepared;
+        let (inputs, flow_tables) = self.inputs(read, connection.as_ref(), &plan)?;
+        let sinks = self.sinks(sinks, &catalog_tables).await?;
         let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, TASK, Arc::clone(&self.stats));
         let job = Job {
             uid: self.uid,
@@ -98,9 +106,9 @@ impl Attempt {
             log,
             objects: self.objects,
             root: self.root,
-            tables: self.tables,
+            tables,
             host: self.host,
-            settings: Settings { epoch: self.settings.epoch, ..Settings::default() },
+            settings: Settings { epoch: self.settings.epoch, apply: self.settings.apply, ..Settings::default() },
             #[cfg(test)]
             rules: crate::rules::Rules::default(),
         };
@@ -130,9 +138,25 @@ impl Attempt {
         Ok(Arc::new(log.with_topic_id(id)))
     }
 
-    async fn make(&self, prepared: &Prepared, log: Arc<dyn Log>) -> Result<PlanRecord, Ended> {
+    /// The tables of the catalog that are written, by their names.
+    async fn catalog_tables(&self, prepared: &Prepared) -> Result<BTreeMap<String, Arc<CatalogTable>>> {
+        let mut tables = BTreeMap::new();
+        for sink in &prepared.sinks {
+            let WrittenTable::Catalog { catalog, schema, table } = sink else { continue };
+            let opened = CatalogTable::open(&self.engine, catalog, schema, table).await?;
+            tables.insert(format!("{catalog}.{schema}.{table}"), Arc::new(opened));
+        }
+        Ok(tables)
+    }
+
+    async fn make(
+        &self,
+        prepared: &Prepared,
+        log: Arc<dyn Log>,
+        tables: &Tables<RecordBatch>,
+    ) -> Result<PlanRecord, Ended> {
         let mut uuids = BTreeMap::new();
-        for (name, table) in &self.tables {
+        for (name, table) in tables {
             uuids.insert(name.clone(), table.load(&format!("tereza.{}.{TASK}", self.uid)).await?.uuid);
         }
         let plan = tokio::task::block_in_place(|| first(prepared, uuids, &self.fingerprint))?;
@@ -141,7 +165,7 @@ impl Attempt {
             log,
             objects: self.objects.clone(),
             root: self.root.clone(),
-            tables: self.tables.clone(),
+            tables: tables.clone(),
             host: Arc::clone(&self.host),
             #[cfg(test)]
             rules: crate::rules::Rules::default(),
@@ -200,7 +224,11 @@ impl Attempt {
         Ok((Inputs::new(read, feed, drain, Arc::clone(&self.host), Arc::clone(&self.stats))?, flows))
     }
 
-    async fn sinks(&self, sinks: Vec<WrittenTable>) -> Result<Vec<SinkWriter>> {
+    async fn sinks(
+        &self,
+        sinks: Vec<WrittenTable>,
+        tables: &BTreeMap<String, Arc<CatalogTable>>,
+    ) -> Result<Vec<SinkWriter>> {
         let mut writers = Vec::new();
         for sink in sinks {
             writers.push(match sink {
@@ -217,9 +245,10 @@ impl Attempt {
                     return Err(Error::internal(format!("table {} is written", table.name())));
                 }
                 WrittenTable::Catalog { catalog, schema, table } => {
-                    return Err(Error::unsupported(format!(
-                        "writing the table {catalog}.{schema}.{table} from a stream"
-                    )));
+                    let name = format!("{catalog}.{schema}.{table}");
+                    let opened = tables.get(&name);
+                    let opened = opened.ok_or_else(|| Error::internal(format!("table {name} is not open")))?;
+                    SinkWriter::Table { schema: opened.schema(), name }
                 }
             });
         }

@@ -27,8 +27,11 @@ pub(crate) async fn scan(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let connector = Connector::of(&table, host.now_ms())?;
     if connector.reads(&table)? != ChangelogMode::Append {
-        return Err(Error::unsupported(format!("a query of the batch engine on {}, whose rows replace others", table.name()))
-            .with_hint("write it into a table by a stream job, or set 'execution.runtime-mode' = 'streaming'"));
+        return Err(Error::unsupported(format!(
+            "a query of the batch engine on {}, whose rows replace others",
+            table.name()
+        ))
+        .with_hint("write it into a table by a stream job, or set 'execution.runtime-mode' = 'streaming'"));
     }
     let name = table.name().to_owned();
     let stats = Arc::new(Stats::default());

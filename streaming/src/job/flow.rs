@@ -212,7 +212,8 @@ impl Pipeline for Flow {
 
     fn restore(&mut self, from: Restored) -> Result<()> {
         let group = |group: u16| {
-            u8::try_from(group).map_err(|_| Error::internal(format!("a task of the key group {group}, the last is 255")))
+            u8::try_from(group)
+                .map_err(|_| Error::internal(format!("a task of the key group {group}, the last is 255")))
         };
         self.groups = group(from.key_groups.0)?..=group(from.key_groups.1)?;
         // By the task that wrote them.

@@ -35,9 +35,16 @@ pub(crate) struct ReadTable {
 
 /// A table that is written.
 pub(crate) enum WrittenTable {
-    Stream { table: Arc<StreamSource>, connector: Connector },
+    Stream {
+        table: Arc<StreamSource>,
+        connector: Connector,
+    },
     /// One of the catalog.
-    Catalog { catalog: String, schema: String, table: String },
+    Catalog {
+        catalog: String,
+        schema: String,
+        table: String,
+    },
 }
 
 impl Prepared {
@@ -132,9 +139,10 @@ impl Prepared {
 impl ReadTable {
     /// What the flow of a task has of it. `topics` are what it is read from.
     pub(crate) fn flow(&self, topics: BTreeSet<String>, settings: &JobSettings) -> Result<FlowTable> {
-        let assigner = self.table.watermark().map(|(_, strategy)| {
-            WatermarkAssigner::new(strategy, &self.table.schema(), settings.idle_after_ms, [], 0)
-        });
+        let assigner = self
+            .table
+            .watermark()
+            .map(|(_, strategy)| WatermarkAssigner::new(strategy, &self.table.schema(), settings.idle_after_ms, [], 0));
         Ok(FlowTable {
             sources: self.sources.clone(),
             assigner: assigner.transpose()?,

@@ -68,6 +68,7 @@ pub struct StreamSettings {
 /// Runs stream jobs in this process.
 pub struct StreamRunner {
     jobs: Arc<Jobs>,
+    engine: Arc<Engine>,
     service: Arc<LocalQueryService>,
     settings: StreamSettings,
     process_id: String,
@@ -97,9 +98,15 @@ enum Outcome {
 
 impl StreamRunner {
     /// Stream jobs of the catalog of `engine`, whose statements `service` plans.
-    pub fn new(engine: &Engine, service: Arc<LocalQueryService>, clock: Clock, settings: StreamSettings) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        service: Arc<LocalQueryService>,
+        clock: Clock,
+        settings: StreamSettings,
+    ) -> Arc<Self> {
         let host: Arc<dyn Host> = Arc::new(System(clock));
-        Arc::new(Self { jobs: engine.jobs(), service, settings, process_id: engine.process_id().to_owned(), host })
+        let (jobs, process_id) = (engine.jobs(), engine.process_id().to_owned());
+        Arc::new(Self { jobs, engine, service, settings, process_id, host })
     }
 
     /// Runs jobs until `stop` fires; those that run then are queued again, for the next process.
@@ -208,10 +215,11 @@ impl StreamRunner {
             if !self.note_end(&id, &outcome).await {
                 break;
             }
+            let cancelled = self.jobs.enter(&id);
             tokio::select! {
                 // The record says that it runs: the next process queues it.
                 () = stop.cancelled() => break,
-                () = self.jobs.enter(&id).cancelled() => break,
+                () = cancelled.cancelled() => break,
                 () = tokio::time::sleep(pause.next()) => {}
             }
             match self.begin(&id).await {
@@ -244,7 +252,7 @@ impl StreamRunner {
                     return Ok(());
                 }
                 let attempt = job.attempts;
-                let mut end = |job: &mut Job, detail: &mut Detail, state: &str| {
+                let end = |job: &mut Job, detail: &mut Detail, state: &str| {
                     job.state = state.into();
                     job.owner = None;
                     detail.ended_ms = Some(now_ms);
@@ -358,15 +366,10 @@ impl StreamRunner {
     }
 
     /// Plans a job as it was submitted.
-    async fn plan(
-        &self,
-        job: &Job,
-        detail: &Detail,
-        stats: Arc<Stats>,
-        drain: Arc<AtomicBool>,
-    ) -> Result<Attempt> {
+    async fn plan(&self, job: &Job, detail: &Detail, stats: Arc<Stats>, drain: Arc<AtomicBool>) -> Result<Attempt> {
         let stream = detail.stream.as_ref();
-        let stream = stream.ok_or_else(|| Error::internal(format!("the record of job '{}' is of no stream", job.id)))?;
+        let stream =
+            stream.ok_or_else(|| Error::internal(format!("the record of job '{}' is of no stream", job.id)))?;
         let session = self.service.open_stream_session(job, detail).await?;
         let inserts = self.service.plan_inserts(&session, &job.text).await;
         // Its plan has all that it needs.
@@ -382,7 +385,7 @@ impl StreamRunner {
             has_plan: stream.has_plan,
             objects: Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host)),
             root: self.settings.root.clone(),
-            tables: BTreeMap::new(),
+            engine: Arc::clone(&self.engine),
             host: Arc::clone(&self.host),
             drain,
             stats,
@@ -459,9 +462,7 @@ impl Record<'_> {
 /// What an attempt's end means for the job.
 fn outcome_of(ended: Ended) -> Outcome {
     match ended {
-        Ended::Failed(error)
-            if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) =>
-        {
+        Ended::Failed(error) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => {
             Outcome::Failed(error)
         }
         ended => Outcome::Again(ended.into_error()),

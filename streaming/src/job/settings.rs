@@ -14,7 +14,12 @@ const EPOCH: Duration = Duration::from_secs(1);
 const EPOCH_MIN: Duration = Duration::from_millis(10);
 const EPOCH_MAX: Duration = Duration::from_secs(600);
 
+/// From the end of an epoch to the commit of its files in tables, where nothing is set. Each is a version of the table, and small
+/// files.
+const APPLY: Duration = Duration::from_secs(30);
+
 const EPOCH_KEY: &str = "execution.checkpointing.interval";
+const APPLY_KEY: &str = "table.exec.sink.commit-interval";
 const TTL_KEY: &str = "table.exec.state.ttl";
 const IDLE_KEY: &str = "table.exec.source.idle-timeout";
 
@@ -23,6 +28,8 @@ const IDLE_KEY: &str = "table.exec.source.idle-timeout";
 pub(crate) struct JobSettings {
     /// `execution.checkpointing.interval`
     pub(crate) epoch: Duration,
+    /// `table.exec.sink.commit-interval`, which is Tereza's own
+    pub(crate) apply: Duration,
     /// `table.exec.state.ttl`, in milliseconds; none is for ever.
     pub(crate) state_ttl_ms: Option<i64>,
     /// `table.exec.source.idle-timeout`, in milliseconds; none is never.
@@ -33,8 +40,9 @@ impl JobSettings {
     /// Those of other names have no effect on jobs.
     pub(crate) fn new(given: &BTreeMap<String, String>) -> Result<Self> {
         let time = |key: &str| {
-            let wrong =
-                |text: &String| Error::invalid_input(format!("'{key}' is '{text}', expected a duration such as '30 s'"));
+            let wrong = |text: &String| {
+                Error::invalid_input(format!("'{key}' is '{text}', expected a duration such as '30 s'"))
+            };
             given.get(key).map(|text| duration(text).ok_or_else(|| wrong(text))).transpose()
         };
         let millis = |key: &str| -> Result<Option<i64>> {
@@ -47,7 +55,8 @@ impl JobSettings {
                 "'{EPOCH_KEY}' is {epoch:?}, expected {EPOCH_MIN:?} to {EPOCH_MAX:?}"
             )));
         }
-        Ok(Self { epoch, state_ttl_ms: millis(TTL_KEY)?, idle_after_ms: millis(IDLE_KEY)? })
+        let apply = time(APPLY_KEY)?.unwrap_or(APPLY).max(EPOCH_MIN);
+        Ok(Self { epoch, apply, state_ttl_ms: millis(TTL_KEY)?, idle_after_ms: millis(IDLE_KEY)? })
     }
 
     pub(crate) fn of_plan(&self) -> plan::Settings {

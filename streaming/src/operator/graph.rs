@@ -212,7 +212,8 @@ impl Graph {
             let targets: Vec<String> = targets.iter().map(to).collect();
             format!("{from} -> {}", targets.join(", "))
         };
-        let sources = self.sources.iter().enumerate().map(|(source, targets)| line(format!("source {source}"), targets));
+        let sources =
+            self.sources.iter().enumerate().map(|(source, targets)| line(format!("source {source}"), targets));
         sources.chain(self.nodes.iter().map(|node| line(node.id.clone(), &node.targets))).collect()
     }
 
