@@ -209,7 +209,15 @@ impl Expressions {
         rewrite_tree(&mut expr, state.config_options().sql_parser.parse_float_as_decimal)?;
         let schema = DFSchema::try_from(schema.clone()).map_err(from_datafusion)?;
         let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr, alias: None }, &schema);
-        expr.and_then(|expr| state.create_physical_expr(expr, &schema)).map_err(from_datafusion)
+        expr.and_then(|expr| state.create_physical_expr(expr, &schema)).map_err(|error| {
+            // Its place is one of the expression's text, which nobody sees.
+            let error = from_datafusion(error);
+            let placeless = Error::new(error.kind(), error.message());
+            match error.hint() {
+                Some(hint) => placeless.with_hint(hint),
+                None => placeless,
+            }
+        })
     }
 }
 

@@ -73,7 +73,7 @@ async fn columns_are_from_records_or_computed_over_them() {
     let watermark = watermark.evaluate(&rows).expect("evaluates").into_array(2).expect("an array");
     assert_eq!(watermark.as_primitive::<TimestampMillisecondType>().values(), &[1_000, 5_000]);
     let typed = table.typed_definition();
-    assert_eq!(typed.columns[2].data_type().expect("a type").to_string(), "BIGINT NOT NULL");
+    assert_eq!(typed.columns[2].data_type().expect("a type").to_string(), "BIGINT");
     let of_watermark = typed.watermark.and_then(|watermark| watermark.data_type).expect("a type");
     assert_eq!(of_watermark.to_string(), "TIMESTAMP(3)");
 }

@@ -3,8 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use datafusion::common::config::ConfigOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, VisitMut, VisitorMut};
@@ -40,6 +43,11 @@ pub(crate) fn speaking(state: &SessionState) -> SessionState {
         let _ = state.register_udaf(function);
     }
     state
+}
+
+/// A plan of a session that speaks Flink's SQL as one that does not can run it, for rows that end.
+pub(crate) fn for_others(plan: LogicalPlan) -> Result<LogicalPlan> {
+    LowerWindows.analyze(plan, &ConfigOptions::default()).map_err(from_datafusion)
 }
 
 /// Writes what is Flink's own in a statement as DataFusion plans it.

@@ -116,7 +116,7 @@ impl Analyze {
 
     async fn run(self, session: &Session) -> Result<()> {
         let store = &session.engine.catalog;
-        let found = errors::table(session, &self.name).await?.table;
+        let found = errors::table_of_files(session, &self.name, "ANALYZE").await?.table;
         if matches!(found.kind, TableKind::View | TableKind::MaterializedView) {
             return Err(Error::invalid_input(format!("{} is a view, which has no files to analyze", self.name)));
         }

@@ -13,6 +13,7 @@ use tereza_runtime::{Error, ErrorKind, Location, Result};
 pub(super) use crate::syntax::{did_you_mean, nearest};
 
 use super::parse::{SchemaName, TableName, Text};
+use super::stream;
 use crate::error::from_datafusion;
 use crate::session::Session;
 
@@ -21,6 +22,15 @@ pub(super) async fn table(session: &Session, name: &TableName) -> Result<Version
     match session.engine.catalog.table(&name.schema, &name.table).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(missing_table(session, name).await),
         found => found,
+    }
+}
+
+/// The same for a statement about the files of a table; `Unsupported` for the table of a stream, which has none.
+pub(super) async fn table_of_files(session: &Session, name: &TableName, what: &str) -> Result<VersionedTable> {
+    let found = table(session, name).await?;
+    match stream::of_table(&found.table)? {
+        None => Ok(found),
+        Some(_) => Err(Error::unsupported(format!("{what} on {name}, the table of a stream"))),
     }
 }
 

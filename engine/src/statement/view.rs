@@ -24,13 +24,13 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use super::adapt::quoted;
 use super::ddl::properties;
 use super::errors;
-use super::parse::{Home, Reader, SchemaName, TableName, Text, read_only};
-use super::{Planned, Planner};
+use super::parse::{Home, Reader, SchemaName, TableName, read_only};
+use super::{Planned, Planner, stream};
 use crate::error::from_datafusion;
 use crate::session::Session;
 use crate::syntax::Places;
 use crate::types::hive_type;
-use definition::{CATALOG, DIALECT, PRESTOS, SCHEMA};
+use definition::{CATALOG, COLUMN_NAMES, DIALECT, FLINK, PRESTOS, SCHEMA};
 use spelled::Words;
 
 pub(super) use definition::columns;
@@ -66,8 +66,10 @@ impl CreateView {
         }
         let mut columns = Vec::new();
         if reader.at_token(&Token::LParen) {
+            let keeps_case = reader.text.scope.is_flink;
             columns = reader.list(|reader| {
-                let column = reader.identifier()?.to_lowercase();
+                let column = reader.identifier()?;
+                let column = if keeps_case { column } else { column.to_lowercase() };
                 let comment = if reader.take("COMMENT") { Some(reader.text()?) } else { None };
                 Ok((column, comment))
             })?;
@@ -98,10 +100,6 @@ impl CreateView {
 
     /// Planned now, so that a wrong query is refused, and its columns are known to the catalog.
     pub(super) async fn plan(self, planner: &Planner<'_>) -> Result<Planned> {
-        if planner.text.scope.is_flink {
-            return Err(Error::unsupported("a view of a query in Flink's SQL")
-                .with_hint("make it in a session with SET tereza.dialect = 'datafusion'"));
-        }
         let session = Arc::clone(planner.session);
         let schema = SchemaName { catalog: self.name.catalog.clone(), schema: self.name.schema.clone() };
         errors::database(&session, &schema).await?;
@@ -121,9 +119,9 @@ impl CreateView {
             }
         }
         let statement = Statement::Statement(Box::new(SqlStatement::Query(self.query.clone())));
-        let expanded = self.expanded(planner.text, &statement)?;
+        let expanded = self.expanded(planner, &statement)?;
         let plan = read::within(&self.name.schema, &self.name.table, planner.logical(statement)).await?;
-        let columns = self.columns(&plan)?;
+        let columns = self.columns(&plan, planner.text.scope.is_flink)?;
         let table = self.table(planner, columns, &expanded, &plan)?;
         Ok(Planned::command(async move {
             let store = &session.engine.catalog;
@@ -135,13 +133,14 @@ impl CreateView {
     }
 
     /// The query with every name spelled out, for other systems; names that the session alone knows are refused.
-    fn expanded(&self, text: &Text, statement: &Statement) -> Result<Box<Query>> {
+    fn expanded(&self, planner: &Planner<'_>, statement: &Statement) -> Result<Box<Query>> {
+        let text = planner.text;
         let (references, expressions) =
             resolve_table_references(statement, text.scope.normalize).map_err(from_datafusion)?;
         for reference in &references {
             let parts = [reference.catalog(), reference.schema(), Some(reference.table())];
             let table = text.scope.table(parts.into_iter().flatten().map(str::to_owned).collect())?;
-            if table.home() == Home::Session {
+            if table.home() == Home::Session || stream::is_temporary(planner.session, &table) {
                 return Err(Error::invalid_input(format!(
                     "view {} would outlive {table}, a table of the session",
                     self.name
@@ -173,7 +172,7 @@ impl CreateView {
         }
     }
 
-    fn columns(&self, plan: &LogicalPlan) -> Result<Vec<Column>> {
+    fn columns(&self, plan: &LogicalPlan, keeps_case: bool) -> Result<Vec<Column>> {
         let fields = plan.schema().fields();
         if !self.columns.is_empty() && self.columns.len() != fields.len() {
             return Err(Error::invalid_input(format!(
@@ -187,9 +186,10 @@ impl CreateView {
         for (position, field) in fields.iter().enumerate() {
             let (name, comment) = match self.columns.get(position) {
                 Some((name, comment)) => (name.clone(), comment.clone()),
+                None if keeps_case => (field.name().clone(), None),
                 None => (field.name().to_lowercase(), None),
             };
-            if columns.iter().any(|column| column.name == name) {
+            if columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase()) {
                 return Err(Error::invalid_input(format!("two columns of view {} are named '{name}'", self.name))
                     .with_hint("give one of them another name with AS"));
             }
@@ -203,6 +203,9 @@ impl CreateView {
 
     /// The entry of the catalog: for Spark and Hive it has the text, for Presto what that keeps in place of one.
     fn table(self, planner: &Planner<'_>, columns: Vec<Column>, expanded: &Query, plan: &LogicalPlan) -> Result<Table> {
+        if planner.text.scope.is_flink {
+            return self.table_of_flink(planner, columns);
+        }
         // What others cannot read is Tereza's all the same.
         let for_spark = spelled::text(expanded, &columns, Words::Spark).unwrap_or_else(|_| expanded.to_string());
         let presto_name = &planner.session.engine.presto_name;
@@ -217,21 +220,49 @@ impl CreateView {
             parameters.insert(PRESTOS.into(), "true".into());
         }
         let original = for_presto.map_or(Ok(self.text), |view| view.encode())?;
-        Ok(Table {
-            database: self.name.schema,
-            name: self.name.table,
-            kind: TableKind::View,
-            owner: Some(planner.session.user.clone()),
-            create_time_s: 0,
-            last_access_time_s: 0,
-            retention: 0,
-            storage: Storage { columns, ..Storage::default() },
-            partition_keys: Vec::new(),
-            parameters,
-            view_original_text: Some(original),
-            view_expanded_text: Some(for_spark),
-            owner_kind: Default::default(),
-        })
+        Ok(entry(self.name, planner, columns, parameters, (original, for_spark)))
+    }
+
+    /// The entry of a view in Flink's SQL: nobody else reads its text.
+    fn table_of_flink(self, planner: &Planner<'_>, mut columns: Vec<Column>) -> Result<Table> {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let names = serde_json::to_string(&names)
+            .map_err(|error| Error::internal(format!("names of columns cannot be written: {error}")))?;
+        let scope = &planner.text.scope;
+        let mut parameters = self.parameters;
+        parameters.insert(CATALOG.into(), scope.catalog.clone());
+        parameters.insert(SCHEMA.into(), scope.schema.clone());
+        parameters.insert(DIALECT.into(), FLINK.into());
+        parameters.insert(COLUMN_NAMES.into(), names);
+        for column in &mut columns {
+            column.name = column.name.to_lowercase();
+        }
+        Ok(entry(self.name, planner, columns, parameters, (self.text.clone(), self.text)))
+    }
+}
+
+/// The entry of a view; `texts` are what its owner and what others read.
+fn entry(
+    name: TableName,
+    planner: &Planner<'_>,
+    columns: Vec<Column>,
+    parameters: Parameters,
+    texts: (String, String),
+) -> Table {
+    Table {
+        database: name.schema,
+        name: name.table,
+        kind: TableKind::View,
+        owner: Some(planner.session.user.clone()),
+        create_time_s: 0,
+        last_access_time_s: 0,
+        retention: 0,
+        storage: Storage { columns, ..Storage::default() },
+        partition_keys: Vec::new(),
+        parameters,
+        view_original_text: Some(texts.0),
+        view_expanded_text: Some(texts.1),
+        owner_kind: Default::default(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::formats::{Format, spark};
 use crate::session::Session;
 use crate::statement::errors;
 use crate::statement::parse::{Reader, SchemaName, TableName};
-use crate::statement::{Planned, Planner};
+use crate::statement::{Planned, Planner, stream};
 
 /// `ALTER TABLE [IF EXISTS] name action`
 pub(in crate::statement) struct AlterTable {
@@ -74,6 +74,10 @@ impl AlterTable {
             return Err(
                 Error::invalid_input(format!("{} is a view", self.name)).with_hint("CREATE OR REPLACE VIEW changes it")
             );
+        }
+        if !of_views && stream::of_table(&found.table)?.is_some() {
+            return Err(Error::unsupported(format!("this ALTER TABLE on {}, the table of a stream", self.name))
+                .with_hint("DROP TABLE it and make it again: its rows are not in the catalog"));
         }
         let name = &self.name;
         let of_columns = matches!(self.action, Action::RenameColumn { .. } | Action::DropColumn { .. });

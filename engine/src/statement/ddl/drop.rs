@@ -104,7 +104,7 @@ impl Truncate {
     }
 
     async fn run(self, session: &Session) -> Result<()> {
-        let table = match errors::table(session, &self.name).await {
+        let table = match errors::table_of_files(session, &self.name, "TRUNCATE TABLE").await {
             Err(error) if error.kind() == ErrorKind::NotFound && self.if_exists => return Ok(()),
             found => found?.table,
         };

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
+use tereza_catalog::Store;
 use tereza_catalog::store::sqlite::SqliteStore;
 use tereza_runtime::clock::Clock;
 use tereza_runtime::settings::Settings;
@@ -108,6 +109,9 @@ impl World {
         std::fs::create_dir(folder.path().join("warehouse")).expect("a folder");
         let clock = Clock::fixed(1_000);
         let store = SqliteStore::open_in_memory(clock.clone()).await.expect("a store");
+        let mut database = store.database("default").await.expect("a database");
+        database.location = format!("{}/default", settings.warehouse.url);
+        store.alter_database("default", &database).await.expect("a place");
         let engine = Engine::over(&settings, Arc::new(store), clock).await.expect("an engine");
         let asked = Arc::new(Asked::default());
         engine.install_streams(Arc::clone(&asked) as Arc<dyn Streams>);
@@ -166,7 +170,7 @@ async fn a_table_is_kept_and_shown_without_its_secrets() {
     assert_eq!(world.run("SHOW TABLES").await, ["k|TABLE", "s|TABLE"]);
     assert_eq!(
         world.run("DESCRIBE s").await,
-        ["id|BIGINT|NO||", "Text|STRING|YES||", "ts|TIMESTAMP(3)|YES|row time|", "twice|BIGINT|NO|computed|",]
+        ["id|BIGINT|NO||", "Text|STRING|YES||", "ts|TIMESTAMP(3)|YES|row time|", "twice|BIGINT|YES|computed|",]
     );
     assert_eq!(world.run("SHOW COLUMNS FROM k").await[2], "note|STRING|YES|metadata|");
     let shown = world.run("SHOW CREATE TABLE s").await.remove(0);
@@ -178,6 +182,43 @@ async fn a_table_is_kept_and_shown_without_its_secrets() {
     world.run("CREATE TABLE IF NOT EXISTS s (id INT) WITH ('connector' = 'kafka')").await;
     world.run("DROP TABLE s").await;
     assert_eq!(world.run("SHOW TABLES").await, ["k|TABLE"]);
+}
+
+#[tokio::test]
+async fn what_is_about_files_is_refused_on_a_stream() {
+    let world = World::open().await;
+    for sql in ["ANALYZE TABLE s", "TRUNCATE TABLE s", "ALTER TABLE s ADD COLUMNS (b INT)"] {
+        let error = world.refused(sql).await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{sql}: {error}");
+    }
+    world.run("ALTER TABLE s RENAME TO other").await;
+    assert_eq!(world.run("SELECT COUNT(*) FROM other").await, ["2"]);
+}
+
+#[tokio::test]
+async fn a_view_of_flinks_sql_means_the_same_in_every_session_and_job() {
+    let world = World::open().await;
+    world
+        .run("CREATE VIEW v AS SELECT id, `Text` AS `What`, ts, DATE_FORMAT(ts, 'yyyy') AS y FROM s WHERE MOD(id, 2) = 0")
+        .await;
+    assert_eq!(world.run("SELECT `What`, y FROM v").await, ["t|1970"]);
+    world.run("CREATE VIEW named (`Key`, other) AS SELECT id, y FROM v").await;
+    assert_eq!(world.run("SELECT `Key`, other FROM named").await, ["2|1970"]);
+    let plain = world.service.open_session("ada", SessionDefaults::default()).await.expect("a session");
+    assert_eq!(world.rows_in(&plain, "SELECT \"What\", y FROM v").await.expect("rows"), ["t|1970"]);
+    assert_eq!(world.run("SHOW VIEWS").await, ["named", "v"]);
+    let counted = "SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) \
+                   GROUP BY window_start, window_end";
+    world.run(&format!("CREATE VIEW counted (s, n) AS {counted}")).await;
+    assert_eq!(world.run("SELECT n FROM counted").await, ["1"]);
+    assert_eq!(world.rows_in(&plain, "SELECT n FROM counted").await.expect("rows"), ["1"]);
+    let id = world.run("INSERT INTO k (id, `Text`) SELECT id, `What` FROM v").await.remove(0);
+    assert_eq!(world.detail(&id).await.1.stream.expect("a stream").sources, ["tereza.default.s"]);
+    world.run("CREATE TEMPORARY TABLE mine (a BIGINT) WITH ('connector' = 'datagen')").await;
+    let error = world.refused("CREATE VIEW over AS SELECT a FROM mine").await;
+    assert!(error.message().contains("would outlive"), "{error}");
+    let error = world.refused("CREATE VIEW twice AS SELECT id AS a, id AS `A` FROM s").await;
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
 #[tokio::test]

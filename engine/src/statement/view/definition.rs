@@ -25,6 +25,10 @@ use crate::session::{DEFAULT_SCHEMA, USER_CATALOG};
 pub(super) const CATALOG: &str = "tereza.view.catalog";
 pub(super) const SCHEMA: &str = "tereza.view.schema";
 pub(super) const DIALECT: &str = "tereza.view.dialect";
+/// The dialect of a query in Flink's SQL.
+pub(super) const FLINK: &str = "flink";
+/// Names of such a view's columns as they were written, as JSON: the catalog keeps lower case.
+pub(super) const COLUMN_NAMES: &str = "tereza.view.columns";
 
 /// The parameter by which Presto knows a view that it can read.
 pub(super) const PRESTOS: &str = "presto_view";
@@ -63,6 +67,8 @@ pub(super) struct Definition<'a> {
     /// What the owner calls the catalog of the user's tables.
     pub(super) own_catalog: Option<&'a str>,
     pub(super) dialect: Dialect,
+    /// Whether the words are Flink's.
+    pub(super) is_flink: bool,
     /// None where the view's columns are those of its query.
     pub(super) columns: Cow<'a, [Column]>,
     /// The columns of the query that are the view's, in their order; none where all are.
@@ -91,6 +97,7 @@ impl<'a> Definition<'a> {
             schema: table.database.clone(),
             own_catalog: None,
             dialect: Dialect::Spark,
+            is_flink: false,
             columns,
             picked: Vec::new(),
             doubles_quotes: false,
@@ -120,9 +127,17 @@ impl<'a> Definition<'a> {
 
     fn of_tereza(base: Self, parameters: &Parameters) -> Result<Self> {
         let parameter = |name: &str| parameters.get(name).cloned();
-        let dialect = parameters.get(DIALECT).map_or(Ok(Dialect::Generic), |dialect| Dialect::from_str(dialect));
+        let is_flink = parameters.get(DIALECT).is_some_and(|dialect| dialect == FLINK);
+        let dialect = parameters.get(DIALECT).filter(|_| !is_flink);
+        let dialect = dialect.map_or(Ok(Dialect::Generic), |dialect| Dialect::from_str(dialect));
+        let columns = match parameters.get(COLUMN_NAMES) {
+            Some(names) => Cow::Owned(with_names(&base.columns, names)?),
+            None => base.columns,
+        };
         Ok(Self {
             owner: Owner::Tereza,
+            is_flink,
+            columns,
             catalog: parameter(CATALOG).unwrap_or(base.catalog),
             schema: parameter(SCHEMA).unwrap_or(base.schema),
             dialect: dialect.map_err(from_datafusion)?,
@@ -219,6 +234,17 @@ pub(super) fn name(table: &Table) -> String {
 /// The same for one that is only known by its name.
 pub(super) fn name_of(database: &str, table: &str) -> String {
     format!("view {database}.{table}")
+}
+
+/// Columns with their names as they were written.
+fn with_names(columns: &[Column], names: &str) -> Result<Vec<Column>> {
+    let names: Vec<String> = serde_json::from_str(names)
+        .map_err(|error| Error::invalid_input(format!("the names of its columns cannot be read: {error}")))?;
+    let is_same = |(name, column): (&String, &Column)| name.to_lowercase() == column.name;
+    if names.len() != columns.len() || !names.iter().zip(columns).all(is_same) {
+        return Ok(columns.to_vec());
+    }
+    Ok(names.into_iter().zip(columns).map(|(name, column)| Column { name, ..column.clone() }).collect())
 }
 
 /// A view as Presto keeps it.

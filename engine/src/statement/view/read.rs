@@ -22,6 +22,7 @@ use super::operators::{PrestoCast, SparkDivision};
 use super::words;
 use crate::catalogs::is_path;
 use crate::error::from_datafusion;
+use crate::flink;
 use crate::types::arrow_type;
 
 /// Views of views, and no deeper.
@@ -54,6 +55,10 @@ pub(crate) async fn plan_view(session_state: &SessionState, table: &Table, prest
     let floats_are_decimals = state.config_options().sql_parser.parse_float_as_decimal;
     let statement = words::statement(&definition, floats_are_decimals).map_err(in_context)?;
     let plan = AROUND.scope(around, planned(&state, statement, &definition)).await.map_err(in_context)?;
+    let plan = match definition.is_flink && !flink::is_spoken(session_state.config()) {
+        true => flink::for_others(plan).map_err(in_context)?,
+        false => plan,
+    };
     named(plan, &definition).map_err(in_context)
 }
 
@@ -86,6 +91,9 @@ fn state_for(session_state: &SessionState, definition: &Definition<'_>) -> Sessi
         builder.expr_planners().get_or_insert_default().insert(0, planner);
     }
     let mut state = builder.build();
+    if definition.is_flink && !flink::is_spoken(state.config()) {
+        state = flink::speaking(&state);
+    }
     let options = state.config_mut().options_mut();
     options.catalog.default_catalog.clone_from(&definition.catalog);
     options.catalog.default_schema.clone_from(&definition.schema);

@@ -24,6 +24,7 @@ use super::super::parse::{Home, Scope, Text};
 use super::super::{errors, rewrite_all};
 use super::definition::{Definition, Owner};
 use super::operators::{PRESTOS_CAST, PRESTOS_TRY_CAST};
+use crate::flink;
 use crate::session::USER_CATALOG;
 
 /// The query of a view as a tree that means here what the text means to its owner.
@@ -33,6 +34,8 @@ use crate::session::USER_CATALOG;
 pub(super) fn statement(definition: &Definition<'_>, floats_are_decimals: bool) -> Result<Statement> {
     let sql = definition.text.as_ref();
     let mut scope = Scope::fixed(&definition.catalog, &definition.schema, definition.dialect);
+    scope.is_flink = definition.is_flink;
+    scope.normalize = !definition.is_flink;
     if definition.owner == Owner::Tereza {
         scope.floats_are_decimals = floats_are_decimals;
     }
@@ -61,6 +64,9 @@ pub(super) fn statement(definition: &Definition<'_>, floats_are_decimals: bool) 
         }
     }
     rewrite_all(&mut statement, text.scope.floats_are_decimals)?;
+    if text.scope.is_flink {
+        flink::rewrite(&mut statement)?;
+    }
     Ok(statement)
 }
 
