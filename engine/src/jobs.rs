@@ -317,7 +317,6 @@ impl Jobs {
         self.queue_job(STREAM, id.unwrap_or_else(ids::new_id), name, user, 0, text, detail).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the columns of a record")]
     async fn queue_job(
         &self,
         kind: &str,

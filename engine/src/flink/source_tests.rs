@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
-use datafusion::prelude::SessionContext;
+use datafusion::execution::SessionStateBuilder;
 use tereza_catalog::store::sqlite::SqliteStore;
 use tereza_runtime::ErrorKind;
 use tereza_runtime::clock::Clock;
@@ -23,7 +23,7 @@ async fn planned(columns: &str) -> Result<StreamSource> {
     let engine = Engine::over(&settings, Arc::new(store), clock).await.expect("an engine");
     let sql = format!("CREATE TABLE t ({columns}) WITH ('connector' = 'kafka')");
     let FlinkStatement::CreateTable(create) = parse(&sql)? else { panic!("{sql}") };
-    let state = SessionContext::new().state();
+    let state = SessionStateBuilder::new().with_default_features().build();
     StreamSource::plan(&engine, "tereza.default.t".into(), create.table, None, &state)
 }
 
