@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tereza_engine::{CompleteFile, Engine, StreamTable, StreamWriter, TableChange, TableState};
+use tereza_engine::{CompleteFile, Engine, StagingTable, StagingWriter, TableChange, TableState};
 use tereza_runtime::Result;
 
 use crate::pipeline::{Change, FileWriter, Outcome, Table, Version};
@@ -17,16 +17,16 @@ use crate::record::DataFile;
 /// Files come into their partitions in the commit that sets the marker. A policy that commits partitions later (by time, or with
 /// a file that says that they are complete) has its place there: what it needs of the files is in their tokens.
 #[derive(Debug)]
-pub struct CatalogTable(StreamTable);
+pub struct CatalogTable(StagingTable);
 
 impl CatalogTable {
     /// Opens a table that exists.
     ///
     /// # Errors
     /// `NotFound` if there is none; `Unsupported` if it is in another catalog than `tereza`, such as `memory`, or is of a format
-    /// that is only read; `InvalidInput` if it is a view.
+    /// that is only read; `InvalidInput` if it is a view, or a table of a stream.
     pub async fn open(engine: &Arc<Engine>, catalog: &str, schema: &str, table: &str) -> Result<Self> {
-        StreamTable::open(engine, catalog, schema, table).await.map(Self)
+        StagingTable::open(engine, catalog, schema, table).await.map(Self)
     }
 
     /// The columns that the table had when it was opened, then its partition keys. Columns that it gets later are NULL in the
@@ -71,7 +71,7 @@ impl Table for CatalogTable {
     }
 }
 
-struct Files(StreamWriter);
+struct Files(StagingWriter);
 
 #[async_trait]
 impl FileWriter for Files {

@@ -14,7 +14,7 @@
 //! * nothing is ever removed that a record does not name.
 //!
 //! Files of stream jobs are named by the jobs' own records and not in the catalog, until a commit brings them: they may wait
-//! for their table as long as it takes, and no [`recover`] touches them. All of that is in `stream`.
+//! for their table as long as it takes, and no [`recover`] touches them. All of that is in `staging`.
 //!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
 //! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder`, `json` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
@@ -35,7 +35,7 @@ mod remote;
 mod roll_forward;
 mod sink;
 mod split;
-mod stream;
+mod staging;
 mod task;
 mod text;
 mod write_exec;
@@ -61,7 +61,7 @@ pub(crate) use lease::{Lease, begin as begin_lease, end as end_lease};
 pub(crate) use recover::recover;
 pub(crate) use remote::{RemoteTasks, decode_tasks, encode_tasks};
 pub(crate) use roll_forward::{Turns, finish_pending};
-pub use stream::{CompleteFile, StreamTable, StreamWriter, TableChange, TableState};
+pub use staging::{CompleteFile, StagingTable, StagingWriter, TableChange, TableState};
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
 const STAGING_FOLDER: &str = "_tereza";

@@ -10,7 +10,7 @@
 //! * writing files needs no catalog, so that one that is away holds nothing up: the table's columns and the partitions that lie
 //!   elsewhere are those of the time when it was opened. What has become of them is looked at by the commit;
 //! * no file is in the catalog before its commit, so no process removes it as that of a dead one. Files that never came into a
-//!   record are removed by [`StreamTable::remove_orphans`] alone, at the wish of their job.
+//!   record are removed by [`StagingTable::remove_orphans`] alone, at the wish of their job.
 //!
 //! Files in reading order: `writer` (rows to complete files), `token` (what a file says for its commit), `commit`, `orphans`.
 
@@ -26,15 +26,16 @@ use tereza_catalog::model::TableKind;
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, Result};
 
-pub use self::writer::StreamWriter;
+pub use self::writer::StagingWriter;
 use super::output::Output;
 use super::{BACKGROUND, files};
 use crate::engine::Engine;
+use crate::flink::from_parameters;
 use crate::session::USER_CATALOG;
 
 /// A table of the catalog, for the files of a stream job.
 #[derive(Debug)]
-pub struct StreamTable {
+pub struct StagingTable {
     engine: Arc<Engine>,
     /// The id of the catalog.
     catalog: String,
@@ -79,12 +80,12 @@ pub struct TableChange<'a> {
     pub files: &'a [CompleteFile],
 }
 
-impl StreamTable {
+impl StagingTable {
     /// Opens a table for the files of a job.
     ///
     /// # Errors
     /// `NotFound` if there is none of the name; `Unsupported` if it is in another catalog than `tereza`, or its files are of a
-    /// format that is only read; `InvalidInput` if it is a view.
+    /// format that is only read; `InvalidInput` if it is a view, or a table of a stream.
     pub async fn open(engine: &Arc<Engine>, catalog: &str, schema: &str, table: &str) -> Result<Self> {
         if !catalog.eq_ignore_ascii_case(USER_CATALOG) {
             return Err(Error::unsupported(format!("rows of a stream in table {catalog}.{schema}.{table}"))
@@ -111,8 +112,8 @@ impl StreamTable {
     ///
     /// # Errors
     /// `InvalidInput` if it has other characters than letters and digits of ASCII, `-`, `_` and `.`, or too many of them.
-    pub fn begin(&self, name: &str) -> Result<StreamWriter> {
-        StreamWriter::begin(&self.engine, &self.output, name)
+    pub fn begin(&self, name: &str) -> Result<StagingWriter> {
+        StagingWriter::begin(&self.engine, &self.output, name)
     }
 
     /// Whether a file that was made and is not in a table yet is at `path`, with its size in bytes.
@@ -177,7 +178,13 @@ impl Version {
 fn expect_files(found: &VersionedTable) -> Result<()> {
     let table = &found.table;
     match table.kind {
-        TableKind::Managed | TableKind::External => Ok(()),
+        TableKind::Managed | TableKind::External => match from_parameters(&table.parameters)? {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid_input(format!(
+                "the rows of {}.{} are a stream's: it has no files",
+                table.database, table.name
+            ))),
+        },
         TableKind::View | TableKind::MaterializedView => {
             Err(Error::invalid_input(format!("{}.{} is a view: it takes no rows", table.database, table.name)))
         }

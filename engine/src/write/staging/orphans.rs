@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use tereza_runtime::Result;
 
 use super::super::{STAGING_FOLDER, child_url, files, recover};
-use super::StreamTable;
+use super::StagingTable;
 
 /// A file is an orphan only if it is older: who wrote it may be slow, and its record on the way.
 const ORPHAN_MS: i64 = 24 * 60 * 60 * 1000;
 
-impl StreamTable {
+impl StagingTable {
     /// Removes the files of names that never came into a record, and returns how many.
     ///
     /// Only who has opened the log of a task may ask, after it has fenced all others, and only for names of earlier attempts of

@@ -18,9 +18,9 @@ use crate::engine::Engine;
 /// Characters of a name: with the ids that are added, that of a file stays below what file systems take (255).
 const NAME_CHARS_MAX: usize = 160;
 
-/// Writes the files of one name. If it is dropped before [`StreamWriter::finish`] has ended, they are removed: nobody knows of
+/// Writes the files of one name. If it is dropped before [`StagingWriter::finish`] has ended, they are removed: nobody knows of
 /// them.
-pub struct StreamWriter {
+pub struct StagingWriter {
     engine: Arc<Engine>,
     output: Arc<Output>,
     /// Gone when a call failed or was dropped: what the files hold then is not known.
@@ -32,20 +32,20 @@ pub struct StreamWriter {
     is_finished: bool,
 }
 
-impl StreamWriter {
+impl StagingWriter {
     pub(super) fn begin(engine: &Arc<Engine>, table: &Output, name: &str) -> Result<Self> {
         check_name(name)?;
         let output = Arc::new(table.of_write(name)?);
-        let reservation = MemoryConsumer::new(format!("StreamWriter[{name}]")).register(&engine.runtime.memory_pool);
+        let reservation = MemoryConsumer::new(format!("StagingWriter[{name}]")).register(&engine.runtime.memory_pool);
         let task = Task::new(&output, 0, Limits::DEFAULT, reservation)?;
         let prefix = task.name_prefix().to_owned();
         Ok(Self { engine: Arc::clone(engine), output, task: Some(task), prefix, checked: None, is_finished: false })
     }
 
-    /// Adds rows, with the columns of [`StreamTable::schema`](super::StreamTable::schema) by position.
+    /// Adds rows, with the columns of [`StagingTable::schema`](super::StagingTable::schema) by position.
     ///
     /// # Errors
-    /// `InvalidInput` for rows that cannot become those of the table. After an error it takes no more rows.
+    /// `InvalidInput` for rows that cannot become those of the table. After one while they are written it takes no more.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         if !self.checked.as_ref().is_some_and(|checked| Arc::ptr_eq(checked, rows.schema_ref())) {
             self.output.check(rows.schema_ref())?;
@@ -71,7 +71,7 @@ impl StreamWriter {
     }
 }
 
-impl Drop for StreamWriter {
+impl Drop for StagingWriter {
     fn drop(&mut self) {
         if self.is_finished {
             return;

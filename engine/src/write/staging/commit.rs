@@ -17,7 +17,7 @@ use super::super::{
     STAGING_FOLDER, child_url, fail_point, files, folder_of_partition, folder_of_table, recover, roll_forward,
 };
 use super::token::Token;
-use super::{CompleteFile, StreamTable, TableChange, Version, marker};
+use super::{CompleteFile, StagingTable, TableChange, Version, marker};
 use crate::engine::Engine;
 
 /// Requests to an object store at once.
@@ -42,7 +42,7 @@ struct Brought {
 }
 
 impl Bringing {
-    pub(super) fn new(table: &StreamTable, change: TableChange<'_>) -> Result<Self> {
+    pub(super) fn new(table: &StagingTable, change: TableChange<'_>) -> Result<Self> {
         let TableChange { base, key, marker, files } = change;
         if marker <= base.marker {
             return Err(Error::internal(format!("the marker {key} would go from {} to {marker}", base.marker)));

@@ -91,8 +91,8 @@ impl Fixture {
         format!("file://{}", self.folder.path().join(name).display())
     }
 
-    async fn table(&self, name: &str) -> StreamTable {
-        StreamTable::open(&self.engine, "tereza", "default", name).await.unwrap()
+    async fn table(&self, name: &str) -> StagingTable {
+        StagingTable::open(&self.engine, "tereza", "default", name).await.unwrap()
     }
 
     async fn parameters(&self, name: &str) -> Parameters {
@@ -110,18 +110,18 @@ fn keyed(rows: &[(i64, Option<&str>)]) -> RecordBatch {
     RecordBatch::try_from_iter([("id", ids), ("k", keys)]).unwrap()
 }
 
-async fn written(table: &StreamTable, name: &str, rows: &RecordBatch) -> Vec<CompleteFile> {
+async fn written(table: &StagingTable, name: &str, rows: &RecordBatch) -> Vec<CompleteFile> {
     let mut writer = table.begin(name).unwrap();
     writer.write(rows).await.unwrap();
     writer.finish().await.unwrap()
 }
 
-async fn commit(table: &StreamTable, base: &TableState, marker: u64, files: &[CompleteFile]) -> Result<bool> {
+async fn commit(table: &StagingTable, base: &TableState, marker: u64, files: &[CompleteFile]) -> Result<bool> {
     table.commit(TableChange { base, key: KEY, marker, files }).await
 }
 
 /// Commits to the table as it is now.
-async fn bring(table: &StreamTable, marker: u64, files: &[CompleteFile]) -> Result<bool> {
+async fn bring(table: &StagingTable, marker: u64, files: &[CompleteFile]) -> Result<bool> {
     commit(table, &table.load(KEY).await.unwrap(), marker, files).await
 }
 
@@ -159,14 +159,13 @@ async fn rows_are_in_the_table_with_the_marker_and_not_before() {
     assert_ne!(after.token, before.token);
     let partitions =
         fixture.engine.catalog.partitions("default", "t", &PartitionFilter::default(), None).await.unwrap();
-    let numbers: Vec<(&str, &str, &str)> = partitions
+    let mut numbers: Vec<(&str, &str, &str)> = partitions
         .iter()
         .map(|partition| {
             let of = |key: &str| partition.parameters[key].as_str();
             (partition.values[0].as_str(), of("numRows"), of("numFiles"))
         })
         .collect();
-    let mut numbers = numbers;
     numbers.sort_unstable();
     let mut expected = [("old", "3", "2"), ("a/b=c%é '", "1", "1"), (DEFAULT_PARTITION, "2", "2")];
     expected.sort_unstable();
@@ -492,12 +491,15 @@ async fn what_is_no_table_of_files_is_refused() {
     fixture.run("CREATE TABLE t (id BIGINT)").await;
     fixture.run("CREATE VIEW v AS SELECT * FROM t").await;
     fixture.run("CREATE TABLE o (id BIGINT) STORED AS ORC").await;
+    fixture.run("SET tereza.dialect = 'flink'").await;
+    fixture.run("CREATE TABLE s (id BIGINT) WITH ('connector' = 'blackhole')").await;
     let open = async |catalog: &str, schema: &str, name: &str| {
-        StreamTable::open(&fixture.engine, catalog, schema, name).await.map(drop).unwrap_err()
+        StagingTable::open(&fixture.engine, catalog, schema, name).await.map(drop).unwrap_err()
     };
     let error = open("memory", "public", "t").await;
     assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("memory.public.t"), "{error}");
     assert_eq!(open("tereza", "default", "v").await.kind(), ErrorKind::InvalidInput);
+    assert_eq!(open("tereza", "default", "s").await.kind(), ErrorKind::InvalidInput);
     assert_eq!(open("tereza", "default", "o").await.kind(), ErrorKind::Unsupported);
     assert_eq!(open("tereza", "default", "none").await.kind(), ErrorKind::NotFound);
 }
