@@ -462,6 +462,13 @@ impl Jobs {
         Ok(())
     }
 
+    /// A job's record as it is now.
+    pub async fn look(&self, id: &str) -> Result<(Job, Detail)> {
+        let job = self.catalog.job(id).await?;
+        let detail = Detail::of(&job)?;
+        Ok((job, detail))
+    }
+
     /// Changes a job's record, as it is now. `change` may be called several times, when others change it too.
     pub async fn change(
         &self,

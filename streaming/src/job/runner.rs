@@ -46,9 +46,11 @@ const OTHERS_PAUSE: Duration = Duration::from_secs(30);
 const TELL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a task may take to end its epoch when it is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// Tries to note in a job's record what happened, with a pause between them.
-const NOTE_TRIES: u32 = 10;
-const NOTE_PAUSE: Duration = Duration::from_millis(200);
+/// How often the record of a job that runs here is read: another process may have cancelled or stopped it, or taken it over.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// How long a record is still tried to be changed after the process was asked to end, and the pause between two tries then.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// How stream jobs run in this process.
 #[derive(Debug, Clone)]
@@ -115,10 +117,11 @@ impl StreamRunner {
         let mut pause = Pause::new(self.settings.retry_pause);
         let mut others = tokio::time::interval(OTHERS_PAUSE);
         others.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut doubtful = None;
         while !stop.is_cancelled() {
             let mut wait = None;
             while running.len() < self.settings.running_max {
-                match self.take_next().await {
+                match self.take_next(&mut doubtful).await {
                     Ok(Some((job, detail))) => {
                         pause = Pause::new(self.settings.retry_pause);
                         running.spawn(Arc::clone(&self).run_job(job, detail, stop.clone()));
@@ -168,23 +171,36 @@ impl StreamRunner {
         Ok(())
     }
 
-    /// Takes the next job, if one waits.
-    async fn take_next(&self) -> Result<Option<(Job, Detail)>> {
+    /// Takes the next job, if one waits. `doubtful` is one of which it was not told whether it was taken: it comes first, since
+    /// its record may say that it runs here.
+    async fn take_next(&self, doubtful: &mut Option<String>) -> Result<Option<(Job, Detail)>> {
         loop {
-            let Some(job) = self.jobs.next(STREAM).await? else { return Ok(None) };
-            match self.begin(&job.id).await {
+            let id = match doubtful.take() {
+                Some(id) => id,
+                None => match self.jobs.next(STREAM).await? {
+                    Some(job) => job.id,
+                    None => return Ok(None),
+                },
+            };
+            // Before its record says so: who cancels it then finds it here.
+            self.jobs.enter(&id);
+            let error = match self.jobs.change(&id, self.beginning()).await {
                 Ok(begun) => return Ok(Some(begun)),
-                // Cancelled at this moment: there may be another.
-                Err(error) if error.kind() == ErrorKind::Cancelled => {}
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            self.jobs.leave(&id);
+            // Cancelled or forgotten at this moment: there may be another.
+            if !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::NotFound) {
+                *doubtful = Some(id);
+                return Err(error);
             }
         }
     }
 
     /// Notes that an attempt begins; `Cancelled` if the job is no longer to be run.
-    async fn begin(&self, id: &str) -> Result<(Job, Detail)> {
+    fn beginning(&self) -> impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send {
         let now_ms = self.jobs.now_ms();
-        let begun = self.jobs.change(id, |job, detail| {
+        move |job, detail| {
             let is_mine = job.state == RUNNING && job.owner.as_ref() == Some(&self.process_id);
             if job.state != QUEUED && !is_mine {
                 return Err(Error::cancelled(format!("job '{}' is {}", job.id, job.state)));
@@ -195,8 +211,40 @@ impl StreamRunner {
             detail.started_ms.get_or_insert(now_ms);
             detail.note(now_ms, job.attempts, format_args!("attempt {} begins", job.attempts));
             Ok(())
-        });
-        begun.await
+        }
+    }
+
+    /// Changes a job's record, as often as that needs to be tried; gives up only some time after the process is asked to end.
+    async fn change(
+        &self,
+        id: &str,
+        stop: &CancellationToken,
+        mut change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
+    ) -> Result<(Job, Detail)> {
+        let mut pause = Pause::new(self.settings.retry_pause);
+        let changing = async {
+            loop {
+                let error = match self.jobs.change(id, &mut change).await {
+                    Err(error) if may_pass(&error) => error,
+                    changed => return changed,
+                };
+                tracing::warn!(job = id, %error, "the record of a stream job cannot be changed yet");
+                let is_last = stop.is_cancelled();
+                tokio::select! {
+                    () = stop.cancelled(), if !is_last => {}
+                    () = tokio::time::sleep(if is_last { LAST_PAUSE } else { pause.next() }) => {}
+                }
+            }
+        };
+        let over = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_TRIES).await;
+        };
+        tokio::select! {
+            biased;
+            changed = changing => changed,
+            () = over => Err(Error::unavailable(format!("the record of job '{id}' could not be changed in time"))),
+        }
     }
 
     /// Runs one job to its end; whatever happens is in its record afterwards.
@@ -212,7 +260,7 @@ impl StreamRunner {
             if stats.last().epoch > 0 {
                 pause = Pause::new(self.settings.retry_pause);
             }
-            if !self.note_end(&id, &outcome).await {
+            if !self.note_end(&id, &outcome, &stop).await {
                 break;
             }
             let cancelled = self.jobs.enter(&id);
@@ -222,7 +270,7 @@ impl StreamRunner {
                 () = cancelled.cancelled() => break,
                 () = tokio::time::sleep(pause.next()) => {}
             }
-            match self.begin(&id).await {
+            match self.change(&id, &stop, self.beginning()).await {
                 Ok(begun) => (job, detail) = begun,
                 Err(error) if error.kind() == ErrorKind::Cancelled => break,
                 Err(error) => {
@@ -241,66 +289,64 @@ impl StreamRunner {
     }
 
     /// Notes how an attempt ended. Whether there is to be another.
-    async fn note_end(&self, id: &str, outcome: &Outcome) -> bool {
+    async fn note_end(&self, id: &str, outcome: &Outcome, stop: &CancellationToken) -> bool {
         let now_ms = self.jobs.now_ms();
-        for _ in 0..NOTE_TRIES {
-            let mut starts_again = false;
-            let noted = self.jobs.change(id, |job, detail| {
-                starts_again = false;
-                // Cancelled, or taken over, and noted by who did it.
-                if job.state != RUNNING || job.owner.as_ref() != Some(&self.process_id) {
-                    return Ok(());
+        let mut starts_again = false;
+        let noted = self.change(id, stop, |job, detail| {
+            starts_again = false;
+            // Cancelled, or taken over, and noted by who did it.
+            if job.state != RUNNING || job.owner.as_ref() != Some(&self.process_id) {
+                return Ok(());
+            }
+            let attempt = job.attempts;
+            let end = |job: &mut Job, detail: &mut Detail, state: &str| {
+                job.state = state.into();
+                job.owner = None;
+                detail.ended_ms = Some(now_ms);
+            };
+            match outcome {
+                Outcome::Finished => {
+                    end(job, detail, SUCCEEDED);
+                    detail.note(now_ms, attempt, "succeeded: all tables are read to their ends");
                 }
-                let attempt = job.attempts;
-                let end = |job: &mut Job, detail: &mut Detail, state: &str| {
-                    job.state = state.into();
+                Outcome::Stopped => {
+                    end(job, detail, CANCELLED);
+                    detail.note(now_ms, attempt, "stopped after its last epoch");
+                }
+                Outcome::Drained => {
+                    job.state = QUEUED.into();
                     job.owner = None;
-                    detail.ended_ms = Some(now_ms);
-                };
-                match outcome {
-                    Outcome::Finished => {
-                        end(job, detail, SUCCEEDED);
-                        detail.note(now_ms, attempt, "succeeded: all tables are read to their ends");
-                    }
-                    Outcome::Stopped => {
-                        end(job, detail, CANCELLED);
-                        detail.note(now_ms, attempt, "stopped after its last epoch");
-                    }
-                    Outcome::Drained => {
-                        job.state = QUEUED.into();
-                        job.owner = None;
-                        detail.drained += 1;
-                        detail.note(now_ms, attempt, "queued again: the process is asked to end");
-                    }
-                    Outcome::Gone => {}
-                    Outcome::Again(error) => {
-                        starts_again = true;
-                        detail.note(now_ms, attempt, format_args!("begins again: {}", described(error)));
-                    }
-                    Outcome::Failed(error) => {
-                        end(job, detail, FAILED);
-                        detail.note(now_ms, attempt, format_args!("failed: {}", described(error)));
-                        detail.error = Some((error.kind().as_str().to_owned(), described(error)));
-                    }
+                    detail.drained += 1;
+                    detail.note(now_ms, attempt, "queued again: the process is asked to end");
                 }
-                Ok(())
-            });
-            match noted.await {
-                Ok((job, _)) => {
-                    match outcome {
-                        Outcome::Again(error) => tracing::warn!(job = id, %error, "a stream job begins again"),
-                        Outcome::Failed(error) => tracing::error!(job = id, %error, "a stream job has failed"),
-                        _ => tracing::info!(job = id, state = job.state, "a stream job ended"),
-                    }
-                    return starts_again;
+                Outcome::Gone => {}
+                Outcome::Again(error) => {
+                    starts_again = true;
+                    detail.note(now_ms, attempt, format_args!("begins again: {}", described(error)));
                 }
-                Err(error) => {
-                    tracing::warn!(job = id, %error, "the record of a stream job cannot be changed yet");
-                    tokio::time::sleep(NOTE_PAUSE).await;
+                Outcome::Failed(error) => {
+                    end(job, detail, FAILED);
+                    detail.note(now_ms, attempt, format_args!("failed: {}", described(error)));
+                    detail.error = Some((error.kind().as_str().to_owned(), described(error)));
                 }
             }
+            Ok(())
+        });
+        match noted.await {
+            Ok((job, _)) => {
+                match outcome {
+                    Outcome::Again(error) => tracing::warn!(job = id, %error, "a stream job begins again"),
+                    Outcome::Failed(error) => tracing::error!(job = id, %error, "a stream job has failed"),
+                    _ => tracing::info!(job = id, state = job.state, "a stream job ended"),
+                }
+                starts_again
+            }
+            // Its record says that it runs: the next process queues it.
+            Err(error) => {
+                tracing::error!(job = id, %error, "it could not be noted how a stream job ended");
+                false
+            }
         }
-        matches!(outcome, Outcome::Again(_))
     }
 
     /// Plans and runs a job until it ends or is told to.
@@ -312,17 +358,19 @@ impl StreamRunner {
         let drain = Arc::new(AtomicBool::new(false));
         let attempt = match self.plan(job, detail, Arc::clone(&stats), Arc::clone(&drain)).await {
             Ok(attempt) => attempt,
-            Err(error) => return outcome_of(Ended::Failed(error)),
+            Err(error) => return self.ended(Err(Ended::Failed(error)), stop, &cancelled),
         };
         let notes = Record { jobs: &self.jobs, id: &job.id };
         let control = Control::default();
         let mut running = std::pin::pin!(attempt.run(&notes, &control));
+        let mut watching = std::pin::pin!(self.watch(&job.id, &cancelled, &stopping));
         let mut told = tokio::time::interval(TELL_PAUSE);
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = (clock::now(), 0);
         let why = loop {
             tokio::select! {
                 ended = &mut running => return self.ended(ended, stop, &cancelled),
+                () = &mut watching => {}
                 _ = told.tick() => self.tell(&job.id, &stats, &mut last),
                 () = stop.cancelled() => break "the process is asked to end",
                 () = cancelled.cancelled() => break "it is cancelled",
@@ -340,18 +388,34 @@ impl StreamRunner {
             Ok(ended) => self.ended(ended, stop, &cancelled),
             // What was not committed is read again by the next attempt.
             Err(_) if stop.is_cancelled() => Outcome::Drained,
-            Err(_) => Outcome::Stopped,
+            Err(_) if cancelled.is_cancelled() => Outcome::Gone,
+            Err(_) => Outcome::Again(Error::unavailable(format!("it did not end its epoch within {STOP_TIMEOUT:?}"))),
+        }
+    }
+
+    /// Tells a job that runs here what others wrote into its record: that it is to stop, or not to run here any more. It does not
+    /// end by itself.
+    async fn watch(&self, id: &str, cancelled: &CancellationToken, stopping: &CancellationToken) {
+        loop {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            match self.jobs.look(id).await {
+                Ok((job, detail)) => {
+                    if job.state != RUNNING || job.owner.as_ref() != Some(&self.process_id) {
+                        cancelled.cancel();
+                    }
+                    if detail.stop.is_some() {
+                        stopping.cancel();
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => cancelled.cancel(),
+                Err(error) => tracing::debug!(job = id, %error, "the record of a stream job cannot be read"),
+            }
         }
     }
 
     /// Whether a job that is to stop first answers what its windows hold. Where that cannot be told, nothing is answered early.
     async fn is_to_drain(&self, id: &str) -> bool {
-        let mut drain = false;
-        let read = self.jobs.change(id, |_, detail| {
-            drain = detail.stop == Some(true);
-            Ok(())
-        });
-        read.await.is_ok() && drain
+        self.jobs.look(id).await.is_ok_and(|(_, detail)| detail.stop == Some(true))
     }
 
     fn ended(&self, ended: Result<Exit, Ended>, stop: &CancellationToken, cancelled: &CancellationToken) -> Outcome {
@@ -467,6 +531,11 @@ fn outcome_of(ended: Ended) -> Outcome {
         }
         ended => Outcome::Again(ended.into_error()),
     }
+}
+
+/// Whether what the catalog refused may work later.
+fn may_pass(error: &Error) -> bool {
+    [ErrorKind::Unavailable, ErrorKind::ResourceExhausted, ErrorKind::Conflict].contains(&error.kind())
 }
 
 /// Of all that decides what a job's state means, as it was submitted.
