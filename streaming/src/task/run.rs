@@ -48,7 +48,7 @@ impl Control {
 /// Why an attempt came to its end without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It was told to.
+    /// It was told to; all its files are in their tables.
     Stopped,
     /// The input has ended and everything is in its place.
     Finished,
@@ -82,9 +82,7 @@ where
                 _ = answer.send(done);
             }
             if control.0.lock().stop {
-                self = self.close(End::Epoch).await?;
-                self.drain().await?;
-                return Ok(Exit::Stopped);
+                return self.close(End::Epoch).await?.end(Exit::Stopped).await;
             }
             if self.backlog.len() > self.job.settings.pending_max {
                 // No rows are read, and no outputs are open meanwhile.
@@ -97,8 +95,19 @@ where
             waiting = Backoff::new();
             self = self.step().await?;
         }
-        self.drain().await?;
-        Ok(Exit::Finished)
+        self.end(Exit::Finished).await
+    }
+
+    /// The end of the attempt, if all its files are in their tables. An attempt that ends with others is to be followed by one: nobody
+    /// else brings them in.
+    async fn end(self, exit: Exit) -> Result<Exit, Ended> {
+        let task = self.drain().await?;
+        if task.last.pending.is_empty() {
+            return Ok(exit);
+        }
+        let error =
+            Error::unavailable("tables do not take the files of committed epochs, which wait for the next attempt");
+        Err(task.fail(error).await)
     }
 
     /// Takes one micro-batch, and ends the epoch if it is due.
