@@ -226,6 +226,12 @@ impl Pipeline for Flow {
                 known.entry(id).or_default().append(&mut snapshots);
             }
         }
+        let mut ids = chains.values().flat_map(Chains::keys);
+        if let Some(lost) = ids.find(|id| !self.graph.ids().any(|known| known == id.as_str())) {
+            let text = format!("there is state of the operator {lost}, and none of this name in the plan of the query");
+            return Err(Error::invalid_input(text)
+                .with_hint("run the job with the release that wrote the state, or submit it again"));
+        }
         self.is_shared = chains.len() > 1 || chains.keys().any(|task| *task != self.task);
         self.graph.restore(self.groups.clone(), |id| {
             let of_tasks = chains.values().filter_map(|chains| chains.get(id));
@@ -355,5 +361,14 @@ mod tests {
             }
         }
         assert!(read_part(&Bytes::from_static(b"TEREZASO and so on, and more")).is_err());
+    }
+
+    #[test]
+    fn state_of_operators_that_are_not_there_is_refused() {
+        let chains = Chains::from([("3-join".to_owned(), vec![Bytes::from_static(b"base")])]);
+        let parts = vec![Part { key_groups: (0, 255), bytes: write_part(0, 7, &chains).unwrap() }];
+        let mut flow = Flow::new(Graph::new(), Vec::new(), Vec::new(), 0, 0, Arc::default());
+        let restored = flow.restore(Restored { key_groups: (0, 255), parts, ..Restored::default() });
+        assert!(restored.unwrap_err().to_string().contains("3-join"));
     }
 }

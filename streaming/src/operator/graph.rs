@@ -191,6 +191,11 @@ impl Graph {
         Ok(())
     }
 
+    /// The ids of the operators, in the order of their numbers.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.id.as_str())
+    }
+
     /// One base for an operator's chains, which are its state of these key groups; `None` if there is no such operator.
     pub fn compact<B: AsRef<[u8]>>(
         &self,
