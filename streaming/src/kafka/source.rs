@@ -398,15 +398,15 @@ impl Source {
         }
     }
 
-    /// Looks for new partitions and takes those of this task, from their earliest offset. A job with ends has none.
+    /// Looks for new partitions and takes those of this task, from their earliest offset. A topic with ends has none.
     fn discover(&mut self) -> Result<()> {
         self.check_ids()?;
-        if self.slots.iter().any(|slot| slot.end.is_some()) {
-            return Ok(());
-        }
         let (task, tasks) = self.limits.owner;
         let known: Vec<(String, i32)> = self.known.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
         for (topic, known) in known {
+            if self.slots.iter().any(|slot| slot.topic == topic && slot.end.is_some()) {
+                continue;
+            }
             let count = self.partitions(&topic)?;
             if count < known {
                 return Err(Error::not_found(format!("topic '{topic}' has {count} partitions, it had {known}")));
