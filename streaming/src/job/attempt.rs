@@ -170,7 +170,13 @@ impl Attempt {
             #[cfg(test)]
             rules: crate::rules::Rules::default(),
         };
-        coordinator.create(plan).await
+        match coordinator.create(plan).await {
+            // That of another process, or of an attempt that was told of no commit. The next attempt finds it.
+            Err(Ended::Failed(error)) if error.kind() == tereza_runtime::ErrorKind::AlreadyExists => {
+                Err(Error::conflict(error.message()).into())
+            }
+            made => made,
+        }
     }
 
     fn inputs(
