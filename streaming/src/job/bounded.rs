@@ -38,7 +38,8 @@ pub(crate) async fn scan(
     let (mut inputs, positions) = match connector {
         Connector::Kafka(kafka) => {
             let KafkaTable { mut options, formats, places } = *kafka;
-            if options.startup == StartupMode::Group(OffsetReset::Refuse) {
+            let says_where = table.definition().options.contains_key("scan.startup.mode");
+            if !says_where && options.startup == StartupMode::Group(OffsetReset::Refuse) {
                 options.startup = StartupMode::Earliest;
             }
             if options.bounded == BoundedMode::Unbounded {
