@@ -100,7 +100,9 @@ impl Connector {
     /// `Unsupported` if nothing can be read from it.
     pub(crate) fn reads(&self, table: &StreamSource) -> Result<ChangelogMode> {
         match self {
-            Self::Kafka(kafka) => kafka.reads(table),
+            Self::Kafka(kafka) => {
+                kafka.reads(table).map_err(|error| error.context(format_args!("table {}", table.name())))
+            }
             Self::Nexmark(_) => Ok(ChangelogMode::Append),
             Self::Blackhole | Self::Print(_) => {
                 Err(Error::unsupported(format!("table {} is written only, reading it", table.name())))
@@ -114,7 +116,9 @@ impl Connector {
     /// `Unsupported` if nothing can be written to it.
     pub(crate) fn takes(&self, table: &StreamSource) -> Result<SinkMode> {
         match self {
-            Self::Kafka(kafka) => kafka.takes(table),
+            Self::Kafka(kafka) => {
+                kafka.takes(table).map_err(|error| error.context(format_args!("table {}", table.name())))
+            }
             Self::Blackhole | Self::Print(_) => Ok(SinkMode::Any),
             Self::Nexmark(_) => Err(Error::unsupported(format!("table {} is read only, writing it", table.name()))),
         }
