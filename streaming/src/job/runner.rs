@@ -252,6 +252,7 @@ impl StreamRunner {
         let id = job.id.clone();
         metrics::gauge!("tereza_stream_jobs_running").increment(1);
         let mut pause = Pause::new(self.settings.retry_pause);
+        let mut is_doubted = false;
         loop {
             let stats = Arc::new(Stats::default());
             let attempt = self.attempt(&job, &detail, Arc::clone(&stats), &stop);
@@ -259,7 +260,17 @@ impl StreamRunner {
             let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(Error::internal("the job's task panicked")));
             if stats.last().epoch > 0 {
                 pause = Pause::new(self.settings.retry_pause);
+                is_doubted = false;
             }
+            let has_plan = detail.stream.as_ref().is_some_and(|stream| stream.has_plan);
+            let outcome = match outcome {
+                // A broker that has just started may not know a topic yet.
+                Outcome::Failed(error) if error.kind() == ErrorKind::NotFound && has_plan && !is_doubted => {
+                    is_doubted = true;
+                    Outcome::Again(error)
+                }
+                outcome => outcome,
+            };
             if !self.note_end(&id, &outcome, &stop).await {
                 break;
             }
