@@ -241,6 +241,10 @@ impl Source for Inputs {
             self.turn = (turn + 1) % turns;
             let found = if turn < self.generators.len() { self.events(turn)? } else { self.messages().await? };
             if let Some((mut input, positions)) = found {
+                // Events may be there always, and so no time to be told to stop.
+                if turn < self.generators.len() {
+                    tokio::task::yield_now().await;
+                }
                 input.partitions = std::mem::take(&mut self.new);
                 return Ok(Polled::Rows { input, positions });
             }
