@@ -1,6 +1,6 @@
 //! All that a task reads: partitions of Kafka and generated events, as rows of tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +70,10 @@ pub(crate) struct Inputs {
     /// Partitions that nobody was told of.
     new: Vec<(usize, Arc<str>, i32)>,
     known: Positions,
+    /// The offset before which each partition ends, of topics that end.
+    bounds: Positions,
+    /// Tables on Kafka that are read to their ends, beside others that go on.
+    ended: BTreeSet<usize>,
     /// Set when the tables are to end where they are.
     drain: Arc<AtomicBool>,
     is_drained: bool,
@@ -108,8 +112,9 @@ impl Inputs {
             }
         }
         let (generators, turn, new, known) = (Vec::new(), 0, Vec::new(), Positions::new());
-        let is_drained = false;
-        Ok(Self { tables, of_topic, feed, generators, turn, new, known, drain, is_drained, host, stats })
+        let bounds = feed.as_ref().map(|feed| feed.bounds().clone()).unwrap_or_default();
+        let (ended, is_drained) = (BTreeSet::new(), false);
+        Ok(Self { tables, of_topic, feed, generators, turn, new, known, bounds, ended, drain, is_drained, host, stats })
     }
 
     /// Notes partitions that were not known.
@@ -123,6 +128,17 @@ impl Inputs {
                 }
             }
         }
+    }
+
+    /// Tables on Kafka that have come to their ends since the last call.
+    fn newly_ended(&mut self) -> Vec<usize> {
+        let ended = self.tables.iter().enumerate().filter(|(at, table)| match &table.from {
+            From::Topics(topics) => !self.ended.contains(at) && are_read(topics, &self.known, &self.bounds),
+            From::Events { .. } => false,
+        });
+        let ended: Vec<usize> = ended.map(|(at, _)| at).collect();
+        self.ended.extend(&ended);
+        ended
     }
 
     /// Polls Kafka; `None` if it has nothing now.
@@ -151,7 +167,8 @@ impl Inputs {
             self.stats.read(batch.len() as u64);
             rows.push(Arrived { table, topic, partition, batch });
         }
-        Ok(Some((Arrivals { rows, ..Arrivals::default() }, positions)))
+        let ended = self.newly_ended();
+        Ok(Some((Arrivals { rows, ended, ..Arrivals::default() }, positions)))
     }
 
     /// Makes the next events of a table; `None` if their time has not come.
@@ -180,6 +197,16 @@ impl Inputs {
         let rows = vec![Arrived { table: *table, topic: Arc::clone(topic), partition: 0, batch }];
         Ok(Some((Arrivals { rows, ..Arrivals::default() }, position(*next))))
     }
+}
+
+/// Whether topics have ends, and all their partitions are there.
+fn are_read(topics: &[String], known: &Positions, bounds: &Positions) -> bool {
+    let is_read = |topic: &String| {
+        known.get(topic).zip(bounds.get(topic)).is_some_and(|(known, bounds)| {
+            bounds.iter().all(|(partition, end)| known.get(partition).is_some_and(|next| next >= end))
+        })
+    };
+    !topics.is_empty() && topics.iter().all(is_read)
 }
 
 /// The events that are to be made now, from `next` on.
@@ -328,5 +355,27 @@ impl Decode for Collect {
             headers: row.headers,
         })
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_ends_when_all_its_partitions_do() {
+        let at = |topic: &str, offsets: &[i64]| -> (String, BTreeMap<i32, i64>) {
+            (topic.to_owned(), (0..).zip(offsets.iter().copied()).collect())
+        };
+        let bounds = Positions::from([at("a", &[5, 0]), at("b", &[1])]);
+        let is_end = |topics: &[&str], known: Positions| {
+            let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+            are_read(&topics, &known, &bounds)
+        };
+        assert!(is_end(&["a"], Positions::from([at("a", &[5, 0])])));
+        assert!(!is_end(&["a"], Positions::from([at("a", &[4, 0])])));
+        assert!(!is_end(&["a"], Positions::from([at("a", &[5])])), "partition 1 is not known yet");
+        assert!(!is_end(&["a", "b"], Positions::from([at("a", &[5, 0]), at("b", &[0])])));
+        assert!(!is_end(&["c"], Positions::from([at("c", &[9])])), "a topic without an end");
     }
 }

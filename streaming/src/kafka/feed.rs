@@ -58,6 +58,11 @@ impl<D: Decode> Feed<D> {
         Self { settings, open: None, decode: Some(decode) }
     }
 
+    /// The offset before which each partition ends, of topics that end.
+    pub fn bounds(&self) -> &Positions {
+        &self.settings.ends
+    }
+
     /// As [`Source::ends`]; nothing while it does not read.
     pub fn ends(&self) -> Positions {
         self.open.as_ref().map(|(source, _)| source.ends()).unwrap_or_default()
