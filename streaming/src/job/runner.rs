@@ -445,7 +445,11 @@ impl StreamRunner {
         let stream = detail.stream.as_ref();
         let stream =
             stream.ok_or_else(|| Error::internal(format!("the record of job '{}' is of no stream", job.id)))?;
-        let session = self.service.open_stream_session(job, detail).await?;
+        let session = self.service.open_stream_session(job, detail).await.map_err(|error| match error.kind() {
+            // Clients have all sessions now.
+            ErrorKind::ResourceExhausted => Error::unavailable(error.message()),
+            _ => error,
+        })?;
         let inserts = self.service.plan_inserts(&session, &job.text).await;
         // Its plan has all that it needs.
         let _ = self.service.close_session(&session).await;
