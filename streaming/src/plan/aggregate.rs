@@ -49,6 +49,7 @@ impl Planner<'_> {
     /// Results of windows that the operator finds by the time of the rows.
     fn over_windows(&mut self, aggregate: &Aggregate, over: &Over<'_>) -> Result<Stream> {
         let table = over.table;
+        self.check_event_time(table)?;
         let input = self.node(&table.input)?;
         let Some(windows) = windows(table.window)? else { return self.over_sessions(aggregate, input, over) };
         let (input, schema, keys) =

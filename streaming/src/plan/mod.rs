@@ -281,7 +281,37 @@ impl Planner<'_> {
         }
     }
 
+    /// Refuses windows over a column of a table that its watermark is not of: nothing would tell when they end.
+    fn check_event_time(&self, table: &WindowTable) -> Result<()> {
+        let mut plan: &LogicalPlan = &table.input;
+        let mut at = plan.schema().index_of_column(&table.time).map_err(failed)?;
+        let is_event_time = loop {
+            match plan {
+                LogicalPlan::SubqueryAlias(alias) => plan = alias.input.as_ref(),
+                LogicalPlan::Filter(filter) => plan = filter.input.as_ref(),
+                LogicalPlan::Projection(projection) => {
+                    let Expr::Column(column) = without_alias(&projection.expr[at]) else { break false };
+                    plan = projection.input.as_ref();
+                    at = plan.schema().index_of_column(column).map_err(failed)?;
+                }
+                LogicalPlan::TableScan(scan) => {
+                    let provider = source_as_provider(&scan.source).map_err(failed)?;
+                    let place = scan.projection.as_ref().map_or(at, |columns| columns[at]);
+                    break (self.facts_of)(provider.as_ref())?.time == Some(place);
+                }
+                // Times that come out of other operators are theirs to know.
+                _ => break true,
+            }
+        };
+        if is_event_time {
+            return Ok(());
+        }
+        let what = format!("a window over '{}', which no WATERMARK is of,", table.time.name);
+        Err(unsupported(&what).with_hint("declare a WATERMARK FOR the column, and read it as it is"))
+    }
+
     fn window_table(&mut self, table: &WindowTable) -> Result<Stream> {
+        self.check_event_time(table)?;
         let input = self.node(&table.input)?;
         let time = table.input.schema().index_of_column(&table.time).map_err(failed)?;
         let Some(windows) = windows(table.window)? else {

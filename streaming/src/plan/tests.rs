@@ -312,6 +312,11 @@ async fn what_a_stream_cannot_do_is_refused_by_name() {
         ("SELECT auction, COUNT(*) FROM bid GROUP BY ROLLUP (auction)", "GROUPING SETS"),
         ("SELECT * FROM bid WHERE auction IN (SELECT id FROM auction)", "IN or EXISTS"),
         ("SELECT STDDEV(price) FROM bid", "stddev without a window"),
+        (
+            "SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(expires), INTERVAL '10' SECOND))
+             GROUP BY window_start, window_end",
+            "a window over 'expires', which no WATERMARK is of",
+        ),
     ] {
         let error = world.planned(sql).await.err().unwrap_or_else(|| panic!("{sql} is planned"));
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{sql}: {error}");
