@@ -3,7 +3,7 @@
 //! Who runs a job is in its record; that nobody else commits for it is the log's business. So a job that two processes take for
 //! theirs is fenced from one to the other, and loses no row by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use tereza_engine::streams::Streams;
 use tereza_engine::{Engine, LocalQueryService, QueryService};
 use tereza_runtime::clock::Clock;
 use tereza_runtime::{Error, ErrorKind, Result, clock};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -117,14 +117,16 @@ impl StreamRunner {
         let mut pause = Pause::new(self.settings.retry_pause);
         let mut others = tokio::time::interval(OTHERS_PAUSE);
         others.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut doubtful = None;
+        let (mut here, mut doubtful) = (HashMap::new(), None);
         while !stop.is_cancelled() {
             let mut wait = None;
             while running.len() < self.settings.running_max {
-                match self.take_next(&mut doubtful).await {
+                match self.take_next(&mut doubtful, &here).await {
                     Ok(Some((job, detail))) => {
                         pause = Pause::new(self.settings.retry_pause);
-                        running.spawn(Arc::clone(&self).run_job(job, detail, stop.clone()));
+                        let id = job.id.clone();
+                        let task = running.spawn(Arc::clone(&self).run_job(job, detail, stop.clone()));
+                        here.insert(task.id(), id);
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -137,7 +139,9 @@ impl StreamRunner {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.jobs.queued(STREAM), if running.len() < self.settings.running_max => {}
-                Some(_) = running.join_next() => {}
+                Some(ended) = running.join_next_with_id() => {
+                    here.remove(&ended.map_or_else(|error| error.id(), |(task, ())| task));
+                }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 // The first tick comes at once: jobs of a process that died wait for this one.
                 _ = others.tick() => {
@@ -172,14 +176,19 @@ impl StreamRunner {
     }
 
     /// Takes the next job, if one waits. `doubtful` is one of which it was not told whether it was taken: it comes first, since
-    /// its record may say that it runs here.
-    async fn take_next(&self, doubtful: &mut Option<String>) -> Result<Option<(Job, Detail)>> {
+    /// its record may say that it runs here. `here` are the jobs of tasks. One of them is queued if another process took this one
+    /// for dead: it is taken again when its task has seen that.
+    async fn take_next(
+        &self,
+        doubtful: &mut Option<String>,
+        here: &HashMap<task::Id, String>,
+    ) -> Result<Option<(Job, Detail)>> {
         loop {
             let id = match doubtful.take() {
                 Some(id) => id,
                 None => match self.jobs.next(STREAM).await? {
-                    Some(job) => job.id,
-                    None => return Ok(None),
+                    Some(job) if !here.values().any(|id| *id == job.id) => job.id,
+                    _ => return Ok(None),
                 },
             };
             // Before its record says so: who cancels it then finds it here.
