@@ -10,7 +10,7 @@ use tereza_runtime::{Error, Result};
 use super::flow::FlowTable;
 use super::settings::JobSettings;
 use crate::connector::Connector;
-use crate::kafka::Connection;
+use crate::kafka::{Connection, Topics};
 use crate::operator::graph::Graph;
 use crate::operator::mode::{SinkMode, check_sink};
 use crate::operator::watermark::WatermarkAssigner;
@@ -73,6 +73,15 @@ impl Prepared {
                     table: Arc::new(table.clone()),
                     sources: vec![(at, source.columns)],
                 }),
+            }
+        }
+        let mut topics = BTreeSet::new();
+        for ReadTable { table, connector, .. } in &tables {
+            let Connector::Kafka(kafka) = connector else { continue };
+            let Topics::Names(names) = &kafka.options.topics else { continue };
+            if let Some(twice) = names.iter().find(|name| !topics.insert(name.as_str())) {
+                let name = table.name();
+                return Err(Error::unsupported(format!("a second table of the topic '{twice}' in one job, {name},")));
             }
         }
         let mut sinks = Vec::new();
