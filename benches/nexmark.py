@@ -41,14 +41,14 @@ TIME = """`dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN eve
     ELSE bid.`dateTime` END,
   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND"""
 VIEWS = [
-    """CREATE TEMPORARY VIEW person AS SELECT person.id AS id, person.name AS name, person.emailAddress AS emailAddress,
+    """CREATE VIEW IF NOT EXISTS person AS SELECT person.id AS id, person.name AS name, person.emailAddress AS emailAddress,
        person.creditCard AS creditCard, person.city AS city, person.state AS state, `dateTime`, person.extra AS extra
        FROM nexmark WHERE event_type = 0""",
-    """CREATE TEMPORARY VIEW auction AS SELECT auction.id AS id, auction.itemName AS itemName,
+    """CREATE VIEW IF NOT EXISTS auction AS SELECT auction.id AS id, auction.itemName AS itemName,
        auction.description AS description, auction.initialBid AS initialBid, auction.reserve AS reserve, `dateTime`,
        auction.expires AS expires, auction.seller AS seller, auction.category AS category, auction.extra AS extra
        FROM nexmark WHERE event_type = 1""",
-    """CREATE TEMPORARY VIEW bid AS SELECT bid.auction AS auction, bid.bidder AS bidder, bid.price AS price,
+    """CREATE VIEW IF NOT EXISTS bid AS SELECT bid.auction AS auction, bid.bidder AS bidder, bid.price AS price,
        bid.channel AS channel, bid.url AS url, `dateTime`, bid.extra AS extra FROM nexmark WHERE event_type = 2""",
 ]
 
@@ -103,7 +103,7 @@ class Kafka:
         wait_for("Kafka", lambda: "Kafka Server started" in (self.folder / "log").read_text())
 
     def table(self, name, columns, more=""):
-        return (f"CREATE TEMPORARY TABLE {name} ({columns}) WITH ('connector' = 'kafka', 'topic' = 'nexmark', "
+        return (f"CREATE TABLE IF NOT EXISTS {name} ({columns}) WITH ('connector' = 'kafka', 'topic' = 'nexmark', "
                 f"'properties.bootstrap.servers' = '127.0.0.1:{self.port}', 'format' = 'json'{more})")
 
     def topic(self, name):
@@ -269,7 +269,7 @@ def main():
             kafka.topic("nexmark")
             engines.append(Tereza(arguments.tereza, folder))
             generator = f"CREATE TEMPORARY TABLE made ({EVENT}) WITH ('connector' = 'nexmark', 'events.num' = '{arguments.events}', 'base-time' = '1700000000000')"
-            took = engines[0].job([generator, kafka.table("nexmark", EVENT), "INSERT INTO nexmark SELECT * FROM made"])
+            took = engines[0].job([generator, kafka.table("filled", EVENT), "INSERT INTO filled SELECT * FROM made"])
             print(f"{arguments.events} events made and written in {took:.1f} s", file=sys.stderr)
             report["fill_s"] = took
             if arguments.flink:

@@ -132,8 +132,8 @@ pub struct StreamJob {
     pub dialect_flink: bool,
     /// The id of the topic that its commits are in, once it is made.
     pub log: Option<String>,
-    /// Whether it has begun: what it had committed may be gone, but it does not begin anew.
-    pub has_plan: bool,
+    /// Of what the job was when it began; none before. From then on a log that is gone is lost, and no reason to begin anew.
+    pub fingerprint: Option<String>,
 }
 
 /// How far a stream job is.

@@ -67,7 +67,7 @@ pub(crate) trait Notes: Send + Sync {
     async fn log_made(&self, id: &str) -> Result<()>;
 
     /// The job has a plan.
-    async fn planned(&self) -> Result<()>;
+    async fn planned(&self, fingerprint: &str) -> Result<()>;
 }
 
 impl Attempt {
@@ -93,7 +93,7 @@ impl Attempt {
             None => self.make(&prepared, Arc::clone(&log), &tables).await?,
         };
         if !self.has_plan {
-            notes.planned().await?;
+            notes.planned(&self.fingerprint).await?;
         }
         let Prepared { graph, tables: read, sinks, connection } = prepared;
         let (inputs, flow_tables) = self.inputs(read, connection.as_ref(), &plan)?;

@@ -21,6 +21,8 @@ use crate::record::{Watermark, Watermarks};
 const MAGIC: &[u8; 8] = b"TEREZAST";
 /// Snapshots of an operator before they become one.
 const DELTAS_MAX: usize = 64;
+/// Parts of a record before all state is written anew as one.
+const PARTS_MAX: usize = 128;
 /// Bytes of state that are not worth to be made less.
 const SMALL_BYTES: usize = 1 << 20;
 
@@ -41,6 +43,14 @@ pub(crate) struct FlowTable {
 /// Operator → its snapshots, a base and what changed since.
 type Chains = BTreeMap<String, Vec<Bytes>>;
 
+/// What a part of state says of an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Of {
+    /// The snapshots are all of its state; else they follow on those of earlier parts.
+    is_base: bool,
+    snapshots: Vec<Bytes>,
+}
+
 /// The pipeline of one task.
 pub(crate) struct Flow {
     graph: Graph,
@@ -52,8 +62,11 @@ pub(crate) struct Flow {
     epoch: u64,
     /// What is in committed records, or will be.
     chains: Chains,
-    /// The chains are to become bases, since those that were restored are of several tasks.
+    /// All state is to be written anew, since what was restored is of several tasks.
     is_shared: bool,
+    /// Parts of the last record, and the bytes in them that later ones replace.
+    parts: usize,
+    replaced_bytes: usize,
     has_begun: bool,
     stats: Arc<Stats>,
 }
@@ -68,8 +81,22 @@ impl Flow {
         stats: Arc<Stats>,
     ) -> Self {
         let (groups, epoch, chains, is_shared) = (0..=u8::MAX, 0, Chains::new(), false);
-        let has_begun = false;
-        Self { graph, tables, sinks, state_bytes_max, task, groups, epoch, chains, is_shared, has_begun, stats }
+        let (parts, replaced_bytes, has_begun) = (0, 0, false);
+        Self {
+            graph,
+            tables,
+            sinks,
+            state_bytes_max,
+            task,
+            groups,
+            epoch,
+            chains,
+            is_shared,
+            parts,
+            replaced_bytes,
+            has_begun,
+            stats,
+        }
     }
 
     fn context(&self, now_ms: i64) -> Context {
@@ -112,20 +139,31 @@ impl Flow {
         Ok(is_new)
     }
 
-    /// One base of each operator.
-    fn compact(&mut self) -> Result<()> {
-        for (id, chain) in &mut self.chains {
-            if let Some(base) = self.graph.compact(id, &[std::mem::take(chain)], self.groups.clone()) {
-                chain.push(base?.into());
-            }
+    /// The operator whose snapshots are most worth to become one: at most one in an epoch, which waits for it.
+    fn longest(&self) -> Option<String> {
+        let deltas = |chain: &Vec<Bytes>| chain.iter().skip(1).map(Bytes::len).sum::<usize>();
+        let is_long = |chain: &Vec<Bytes>| {
+            let base = chain.first().map_or(0, Bytes::len);
+            chain.len() > DELTAS_MAX || deltas(chain) > base.max(SMALL_BYTES)
+        };
+        let long = self.chains.iter().filter(|(_, chain)| is_long(chain));
+        long.max_by_key(|(_, chain)| (chain.len() > DELTAS_MAX, deltas(chain))).map(|(id, _)| id.clone())
+    }
+
+    /// Makes one base of an operator's snapshots.
+    fn compact(&mut self, id: &str) -> Result<()> {
+        let Some(chain) = self.chains.get_mut(id) else { return Ok(()) };
+        if let Some(base) = self.graph.compact(id, std::slice::from_ref(chain), self.groups.clone()) {
+            let base = Bytes::from(base?);
+            self.replaced_bytes += chain.iter().map(Bytes::len).sum::<usize>();
+            *chain = vec![base];
         }
         Ok(())
     }
 
-    fn is_long(&self) -> bool {
-        let bases = self.chains.values().filter_map(|chain| chain.first()).map(Bytes::len).sum::<usize>();
-        let deltas = self.chains.values().flat_map(|chain| chain.iter().skip(1)).map(Bytes::len).sum::<usize>();
-        deltas > bases.max(SMALL_BYTES) || self.chains.values().any(|chain| chain.len() > DELTAS_MAX)
+    fn is_to_be_written_anew(&self) -> bool {
+        let live = self.chains.values().flatten().map(Bytes::len).sum::<usize>();
+        self.is_shared || self.parts >= PARTS_MAX || self.replaced_bytes > live.max(SMALL_BYTES)
     }
 
     fn watermarks(&self) -> Watermarks {
@@ -190,23 +228,30 @@ impl Pipeline for Flow {
 
     fn snapshot(&mut self, _: &mut Produced<RecordBatch>) -> Result<Snapshot> {
         self.epoch += 1;
-        let mut changed = Chains::new();
+        let mut changed: BTreeMap<String, Of> = BTreeMap::new();
         for (id, bytes) in self.graph.snapshot(self.epoch)? {
             let bytes = Bytes::from(bytes);
-            self.chains.entry(id.clone()).or_default().push(bytes.clone());
-            changed.insert(id, vec![bytes]);
+            let chain = self.chains.entry(id.clone()).or_default();
+            chain.push(bytes.clone());
+            changed.insert(id, Of { is_base: chain.len() == 1, snapshots: vec![bytes] });
         }
-        let is_base = self.is_shared || self.is_long();
+        if let Some(id) = self.longest() {
+            self.compact(&id)?;
+            let snapshots = self.chains.get(&id).cloned().unwrap_or_default();
+            changed.insert(id, Of { is_base: true, snapshots });
+        }
+        let is_base = self.is_to_be_written_anew();
         if is_base {
-            self.compact()?;
-            self.is_shared = false;
-            changed.clone_from(&self.chains);
+            let all = self.chains.iter();
+            changed = all.map(|(id, chain)| (id.clone(), Of { is_base: true, snapshots: chain.clone() })).collect();
+            (self.is_shared, self.parts, self.replaced_bytes) = (false, 0, 0);
         }
         let key_groups = (u16::from(*self.groups.start()), u16::from(*self.groups.end()));
         let parts = match changed.is_empty() {
             true => Vec::new(),
             false => vec![Part { key_groups, bytes: write_part(self.task, self.epoch, &changed)? }],
         };
+        self.parts += parts.len();
         Ok(Snapshot { watermarks: self.watermarks(), upstream: BTreeMap::new(), is_base, parts })
     }
 
@@ -222,8 +267,13 @@ impl Pipeline for Flow {
             let (task, epoch, of_part) = read_part(&part.bytes)?;
             self.epoch = self.epoch.max(epoch);
             let known = chains.entry(task).or_default();
-            for (id, mut snapshots) in of_part {
-                known.entry(id).or_default().append(&mut snapshots);
+            for (id, Of { is_base, mut snapshots }) in of_part {
+                let chain = known.entry(id).or_default();
+                if is_base {
+                    self.replaced_bytes += chain.iter().map(Bytes::len).sum::<usize>();
+                    chain.clear();
+                }
+                chain.append(&mut snapshots);
             }
         }
         let mut ids = chains.values().flat_map(Chains::keys);
@@ -232,6 +282,7 @@ impl Pipeline for Flow {
             return Err(Error::invalid_input(text)
                 .with_hint("run the job with the release that wrote the state, or submit it again"));
         }
+        self.parts = from.parts.len();
         self.is_shared = chains.len() > 1 || chains.keys().any(|task| *task != self.task);
         self.graph.restore(self.groups.clone(), |id| {
             let of_tasks = chains.values().filter_map(|chains| chains.get(id));
@@ -269,10 +320,12 @@ impl Pipeline for Flow {
     }
 }
 
-/// Task, epoch, and snapshots by operators: magic, task (u32), epoch (u64), then for each operator its id, how many snapshots (u32), and
-/// these. Texts and bytes have their lengths (u64) before them; all numbers are little endian.
-fn write_part(task: u32, epoch: u64, chains: &Chains) -> Result<Bytes> {
-    let mut bytes = Vec::with_capacity(chains.values().flatten().map(|bytes| bytes.len() + 64).sum());
+/// Task, epoch, and snapshots by operators: magic, task (u32), epoch (u64), then for each operator its id, 1 if the snapshots are all
+/// of its state and 0 if not (u8), how many snapshots (u32), and these. Texts and bytes have their lengths (u64) before them; all
+/// numbers are little endian.
+fn write_part(task: u32, epoch: u64, operators: &BTreeMap<String, Of>) -> Result<Bytes> {
+    let all = operators.values().flat_map(|of| &of.snapshots);
+    let mut bytes = Vec::with_capacity(all.map(|bytes| bytes.len() + 64).sum());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&task.to_le_bytes());
     bytes.extend_from_slice(&epoch.to_le_bytes());
@@ -280,16 +333,17 @@ fn write_part(task: u32, epoch: u64, chains: &Chains) -> Result<Bytes> {
         bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
         bytes.extend_from_slice(part);
     };
-    for (id, chain) in chains {
+    for (id, Of { is_base, snapshots }) in operators {
         put(&mut bytes, id.as_bytes());
-        let count = u32::try_from(chain.len()).map_err(|_| Error::internal("too many snapshots of an operator"))?;
+        bytes.push(u8::from(*is_base));
+        let count = u32::try_from(snapshots.len()).map_err(|_| Error::internal("too many snapshots of an operator"))?;
         bytes.extend_from_slice(&count.to_le_bytes());
-        chain.iter().for_each(|snapshot| put(&mut bytes, snapshot));
+        snapshots.iter().for_each(|snapshot| put(&mut bytes, snapshot));
     }
     Ok(bytes.into())
 }
 
-fn read_part(bytes: &Bytes) -> Result<(u32, u64, Chains)> {
+fn read_part(bytes: &Bytes) -> Result<(u32, u64, BTreeMap<String, Of>)> {
     let mut left = Left(bytes.clone());
     let damaged = || Error::invalid_input("a part of state is damaged");
     if left.take(MAGIC.len()).is_none_or(|magic| magic != MAGIC.as_slice()) {
@@ -297,17 +351,23 @@ fn read_part(bytes: &Bytes) -> Result<(u32, u64, Chains)> {
     }
     let task = left.number::<4>().map(u32::from_le_bytes).ok_or_else(damaged)?;
     let epoch = left.number::<8>().map(u64::from_le_bytes).ok_or_else(damaged)?;
-    let mut chains = Chains::new();
+    let mut operators = BTreeMap::new();
     while !left.0.is_empty() {
         let id = left.text().ok_or_else(damaged)?;
         let id = String::from_utf8(id.to_vec()).map_err(|_| damaged())?;
+        let is_base = match left.number::<1>().ok_or_else(damaged)? {
+            [0] => false,
+            [1] => true,
+            _ => return Err(damaged()),
+        };
         let count = left.number::<4>().map(u32::from_le_bytes).ok_or_else(damaged)?;
-        let chain = chains.entry(id).or_default();
+        let mut snapshots = Vec::new();
         for _ in 0..count {
-            chain.push(left.text().ok_or_else(damaged)?);
+            snapshots.push(left.text().ok_or_else(damaged)?);
         }
+        operators.insert(id, Of { is_base, snapshots });
     }
-    Ok((task, epoch, chains))
+    Ok((task, epoch, operators))
 }
 
 struct Left(Bytes);
@@ -348,12 +408,12 @@ mod tests {
 
     #[test]
     fn parts_come_back_and_damaged_ones_do_not() {
-        let chains = Chains::from([
-            ("0-calc".to_owned(), vec![Bytes::from_static(b"base"), Bytes::new()]),
-            ("1-join".to_owned(), vec![]),
+        let operators = BTreeMap::from([
+            ("0-calc".to_owned(), Of { is_base: true, snapshots: vec![Bytes::from_static(b"base"), Bytes::new()] }),
+            ("1-join".to_owned(), Of { is_base: false, snapshots: vec![] }),
         ]);
-        let bytes = write_part(3, 7, &chains).unwrap();
-        assert_eq!(read_part(&bytes).unwrap(), (3, 7, chains));
+        let bytes = write_part(3, 7, &operators).unwrap();
+        assert_eq!(read_part(&bytes).unwrap(), (3, 7, operators));
         for end in 0..bytes.len() {
             // At the end of an operator there is nothing to miss.
             if let Ok((_, _, some)) = read_part(&bytes.slice(..end)) {
@@ -365,8 +425,9 @@ mod tests {
 
     #[test]
     fn state_of_operators_that_are_not_there_is_refused() {
-        let chains = Chains::from([("3-join".to_owned(), vec![Bytes::from_static(b"base")])]);
-        let parts = vec![Part { key_groups: (0, 255), bytes: write_part(0, 7, &chains).unwrap() }];
+        let of = Of { is_base: true, snapshots: vec![Bytes::from_static(b"base")] };
+        let operators = BTreeMap::from([("3-join".to_owned(), of)]);
+        let parts = vec![Part { key_groups: (0, 255), bytes: write_part(0, 7, &operators).unwrap() }];
         let mut flow = Flow::new(Graph::new(), Vec::new(), Vec::new(), 0, 0, Arc::default());
         let restored = flow.restore(Restored { key_groups: (0, 255), parts, ..Restored::default() });
         assert!(restored.unwrap_err().to_string().contains("3-join"));

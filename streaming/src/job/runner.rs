@@ -271,7 +271,7 @@ impl StreamRunner {
                 pause = Pause::new(self.settings.retry_pause);
                 is_doubted = false;
             }
-            let has_plan = detail.stream.as_ref().is_some_and(|stream| stream.has_plan);
+            let has_plan = detail.stream.as_ref().is_some_and(|stream| stream.fingerprint.is_some());
             let outcome = match outcome {
                 // A broker that has just started may not know a topic yet.
                 Outcome::Failed(error) if error.kind() == ErrorKind::NotFound && has_plan && !is_doubted => {
@@ -464,13 +464,16 @@ impl StreamRunner {
         let _ = self.service.close_session(&session).await;
         Ok(Attempt {
             uid: job.id.clone(),
-            fingerprint: fingerprint(job, detail, stream)?,
+            fingerprint: match &stream.fingerprint {
+                Some(kept) => kept.clone(),
+                None => fingerprint(job, detail, stream)?,
+            },
             inserts: inserts?,
             settings: JobSettings::new(&stream.settings)?,
             origin_ms: job.created_ms,
             state_bytes_max: self.settings.state_bytes_max,
             log: stream.log.clone(),
-            has_plan: stream.has_plan,
+            has_plan: stream.fingerprint.is_some(),
             objects: Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host)),
             root: self.settings.root.clone(),
             engine: Arc::clone(&self.engine),
@@ -530,8 +533,8 @@ impl Notes for Record<'_> {
         self.change(|stream| stream.log = Some(id.to_owned())).await
     }
 
-    async fn planned(&self) -> Result<()> {
-        self.change(|stream| stream.has_plan = true).await
+    async fn planned(&self, fingerprint: &str) -> Result<()> {
+        self.change(|stream| stream.fingerprint = Some(fingerprint.to_owned())).await
     }
 }
 
