@@ -16,7 +16,7 @@ use tereza_runtime::{Error, Result};
 pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
 pub(crate) use kafka::KafkaTable;
 pub(crate) use reader::Reader;
-pub(crate) use sink::{SinkWriter, TopicWriter};
+pub(crate) use sink::{SinkWriter, Target, TopicWriter};
 
 use crate::format::nearest;
 use crate::nexmark::{Nexmark, NexmarkOptions};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tereza_engine::flink::StreamSource;
 use tereza_runtime::{Error, Result};
@@ -20,7 +20,15 @@ use crate::operator::failed;
 use crate::pipeline::Produced;
 
 /// Writes the rows of one query.
-pub(crate) enum SinkWriter {
+pub(crate) struct SinkWriter {
+    table: String,
+    /// Columns that are NOT NULL, by their places.
+    required: Vec<usize>,
+    target: Target,
+}
+
+/// Where rows go.
+pub(crate) enum Target {
     Topic(Box<TopicWriter>),
     /// A table of the catalog, by its name in the plan.
     Table {
@@ -128,8 +136,42 @@ impl TopicWriter {
 }
 
 impl SinkWriter {
+    /// A writer of rows with the columns of `written`.
+    pub(crate) fn new(table: String, written: &Schema, target: Target) -> Self {
+        let fields = written.fields().iter().enumerate();
+        let required = fields.filter(|(_, field)| !field.is_nullable()).map(|(at, _)| at).collect();
+        Self { table, required, target }
+    }
+
     /// Writes rows; says how many.
+    ///
+    /// # Errors
+    /// `InvalidInput` names a column that is NOT NULL and has no value in a row; what the target says.
     pub(crate) fn write(&mut self, batch: Batch, out: &mut Produced<RecordBatch>) -> Result<u64> {
+        self.check(&batch)?;
+        self.target.write(batch, out)
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        for at in &self.required {
+            let Some(nulls) = batch.rows().column(*at).logical_nulls().filter(|nulls| nulls.null_count() > 0) else {
+                continue;
+            };
+            // A row that is taken back may have its key alone.
+            if (0..batch.len()).any(|row| nulls.is_null(row) && batch.kind(row).adds()) {
+                let (name, table) = (batch.rows().schema_ref().field(*at).name().clone(), &self.table);
+                return Err(Error::invalid_input(format!(
+                    "a row for table {table} has NULL in column '{name}', which is NOT NULL"
+                ))
+                .with_hint("leave such rows out in the query, or let the column be NULL"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn write(&mut self, batch: Batch, out: &mut Produced<RecordBatch>) -> Result<u64> {
         let count = batch.len() as u64;
         match self {
             Self::Topic(topic) => topic.write(&batch, &mut out.outputs),
@@ -166,4 +208,25 @@ fn print(word: Option<&str>, batch: &Batch) -> Result<()> {
     // Whoever reads standard output may be gone.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::Field;
+
+    use super::*;
+    use crate::operator::RowKind;
+
+    #[test]
+    fn a_row_without_a_value_that_must_be_is_refused_unless_it_is_taken_back() {
+        let written = Schema::new(vec![Field::new("a", DataType::Int64, false)]);
+        let mut writer = SinkWriter::new("t".to_owned(), &written, Target::Nowhere);
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap();
+        let taken_back = Batch::changes(rows.clone(), vec![RowKind::Insert, RowKind::Delete]).unwrap();
+        assert_eq!(writer.write(taken_back, &mut Produced::default()).unwrap(), 2);
+        let error = writer.write(Batch::inserts(rows), &mut Produced::default()).unwrap_err();
+        assert!(error.to_string().contains("'a', which is NOT NULL"), "{error}");
+    }
 }

@@ -15,7 +15,7 @@ use super::prepare::{Prepared, ReadTable, WrittenTable};
 use super::settings::JobSettings;
 use super::stats::Stats;
 use crate::Tables;
-use crate::connector::{self, Collect, Connector, Inputs, KafkaTable, Reader, SinkWriter, TopicWriter};
+use crate::connector::{self, Collect, Connector, Inputs, KafkaTable, Reader, SinkWriter, Target, TopicWriter};
 use crate::coordinator::Coordinator;
 use crate::host::Host;
 use crate::kafka::{Cluster, Connection, Feed, FeedSettings, Limits};
@@ -238,23 +238,29 @@ impl Attempt {
         let mut writers = Vec::new();
         for sink in sinks {
             writers.push(match sink {
-                WrittenTable::Stream { table, connector: Connector::Kafka(kafka) } => {
-                    let (connection, topic) = (kafka.options.connection.clone(), kafka.topic()?.to_owned());
-                    let partitions = blocking(move || Cluster::new(&connection)?.partitions(&topic)).await?;
-                    let mut writer = TopicWriter::new(&table, &kafka, partitions, TASK)?;
-                    writer.prepare().await?;
-                    SinkWriter::Topic(Box::new(writer))
-                }
-                WrittenTable::Stream { connector: Connector::Print(word), .. } => SinkWriter::Print(word),
-                WrittenTable::Stream { connector: Connector::Blackhole, .. } => SinkWriter::Nowhere,
-                WrittenTable::Stream { table, .. } => {
-                    return Err(Error::internal(format!("table {} is written", table.name())));
+                WrittenTable::Stream { table, connector } => {
+                    let target = match connector {
+                        Connector::Kafka(kafka) => {
+                            let (connection, topic) = (kafka.options.connection.clone(), kafka.topic()?.to_owned());
+                            let partitions = blocking(move || Cluster::new(&connection)?.partitions(&topic)).await?;
+                            let mut writer = TopicWriter::new(&table, &kafka, partitions, TASK)?;
+                            writer.prepare().await?;
+                            Target::Topic(Box::new(writer))
+                        }
+                        Connector::Print(word) => Target::Print(word),
+                        Connector::Blackhole => Target::Nowhere,
+                        Connector::Nexmark(_) => {
+                            return Err(Error::internal(format!("table {} is written", table.name())));
+                        }
+                    };
+                    SinkWriter::new(table.name().to_owned(), &table.written(), target)
                 }
                 WrittenTable::Catalog { catalog, schema, table } => {
                     let name = format!("{catalog}.{schema}.{table}");
                     let opened = tables.get(&name);
                     let opened = opened.ok_or_else(|| Error::internal(format!("table {name} is not open")))?;
-                    SinkWriter::Table { schema: opened.schema(), name }
+                    let (table, columns) = (name.clone(), opened.schema());
+                    SinkWriter::new(table, &columns, Target::Table { schema: opened.schema(), name })
                 }
             });
         }
