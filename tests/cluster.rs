@@ -292,7 +292,8 @@ fn a_server_that_is_asked_to_end_finishes_what_runs_on_its_executors() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    let mut server = Server::start_as_group(&data, &["--executors", "2"]);
+    let patient = ["--executors", "2", "--set", "shutdown.drain_timeout_ms=55000"];
+    let mut server = Server::start_as_group(&data, &patient);
     wait_for("the executors", || has_executors(&server, 2));
     let long = "SELECT count(*) FROM tpch.sf1.lineitem WHERE l_comment LIKE '%no such thing%'";
     let asked = ask_server(&server, "cluster", long);

@@ -131,12 +131,17 @@ fn windows_are_answered_once_whenever_the_server_dies() {
     let mut orders = Orders { next: 0, random: StdRng::seed_from_u64(seed), windows: BTreeMap::new() };
     let mut world = World::start(&["--set", "streaming.retry_pause_ms=50"]);
     let totals = format!(
-        "{}
+        "CREATE TABLE archive (seq BIGINT, amount BIGINT, k STRING) PARTITIONED BY (k);
+         {}
          CREATE TABLE totals (w TIMESTAMP(3), `key` STRING, n BIGINT, total BIGINT) {};
          SET 'execution.checkpointing.interval' = '100 ms';
-         INSERT INTO totals SELECT window_start, `key`, COUNT(*), SUM(amount)
-           FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' SECOND))
-           GROUP BY window_start, window_end, `key`;",
+         SET 'table.exec.sink.commit-interval' = '300 ms';
+         EXECUTE STATEMENT SET BEGIN
+           INSERT INTO totals SELECT window_start, `key`, COUNT(*), SUM(amount)
+             FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+             GROUP BY window_start, window_end, `key`;
+           INSERT INTO archive SELECT seq, amount, `key` FROM orders;
+         END;",
         kafka.orders(),
         kafka.with("totals", "")
     );
@@ -173,6 +178,13 @@ fn windows_are_answered_once_whenever_the_server_dies() {
         assert_eq!((value["n"].as_i64(), value["total"].as_i64()), (Some(*n), Some(*total)), "seed {seed}: {value}");
     }
     assert_eq!(found.len(), orders.windows.len(), "seed {seed}: windows");
+
+    // The rows themselves are in the table, each once, and so are the last ones.
+    let ask = "SELECT count(*), count(DISTINCT seq), sum(amount) FROM archive";
+    let amount: i64 = orders.windows.values().map(|(_, total)| total).sum();
+    let expected = format!("{},{},{amount}\n", orders.next + PARTITIONS, orders.next + 1);
+    wait_for("all rows in the table", || (world.ask(ask) == expected).then_some(()));
+    assert_eq!(world.ask("SELECT count(*) FROM archive WHERE k = 'end'"), format!("{PARTITIONS}\n"));
     let logs = text(world.run(&["job", "logs", &id]));
     assert!(logs.contains("queued again: the process that ran it ended"), "{logs}");
 

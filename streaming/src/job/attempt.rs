@@ -75,12 +75,13 @@ impl Attempt {
     /// plan in force has nothing for it to do, is `Unavailable`.
     pub(crate) async fn run(self, notes: &dyn Notes, control: &Control) -> Result<Exit, Ended> {
         let prepared = Prepared::new(&self.inserts, &self.settings, self.origin_ms)?;
-        let catalog_tables = self.catalog_tables(&prepared).await?;
+        let catalog_tables = self.catalog_tables(prepared.catalog_tables()).await?;
         let tables: Tables<RecordBatch> = catalog_tables
             .iter()
             .map(|(name, table)| (name.clone(), Arc::clone(table) as Arc<dyn Table<Rows = RecordBatch>>))
             .collect();
-        let log = self.open_log(&prepared, notes).await?;
+        let connection = prepared.connection.clone().filter(|_| prepared.writes_topics());
+        let log = self.open_log(connection, notes).await?;
         let plan = match in_force(&*log, &self.objects, &self.uid).await? {
             Some(plan) => plan,
             None if self.has_plan => {
@@ -90,7 +91,11 @@ impl Attempt {
                 ))
                 .into());
             }
-            None => self.make(&prepared, Arc::clone(&log), &tables).await?,
+            None => {
+                let uuids = self.uuids(&tables).await?;
+                let plan = tokio::task::block_in_place(|| first(&prepared, uuids, &self.fingerprint))?;
+                self.make(plan, Arc::clone(&log), &tables).await?
+            }
         };
         if !self.has_plan {
             notes.planned(&self.fingerprint).await?;
@@ -120,8 +125,7 @@ impl Attempt {
     }
 
     /// The log of the job: in Kafka if rows go there, in the object store otherwise.
-    async fn open_log(&self, prepared: &Prepared, notes: &dyn Notes) -> Result<Arc<dyn Log>, Ended> {
-        let connection = prepared.connection.clone().filter(|_| prepared.writes_topics());
+    async fn open_log(&self, connection: Option<Connection>, notes: &dyn Notes) -> Result<Arc<dyn Log>, Ended> {
         let Some(connection) = connection else {
             return Ok(Arc::new(ObjectLog::new(self.objects.clone(), self.root.as_str())));
         };
@@ -138,28 +142,30 @@ impl Attempt {
         Ok(Arc::new(log.with_topic_id(id)))
     }
 
-    /// The tables of the catalog that are written, by their names.
-    async fn catalog_tables(&self, prepared: &Prepared) -> Result<BTreeMap<String, Arc<CatalogTable>>> {
+    /// Opens tables of the catalog, by their names.
+    async fn catalog_tables(&self, names: Vec<[String; 3]>) -> Result<BTreeMap<String, Arc<CatalogTable>>> {
         let mut tables = BTreeMap::new();
-        for sink in &prepared.sinks {
-            let WrittenTable::Catalog { catalog, schema, table } = sink else { continue };
-            let opened = CatalogTable::open(&self.engine, catalog, schema, table).await?;
+        for [catalog, schema, table] in names {
+            let opened = CatalogTable::open(&self.engine, &catalog, &schema, &table).await?;
             tables.insert(format!("{catalog}.{schema}.{table}"), Arc::new(opened));
         }
         Ok(tables)
     }
 
-    async fn make(
-        &self,
-        prepared: &Prepared,
-        log: Arc<dyn Log>,
-        tables: &Tables<RecordBatch>,
-    ) -> Result<PlanRecord, Ended> {
+    async fn uuids(&self, tables: &Tables<RecordBatch>) -> Result<BTreeMap<String, String>> {
         let mut uuids = BTreeMap::new();
         for (name, table) in tables {
             uuids.insert(name.clone(), table.load(&format!("tereza.{}.{TASK}", self.uid)).await?.uuid);
         }
-        let plan = tokio::task::block_in_place(|| first(prepared, uuids, &self.fingerprint))?;
+        Ok(uuids)
+    }
+
+    async fn make(
+        &self,
+        plan: PlanRecord,
+        log: Arc<dyn Log>,
+        tables: &Tables<RecordBatch>,
+    ) -> Result<PlanRecord, Ended> {
         let coordinator = Coordinator {
             uid: self.uid.clone(),
             log,

@@ -139,6 +139,15 @@ impl Prepared {
         self.sinks.iter().any(|sink| matches!(sink, WrittenTable::Stream { connector: Connector::Kafka(_), .. }))
     }
 
+    /// Catalog, schema and name of the tables of the catalog that are written.
+    pub(crate) fn catalog_tables(&self) -> Vec<[String; 3]> {
+        let name = |sink: &WrittenTable| match sink {
+            WrittenTable::Catalog { catalog, schema, table } => Some([catalog.clone(), schema.clone(), table.clone()]),
+            WrittenTable::Stream { .. } => None,
+        };
+        self.sinks.iter().filter_map(name).collect()
+    }
+
     /// The operators, a line each.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.graph.lines()

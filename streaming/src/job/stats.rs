@@ -8,7 +8,7 @@ use crate::record::{EpochRecord, Positions};
 
 /// Counters of one task, since its attempt began.
 #[derive(Debug)]
-pub struct Stats {
+pub(crate) struct Stats {
     rows_in: AtomicU64,
     rows_out: AtomicU64,
     skipped: AtomicU64,
@@ -20,11 +20,11 @@ pub struct Stats {
 
 /// What the last committed record says.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// Its epoch; 0 before the first one.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Messages that were committed in Kafka lately and are not read yet; `None` where nothing is known of them.
-    pub lag: Option<u64>,
+    pub(crate) lag: Option<u64>,
 }
 
 impl Default for Stats {
@@ -74,37 +74,37 @@ impl Stats {
     }
 
     /// Rows that were read.
-    pub fn rows_in(&self) -> u64 {
+    pub(crate) fn rows_in(&self) -> u64 {
         self.rows_in.load(Ordering::Relaxed)
     }
 
     /// Rows that went to sinks.
-    pub fn rows_out(&self) -> u64 {
+    pub(crate) fn rows_out(&self) -> u64 {
         self.rows_out.load(Ordering::Relaxed)
     }
 
     /// Messages that could not be read and were left out, as their table asks for.
-    pub fn skipped_messages(&self) -> u64 {
+    pub(crate) fn skipped_messages(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
 
     /// Rows that came after their window was final.
-    pub fn late_rows(&self) -> u64 {
+    pub(crate) fn late_rows(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
     }
 
     /// Bytes that operators hold.
-    pub fn state_bytes(&self) -> u64 {
+    pub(crate) fn state_bytes(&self) -> u64 {
         self.state_bytes.load(Ordering::Relaxed)
     }
 
     /// The least watermark of all tables that have one, in ms since 1970; `i64::MAX` after the end.
-    pub fn watermark_ms(&self) -> Option<i64> {
+    pub(crate) fn watermark_ms(&self) -> Option<i64> {
         Some(self.watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark > i64::MIN)
     }
 
     /// What the last committed record says.
-    pub fn last(&self) -> Committed {
+    pub(crate) fn last(&self) -> Committed {
         *self.committed.lock()
     }
 }
