@@ -162,8 +162,7 @@ impl Inputs {
         let mut rows = Vec::new();
         for ((topic, partition), messages) in by_partition {
             let Some(table) = self.of_topic.get(&*topic).copied() else { continue };
-            let (batch, skipped) = self.tables[table].reader.decode(&messages).await?;
-            self.stats.skipped(skipped);
+            let batch = self.tables[table].reader.decode(&messages).await?;
             self.stats.read(batch.len() as u64);
             rows.push(Arrived { table, topic, partition, batch });
         }

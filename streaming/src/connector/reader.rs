@@ -37,7 +37,7 @@ impl Reader {
 
     /// The rows of messages, which are of one partition. Where a message cannot be read and its format's options do not say
     /// that it is to be left out, that is the error.
-    pub(crate) async fn decode(&mut self, messages: &[Message]) -> Result<(Batch, u64)> {
+    pub(crate) async fn decode(&mut self, messages: &[Message]) -> Result<Batch> {
         let Some((kafka, decoder)) = &mut self.kafka else {
             return Err(Error::internal(format!("messages for {}, which is not on Kafka", self.table.name())));
         };
@@ -46,15 +46,19 @@ impl Reader {
         if let Some(first) = poisoned.iter().find(|poisoned| poisoned.policy == OnPoison::Fail) {
             return Err(first.to_error(messages).context(format_args!("table {}", self.table.name())));
         }
+        if let Some(first) = poisoned.first() {
+            let (count, table, error) = (poisoned.len() as u64, self.table.name(), first.to_error(messages));
+            metrics::counter!("tereza_stream_messages_skipped_total").increment(count);
+            tracing::warn!(count, table, %error, "messages that cannot be read are left out, as their table asks for");
+        }
         let of_rows: Vec<&Message> = sources.iter().filter_map(|at| messages.get(*at as usize)).collect();
         let columns = kafka.columns(batch.columns(), &of_rows, self.table.record_schema())?;
         let records = Arc::clone(self.table.record_schema());
         let rows = self.compute(RecordBatch::try_new(records, columns).map_err(failed)?)?;
-        let batch = match kinds {
-            None => Batch::inserts(rows),
-            Some(kinds) => Batch::changes(rows, kinds)?,
-        };
-        Ok((batch, poisoned.len() as u64))
+        match kinds {
+            None => Ok(Batch::inserts(rows)),
+            Some(kinds) => Batch::changes(rows, kinds),
+        }
     }
 
     /// All columns of records.

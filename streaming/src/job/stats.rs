@@ -11,7 +11,6 @@ use crate::record::{EpochRecord, Positions};
 pub(crate) struct Stats {
     rows_in: AtomicU64,
     rows_out: AtomicU64,
-    skipped: AtomicU64,
     late: AtomicU64,
     state_bytes: AtomicU64,
     watermark: AtomicI64,
@@ -32,7 +31,6 @@ impl Default for Stats {
         Self {
             rows_in: AtomicU64::new(0),
             rows_out: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
             late: AtomicU64::new(0),
             state_bytes: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
@@ -48,10 +46,6 @@ impl Stats {
 
     pub(crate) fn wrote(&self, rows: u64) {
         self.rows_out.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    pub(crate) fn skipped(&self, messages: u64) {
-        self.skipped.fetch_add(messages, Ordering::Relaxed);
     }
 
     pub(crate) fn holds(&self, late: u64, state_bytes: u64, watermark: Option<i64>) {
@@ -81,11 +75,6 @@ impl Stats {
     /// Rows that went to sinks.
     pub(crate) fn rows_out(&self) -> u64 {
         self.rows_out.load(Ordering::Relaxed)
-    }
-
-    /// Messages that could not be read and were left out, as their table asks for.
-    pub(crate) fn skipped_messages(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
     }
 
     /// Rows that came after their window was final.
