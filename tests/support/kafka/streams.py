@@ -19,8 +19,8 @@ SETTLE_S = 1
 
 
 def make(bootstrap, name, partitions):
-    made = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(name, int(partitions), 1)])
-    made[name].result()
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.create_topics([NewTopic(name, int(partitions), 1)])[name].result()
 
 
 def put(bootstrap, topic):
