@@ -51,4 +51,4 @@ pub use windows::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 
 pub(crate) use secrets::{HIDDEN, is_secret, without_secrets};
 pub(crate) use settings::{SETTINGS_MAX, is_setting};
-pub(crate) use speaking::{for_others, is_spoken, rewrite, speaking};
+pub(crate) use speaking::{for_others, is_spoken, register_functions, rewrite, speaking};

@@ -99,7 +99,7 @@ async fn what_cannot_be_is_refused_with_its_place_in_the_table() {
         ("a INT, b AS c + 1", ErrorKind::InvalidInput, "column 'b'"),
         ("a INT, b AS NOWHERE(a)", ErrorKind::InvalidInput, "column 'b'"),
         ("a MULTISET<INT>", ErrorKind::Unsupported, "MULTISET<INT>"),
-        ("a INT, t AS a + 1, WATERMARK FOR t AS t", ErrorKind::InvalidInput, "'t' is INT"),
+        ("a INT, t AS a + 1, WATERMARK FOR t AS t", ErrorKind::InvalidInput, "'t' is BIGINT"),
         (
             "a STRING, t TIMESTAMP(3), WATERMARK FOR t AS CAST(t AS TIMESTAMP(9))",
             ErrorKind::InvalidInput,

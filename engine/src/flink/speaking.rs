@@ -35,6 +35,13 @@ pub(crate) fn speaking(state: &SessionState) -> SessionState {
         .with_analyzer_rules(rules.collect())
         .with_relation_planners(vec![Arc::new(WindowPlanner)])
         .build();
+    register_functions(&mut state);
+    state
+}
+
+/// Gives `state` Flink's functions. To be called whenever a state is made from another one of this dialect: DataFusion then
+/// registers all functions anew, in any order, and with their other names (its `to_char` is also `date_format`).
+pub(crate) fn register_functions(state: &mut SessionState) {
     // Nothing is refused: a function of the same name is replaced.
     for function in functions::scalars().chain(windows::functions()) {
         let _ = state.register_udf(function);
@@ -42,7 +49,6 @@ pub(crate) fn speaking(state: &SessionState) -> SessionState {
     for function in functions::aggregates() {
         let _ = state.register_udaf(function);
     }
-    state
 }
 
 /// A plan of a session that speaks Flink's SQL as one that does not can run it, for rows that end.

@@ -146,7 +146,10 @@ impl Inputs {
         let Some(feed) = &mut self.feed else { return Ok(None) };
         let (messages, positions) = match feed.poll().await? {
             Polled::Rows { input, positions } => (input, positions),
-            Polled::Idle => return Ok(None),
+            Polled::Idle => {
+                self.stats.ends(feed.ends());
+                return Ok(None);
+            }
             Polled::End { positions } => {
                 self.feed = None;
                 let ended = self.tables.iter().enumerate();
@@ -285,8 +288,9 @@ impl Source for Inputs {
     }
 
     fn committed(&mut self, record: &EpochRecord) {
-        self.stats.committed(record, &self.feed.as_ref().map(Feed::ends).unwrap_or_default());
+        self.stats.committed(record);
         if let Some(feed) = &mut self.feed {
+            self.stats.ends(feed.ends());
             feed.committed(record);
         }
     }

@@ -267,7 +267,7 @@ impl StreamRunner {
             let attempt = self.attempt(&job, &detail, Arc::clone(&stats), &stop);
             let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(Error::internal("the job's task panicked")));
-            if stats.last().epoch > 0 {
+            if stats.epoch() > 0 {
                 pause = Pause::new(self.settings.retry_pause);
                 is_doubted = false;
             }
@@ -490,11 +490,10 @@ impl StreamRunner {
         if seconds > 0.0 {
             *last = (clock::now(), rows_in);
         }
-        let committed = stats.last();
         let progress = StreamProgress {
-            epoch: committed.epoch,
+            epoch: stats.epoch(),
             watermark_ms: stats.watermark_ms(),
-            lag: committed.lag,
+            lag: stats.lag(),
             rows_in,
             rows_out: stats.rows_out(),
             rows_per_second: if seconds > 0.0 { (rows_in - rows_before) as f64 / seconds } else { 0.0 },

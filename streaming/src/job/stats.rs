@@ -15,15 +15,17 @@ pub(crate) struct Stats {
     state_bytes: AtomicU64,
     watermark: AtomicI64,
     committed: Mutex<Committed>,
+    /// How far the partitions went lately.
+    ends: Mutex<Positions>,
 }
 
 /// What the last committed record says.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Committed {
+#[derive(Debug, Default)]
+struct Committed {
     /// Its epoch; 0 before the first one.
-    pub(crate) epoch: u64,
-    /// Messages that were committed in Kafka lately and are not read yet; `None` where nothing is known of them.
-    pub(crate) lag: Option<u64>,
+    epoch: u64,
+    /// The next row of each partition.
+    positions: Positions,
 }
 
 impl Default for Stats {
@@ -35,6 +37,7 @@ impl Default for Stats {
             state_bytes: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
             committed: Mutex::default(),
+            ends: Mutex::default(),
         }
     }
 }
@@ -54,17 +57,13 @@ impl Stats {
         self.watermark.store(watermark.unwrap_or(i64::MIN), Ordering::Relaxed);
     }
 
-    /// A record is committed; `ends` is how far its partitions went lately.
-    pub(crate) fn committed(&self, record: &EpochRecord, ends: &Positions) {
-        let mut lag = None;
-        for (topic, partitions) in &record.positions {
-            for (partition, next) in partitions {
-                if let Some(end) = ends.get(topic).and_then(|of| of.get(partition)) {
-                    *lag.get_or_insert(0) += u64::try_from(end - next).unwrap_or_default();
-                }
-            }
-        }
-        *self.committed.lock() = Committed { epoch: record.epoch, lag };
+    pub(crate) fn committed(&self, record: &EpochRecord) {
+        *self.committed.lock() = Committed { epoch: record.epoch, positions: record.positions.clone() };
+    }
+
+    /// Partitions of Kafka go so far.
+    pub(crate) fn ends(&self, ends: Positions) {
+        *self.ends.lock() = ends;
     }
 
     /// Rows that were read.
@@ -92,8 +91,42 @@ impl Stats {
         Some(self.watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark > i64::MIN)
     }
 
-    /// What the last committed record says.
-    pub(crate) fn last(&self) -> Committed {
-        *self.committed.lock()
+    /// The epoch of the last committed record; 0 before the first one.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.committed.lock().epoch
+    }
+
+    /// Messages that are committed in Kafka and in no committed record yet; `None` where nothing is known of them.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        let (committed, ends) = (self.committed.lock(), self.ends.lock());
+        let mut lag = None;
+        for (topic, partitions) in &committed.positions {
+            for (partition, next) in partitions {
+                if let Some(end) = ends.get(topic).and_then(|of| of.get(partition)) {
+                    *lag.get_or_insert(0) += u64::try_from(end - next).unwrap_or_default();
+                }
+            }
+        }
+        lag
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn lag_is_what_is_there_and_not_committed() {
+        let stats = Stats::default();
+        assert_eq!(stats.lag(), None);
+        let positions = |offsets: &[i64]| -> Positions {
+            let partitions = (0..).zip(offsets.iter().copied()).collect::<BTreeMap<i32, i64>>();
+            Positions::from([("t".to_owned(), partitions)])
+        };
+        stats.ends(positions(&[10, 20]));
+        stats.committed(&EpochRecord { epoch: 3, positions: positions(&[4, 25, 7]), ..EpochRecord::default() });
+        assert_eq!((stats.epoch(), stats.lag()), (3, Some(6)));
     }
 }

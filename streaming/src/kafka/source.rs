@@ -165,10 +165,14 @@ impl Source {
         let mut batch = Batch::default();
         self.discover_if_due()?;
         let bytes = usize::try_from(self.limits.queue_bytes).unwrap_or(usize::MAX);
+        // What is there is taken without a look at the clock.
+        let mut is_there = false;
         while batch.rows < rows && batch.bytes < bytes && !self.is_finished() {
-            let left = wait.saturating_sub(start.elapsed());
+            let left = if is_there { Duration::ZERO } else { wait.saturating_sub(start.elapsed()) };
+            let was_there = std::mem::take(&mut is_there);
             match self.consumer.poll(left.min(POLL_TIMEOUT)) {
                 Some(Ok(message)) => {
+                    is_there = true;
                     let (at, partition, offset) = (self.last, message.partition(), message.offset());
                     let topic = message.topic();
                     let is_same =
@@ -201,10 +205,11 @@ impl Source {
                     Self::at_end(&self.consumer, &mut self.slots, partition)
                 }
                 Some(Err(error)) => self.explain(&error)?,
+                None if was_there => {}
                 None if left.is_zero() => break,
                 None => {}
             }
-            if start.elapsed() >= wait && batch.rows == 0 {
+            if batch.rows == 0 && start.elapsed() >= wait {
                 break;
             }
         }

@@ -91,8 +91,10 @@ fn state_for(session_state: &SessionState, definition: &Definition<'_>) -> Sessi
         builder.expr_planners().get_or_insert_default().insert(0, planner);
     }
     let mut state = builder.build();
-    if definition.is_flink && !flink::is_spoken(state.config()) {
-        state = flink::speaking(&state);
+    match flink::is_spoken(state.config()) {
+        true => flink::register_functions(&mut state),
+        false if definition.is_flink => state = flink::speaking(&state),
+        false => {}
     }
     let options = state.config_mut().options_mut();
     options.catalog.default_catalog.clone_from(&definition.catalog);

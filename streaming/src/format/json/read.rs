@@ -80,7 +80,10 @@ impl ObjectReader {
                 continue;
             };
             let column = &mut columns[place];
-            column.truncate(len);
+            // Of a field that is there twice the last one counts.
+            if column.len() > len {
+                column.truncate(len);
+            }
             self.read_value(parser, column).map_err(|fault| fault.at(&name))?;
             guess = place + 1;
         }
