@@ -124,7 +124,7 @@ impl Run {
         }
         if cut != Cut::Snapshot {
             (self.graph, _) = (self.make)();
-            self.graph.restore(0..=255, |id| Ok(vec![self.chains[id].clone()])).unwrap();
+            self.graph.restore(0..=255, |id| Ok(self.chains.get(id).cloned().into_iter().collect())).unwrap();
         }
     }
 }

@@ -84,8 +84,7 @@ impl Hints {
             return state;
         }
         let catalogs = HintedCatalogs::new(session.catalogs(), self.sources);
-        let mut state =
-            SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(catalogs)).build();
+        let mut state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(catalogs)).build();
         if flink::is_spoken(state.config()) {
             flink::register_functions(&mut state);
         }
