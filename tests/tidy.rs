@@ -31,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tereza-registry",
             "tereza-runtime",
             "tereza-scheduler",
+            "tereza-streaming",
             "tereza-thrift",
         ],
     ),

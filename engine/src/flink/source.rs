@@ -91,12 +91,13 @@ impl StreamSource {
         let record_schema = Arc::new(Schema::new(record));
         let expressions = Expressions::of(&definition, state);
         let (mut columns, mut fields) = (Vec::new(), Vec::new());
-        let mut next = 0;
+        let mut of_records = record_schema.fields().iter().enumerate();
         for column in &definition.columns {
             let ColumnKind::Computed { expression, .. } = &column.kind else {
-                columns.push(ColumnSource::Record(next));
-                fields.push(Arc::clone(&record_schema.fields()[next]));
-                next += 1;
+                columns.extend(of_records.next().map(|(at, field)| {
+                    fields.push(Arc::clone(field));
+                    ColumnSource::Record(at)
+                }));
                 continue;
             };
             let planned = expressions.plan(expression, &record_schema);

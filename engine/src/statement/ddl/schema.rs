@@ -31,9 +31,7 @@ impl CreateSchema {
                 create.comment = Some(reader.text()?);
             } else if reader.take("LOCATION") {
                 create.location = Some(reader.text()?);
-            } else if reader.take("WITH DBPROPERTIES") {
-                create.parameters.extend(texts(reader)?);
-            } else if reader.text.scope.is_flink && reader.take("WITH") {
+            } else if reader.take("WITH DBPROPERTIES") || reader.text.scope.is_flink && reader.take("WITH") {
                 create.parameters.extend(texts(reader)?);
             } else if reader.take("WITH") {
                 // Presto's only property is the location.

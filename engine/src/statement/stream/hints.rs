@@ -48,7 +48,8 @@ impl Hints {
             statement => read(statement)?,
         }
         let is_enabled = session.stream_setting(ENABLED).is_none_or(|value| !value.eq_ignore_ascii_case("false"));
-        if !is_enabled && !(hints.target.is_empty() && hints.sources.is_empty()) {
+        let has_some = !hints.target.is_empty() || !hints.sources.is_empty();
+        if has_some && !is_enabled {
             return Err(Error::denied(format!("the hint OPTIONS: the session has '{ENABLED}' = 'false'")));
         }
         Ok(hints)
