@@ -172,20 +172,22 @@ class Flink:
         shutil.copytree(self.home / "conf", conf)
         opens = next((line for line in (conf / "config.yaml").read_text().splitlines() if "--add-opens" in line), None)
         lines = ["env:", "  java:", "    opts:", f"      all: {opens.split('all:', 1)[1].strip()}"] if opens else []
-        lines += f"""
-jobmanager: {{bind-host: 127.0.0.1, rpc: {{address: 127.0.0.1, port: {free_port()}}}, memory: {{process: {{size: 1024m}}}}}}
-taskmanager: {{bind-host: 127.0.0.1, host: 127.0.0.1, rpc: {{port: {free_port()}}}, data: {{port: {free_port()}}},
-  numberOfTaskSlots: {PARTITIONS}, memory: {{process: {{size: 6144m}}}}}}
-blob: {{server: {{port: {free_port()}}}}}
-rest: {{address: 127.0.0.1, bind-address: 127.0.0.1, port: {self.rest}}}
-sql-gateway: {{endpoint: {{rest: {{address: 127.0.0.1, bind-address: 127.0.0.1, port: {self.gateway}}}}}}}
-parallelism: {{default: {PARTITIONS}}}
-pipeline: {{object-reuse: true}}
-state: {{backend: {{type: hashmap}}}}
-""".splitlines()
+        here = "127.0.0.1"
+        settings = {
+            "jobmanager.bind-host": here, "jobmanager.rpc.address": here, "jobmanager.rpc.port": free_port(),
+            "jobmanager.memory.process.size": "1024m", "taskmanager.bind-host": here, "taskmanager.host": here,
+            "taskmanager.rpc.port": free_port(), "taskmanager.data.port": free_port(),
+            "taskmanager.numberOfTaskSlots": PARTITIONS, "taskmanager.memory.process.size": "6144m",
+            "blob.server.port": free_port(), "rest.address": here, "rest.bind-address": here, "rest.port": self.rest,
+            "sql-gateway.endpoint.rest.address": here, "sql-gateway.endpoint.rest.bind-address": here,
+            "sql-gateway.endpoint.rest.port": self.gateway, "parallelism.default": PARTITIONS,
+            "pipeline.object-reuse": "true", "state.backend.type": "hashmap",
+        }
+        lines += [f"{key}: {value}" for key, value in settings.items()]
         (conf / "config.yaml").write_text("\n".join(lines))
         self.environment = {**os.environ, "FLINK_HOME": str(self.home), "FLINK_CONF_DIR": str(conf),
                             "FLINK_LOG_DIR": str(folder / "flink-log"), "FLINK_PID_DIR": str(folder / "flink-pid")}
+        (folder / "flink-log").mkdir()
         for script in ("jobmanager.sh", "taskmanager.sh", "sql-gateway.sh"):
             self.run(script, "start")
         wait_for("Flink", lambda: self.get(f"http://127.0.0.1:{self.rest}/overview", quiet=True).get("slots-available") == PARTITIONS)
