@@ -50,6 +50,8 @@ const DEFAULTS: &[(&str, &str, Side)] = &[
     ("socket.keepalive.enable", "true", Side::Both),
     ("fetch.wait.max.ms", "50", Side::Consumer),
     ("fetch.error.backoff.ms", "50", Side::Consumer),
+    // A full queue is fetched into again as soon as there is room; librdkafka's own pause is a second.
+    ("fetch.queue.backoff.ms", "2", Side::Consumer),
     ("batch.size", "1048576", Side::Producer),
     ("batch.num.messages", "100000", Side::Producer),
     ("compression.type", "lz4", Side::Producer),
