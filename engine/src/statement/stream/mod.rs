@@ -341,6 +341,10 @@ impl StreamStatement {
             Self::ShowCurrent { is_catalog } => settings::show_current(planner, is_catalog),
             Self::ShowJobs => planner.plan_text(&submit::jobs(None)).await,
             Self::DescribeJob(id) => planner.plan_text(&submit::jobs(Some(&id))).await,
+            Self::Stop(stop) if stop.savepoint => Err(Error::unsupported("STOP JOB WITH SAVEPOINT").with_hint(
+                "STOP JOB 'id' ends a job after its last epoch, CALL system.runtime.stop_job('id', drain => true) when its \
+                 open windows are answered",
+            )),
             Self::Stop(stop) => Ok(submit::stop(planner, stop.id, stop.drain)),
         }
     }

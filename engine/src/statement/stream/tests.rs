@@ -439,7 +439,9 @@ async fn a_stream_is_stopped_by_whoever_runs_it() {
     let jobs = world.engine.jobs();
     jobs.enter(&id);
     let stopping = jobs.stopping(&id);
-    world.run(&format!("STOP JOB '{id}' WITH SAVEPOINT WITH DRAIN")).await;
+    let refused = world.refused(&format!("STOP JOB '{id}' WITH SAVEPOINT WITH DRAIN")).await;
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    world.run(&format!("CALL system.runtime.stop_job('{id}', drain => true)")).await;
     assert!(stopping.is_cancelled());
     assert_eq!(world.detail(&id).await.1.stop, Some(true));
     world.run(&format!("CALL system.runtime.stop_job('{id}')")).await;
