@@ -5,6 +5,8 @@
 //! [next](Jobs::next) one, writes into its record with [`Jobs::change`], and knows from [`Repeat`] what a statement may be
 //! done with that was interrupted. Why so: `docs/decisions/0006-jobs.md`.
 
+mod patience;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tereza_runtime::{Error, ErrorKind, Result, ids, settings};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use self::patience::{LAST_TRIES, Pause, described, may_pass};
 use crate::flink::StreamTable;
 use crate::query::{Progress, QueryId};
 use crate::statement::memory_limit_bytes;

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tereza_engine::jobs::{CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING, SQL, SUCCEEDED};
+use tereza_engine::jobs::{
+    CANCELLED, Detail, FAILED, Job, Jobs, Pause, QUEUED, RUNNING, SQL, SUCCEEDED, described, may_pass,
+};
 use tereza_engine::{Engine, LocalQueryService};
 use tereza_runtime::{Error, ErrorKind, Result, settings};
 use tokio::task::JoinSet;
@@ -20,13 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Attempt, Ended};
 
-/// The longest pause before a job is started again, or the catalog asked again.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked what other processes left.
 const OTHERS_PAUSE: Duration = Duration::from_secs(30);
-/// So long a change of a record is tried once the process is asked to end, with so long a pause.
-const LAST_TRIES: Duration = Duration::from_secs(3);
-const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs jobs in this process.
 pub struct JobRunner {
@@ -46,7 +43,7 @@ impl JobRunner {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
         self.adopt(&stop).await?;
         let mut running = JoinSet::new();
-        let mut pause = Pause::new(self.settings.retry_pause_ms);
+        let mut pause = Pause::new(self.first_pause());
         let mut others = tokio::time::interval(OTHERS_PAUSE);
         others.set_missed_tick_behavior(MissedTickBehavior::Delay);
         others.tick().await;
@@ -55,13 +52,13 @@ impl JobRunner {
             while running.len() < self.settings.running_max {
                 match self.take_next(&stop).await {
                     Ok(Some(attempt)) => {
-                        pause = Pause::new(self.settings.retry_pause_ms);
+                        pause = Pause::new(self.first_pause());
                         running.spawn(Arc::clone(&self).run_job(attempt, stop.clone()));
                     }
                     Ok(None) => break,
                     Err(error) => {
                         tracing::warn!(%error, "the next job cannot be taken yet");
-                        wait = Some(pause.next());
+                        wait = Some(pause.next_pause());
                         break;
                     }
                 }
@@ -182,7 +179,7 @@ impl JobRunner {
     async fn attempts(&self, mut attempt: Attempt, stop: &CancellationToken) -> Result<()> {
         let id = &attempt.job.id.clone();
         let cancellation = self.jobs.enter(id);
-        let mut pause = Pause::new(self.settings.retry_pause_ms);
+        let mut pause = Pause::new(self.first_pause());
         loop {
             let ended = attempt.run(self, &cancellation, stop).await;
             let now_ms = self.jobs.now_ms();
@@ -235,7 +232,7 @@ impl JobRunner {
                 () = cancellation.cancelled() => return Ok(()),
                 // The record says that it runs: the next round queues it.
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause.next()) => {}
+                () = tokio::time::sleep(pause.next_pause()) => {}
             }
             attempt = match self.start(id, stop).await {
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(()),
@@ -249,32 +246,14 @@ impl JobRunner {
         &self,
         id: &str,
         stop: &CancellationToken,
-        mut change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
+        change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
     ) -> Result<(Job, Detail)> {
-        let mut pause = Pause::new(self.settings.retry_pause_ms);
-        let changing = async {
-            loop {
-                let error = match self.jobs.change(id, &mut change).await {
-                    Err(error) if may_pass(&error) => error,
-                    changed => return changed,
-                };
-                tracing::warn!(job = id, %error, "the record of a job cannot be changed yet");
-                let is_last = stop.is_cancelled();
-                tokio::select! {
-                    () = stop.cancelled(), if !is_last => {}
-                    () = tokio::time::sleep(if is_last { LAST_PAUSE } else { pause.next() }) => {}
-                }
-            }
-        };
-        let over = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_TRIES).await;
-        };
-        tokio::select! {
-            biased;
-            changed = changing => changed,
-            () = over => Err(Error::unavailable(format!("the record of job '{id}' could not be changed in time"))),
-        }
+        self.jobs.change_patiently(id, stop, self.first_pause(), change).await
+    }
+
+    /// The pause before the second try of anything.
+    fn first_pause(&self) -> Duration {
+        Duration::from_millis(self.settings.retry_pause_ms)
     }
 
     async fn end_failed(&self, id: &str, stop: &CancellationToken, error: &Error) {
@@ -289,11 +268,6 @@ impl JobRunner {
             tracing::error!(job = id, %error, "the end of a job could not be noted: it begins again with the next process");
         }
     }
-}
-
-/// Whether what the catalog refused may work later.
-fn may_pass(error: &Error) -> bool {
-    [ErrorKind::Unavailable, ErrorKind::ResourceExhausted, ErrorKind::Conflict].contains(&error.kind())
 }
 
 fn succeed(job: &mut Job, detail: &mut Detail, now_ms: i64) {
@@ -313,29 +287,6 @@ fn fail(job: &mut Job, detail: &mut Detail, now_ms: i64, error: &Error) {
     detail.ended_ms = Some(now_ms);
     detail.note(now_ms, job.attempts, format_args!("failed: {}", described(error)));
     detail.error = Some((error.kind().as_str().to_owned(), described(error)));
-}
-
-/// The message of an error with its hint.
-fn described(error: &Error) -> String {
-    match error.hint() {
-        Some(hint) => format!("{} (hint: {hint})", error.message()),
-        None => error.message().to_owned(),
-    }
-}
-
-/// Pauses that double.
-struct Pause(Duration);
-
-impl Pause {
-    fn new(first_ms: u64) -> Self {
-        Self(Duration::from_millis(first_ms).min(PAUSE_MAX))
-    }
-
-    fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(PAUSE_MAX);
-        now
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
 use tereza_engine::QueryService;
+use tereza_engine::jobs::LAST_TRIES;
 use tereza_engine::query::{Query, SessionDefaults, SessionId, Statement};
 use tereza_runtime::Settings;
 use tokio::task::JoinHandle;
@@ -293,11 +294,4 @@ async fn errors_that_may_pass_are_tried_again_and_others_are_not() {
     let (job, detail) = world.run(&id).await;
     let kind = detail.error.clone().unwrap().0;
     assert_eq!((job.state.as_str(), kind.as_str(), job.attempts), (FAILED, "Unavailable", 3), "{detail:?}");
-}
-
-#[test]
-fn pauses_double_up_to_a_minute() {
-    let mut pause = Pause::new(20_000);
-    let pauses: Vec<u64> = (0..4).map(|_| pause.next().as_secs()).collect();
-    assert_eq!(pauses, [20, 40, 60, 60]);
 }

@@ -18,7 +18,8 @@ use object_store::ObjectStore;
 use sha2::{Digest, Sha256};
 use tereza_engine::flink::{StreamInsert, StreamSource};
 use tereza_engine::jobs::{
-    CANCELLED, Detail, FAILED, Job, Jobs, QUEUED, RUNNING, STREAM, SUCCEEDED, StreamJob, StreamProgress,
+    CANCELLED, Detail, FAILED, Job, Jobs, Pause, QUEUED, RUNNING, STREAM, SUCCEEDED, StreamJob, StreamProgress,
+    described,
 };
 use tereza_engine::streams::Streams;
 use tereza_engine::{Engine, LocalQueryService, QueryService};
@@ -38,8 +39,6 @@ use crate::log::Ended;
 use crate::objects::Objects;
 use crate::task::{Control, Exit};
 
-/// The longest pause before a job begins again, or the catalog is asked again.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked what other processes left.
 const OTHERS_PAUSE: Duration = Duration::from_secs(30);
 /// How often it is told how far a job is.
@@ -48,9 +47,6 @@ const TELL_PAUSE: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the record of a job that runs here is read: another process may have cancelled or stopped it, or taken it over.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// How long a record is still tried to be changed after the process was asked to end, and the pause between two tries then.
-const LAST_TRIES: Duration = Duration::from_secs(5);
-const LAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// How stream jobs run in this process.
 #[derive(Debug, Clone)]
@@ -131,7 +127,7 @@ impl StreamRunner {
                     Ok(None) => break,
                     Err(error) => {
                         tracing::warn!(%error, "the next stream job cannot be taken yet");
-                        wait = Some(pause.next());
+                        wait = Some(pause.next_pause());
                         break;
                     }
                 }
@@ -223,37 +219,14 @@ impl StreamRunner {
         }
     }
 
-    /// Changes a job's record, as often as that needs to be tried; gives up only some time after the process is asked to end.
+    /// Changes a job's record, as soon as the catalog is there.
     async fn change(
         &self,
         id: &str,
         stop: &CancellationToken,
-        mut change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
+        change: impl FnMut(&mut Job, &mut Detail) -> Result<()> + Send,
     ) -> Result<(Job, Detail)> {
-        let mut pause = Pause::new(self.settings.retry_pause);
-        let changing = async {
-            loop {
-                let error = match self.jobs.change(id, &mut change).await {
-                    Err(error) if may_pass(&error) => error,
-                    changed => return changed,
-                };
-                tracing::warn!(job = id, %error, "the record of a stream job cannot be changed yet");
-                let is_last = stop.is_cancelled();
-                tokio::select! {
-                    () = stop.cancelled(), if !is_last => {}
-                    () = tokio::time::sleep(if is_last { LAST_PAUSE } else { pause.next() }) => {}
-                }
-            }
-        };
-        let over = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_TRIES).await;
-        };
-        tokio::select! {
-            biased;
-            changed = changing => changed,
-            () = over => Err(Error::unavailable(format!("the record of job '{id}' could not be changed in time"))),
-        }
+        self.jobs.change_patiently(id, stop, self.settings.retry_pause, change).await
     }
 
     /// Runs one job to its end; whatever happens is in its record afterwards.
@@ -288,7 +261,7 @@ impl StreamRunner {
                 // The record says that it runs: the next process queues it.
                 () = stop.cancelled() => break,
                 () = cancelled.cancelled() => break,
-                () = tokio::time::sleep(pause.next()) => {}
+                () = tokio::time::sleep(pause.next_pause()) => {}
             }
             match self.change(&id, &stop, self.beginning()).await {
                 Ok(begun) => (job, detail) = begun,
@@ -559,37 +532,9 @@ fn outcome_of(ended: Ended) -> Outcome {
     }
 }
 
-/// Whether what the catalog refused may work later.
-fn may_pass(error: &Error) -> bool {
-    [ErrorKind::Unavailable, ErrorKind::ResourceExhausted, ErrorKind::Conflict].contains(&error.kind())
-}
-
 /// Of all that decides what a job's state means, as it was submitted.
 fn fingerprint(job: &Job, detail: &Detail, stream: &StreamJob) -> Result<String> {
     let parts = (&job.text, &detail.catalog, &detail.schema, &stream.tables, stream.dialect_flink);
     let text = serde_json::to_vec(&parts).map_err(|error| Error::internal(error.to_string()))?;
     Ok(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The message of an error with its hint.
-fn described(error: &Error) -> String {
-    match error.hint() {
-        Some(hint) => format!("{} (hint: {hint})", error.message()),
-        None => error.message().to_owned(),
-    }
-}
-
-/// Pauses that double.
-struct Pause(Duration);
-
-impl Pause {
-    fn new(first: Duration) -> Self {
-        Self(first.min(PAUSE_MAX))
-    }
-
-    fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(PAUSE_MAX);
-        now
-    }
 }
