@@ -36,7 +36,9 @@ impl Lease {
 /// Lets this process live in the catalog, from before its first write until [`end`].
 pub(crate) async fn begin(engine: &Arc<Engine>, lease: &Lease) -> Result<()> {
     engine.catalog.renew_owner(&engine.process_id, lease.duration_ms()).await?;
-    tokio::spawn(keep(Arc::downgrade(engine), lease.duration / RENEWALS, lease.duration_ms(), lease.ended.clone()));
+    let pause = lease.duration / RENEWALS;
+    tokio::spawn(renew(Arc::downgrade(engine), pause, lease.duration_ms(), lease.ended.clone()));
+    tokio::spawn(clean_up(Arc::downgrade(engine), lease.duration, lease.ended.clone()));
     Ok(())
 }
 
@@ -48,21 +50,22 @@ pub(crate) async fn end(engine: &Engine, lease: &Lease) {
     }
 }
 
-async fn keep(engine: Weak<Engine>, pause: Duration, duration_ms: i64, ended: CancellationToken) {
-    let mut others = Others::default();
-    let mut turn = 0;
+async fn renew(engine: Weak<Engine>, pause: Duration, duration_ms: i64, ended: CancellationToken) {
     while ended.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         let Some(engine) = engine.upgrade() else { return };
         let renewal = engine.catalog.renew_owner(&engine.process_id, duration_ms);
-        match ended.run_until_cancelled(renewal).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::warn!(%error, "cannot say in the catalog that this process lives"),
-            None => return,
+        if let Some(Err(error)) = ended.run_until_cancelled(renewal).await {
+            tracing::warn!(%error, "cannot say in the catalog that this process lives");
         }
-        turn = (turn + 1) % RENEWALS;
-        if turn == 0
-            && let Some(Err(error)) = ended.run_until_cancelled(others.clean_up(&engine)).await
-        {
+    }
+}
+
+/// Apart from [`renew`]: what the dead left may be much, or locked for a while, and this process is to live meanwhile.
+async fn clean_up(engine: Weak<Engine>, pause: Duration, ended: CancellationToken) {
+    let mut others = Others::default();
+    while ended.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        let Some(engine) = engine.upgrade() else { return };
+        if let Some(Err(error)) = ended.run_until_cancelled(others.clean_up(&engine)).await {
             tracing::warn!(%error, "what processes left that died is not cleaned up yet");
         }
     }

@@ -10,7 +10,7 @@ use super::error::{self, Trouble};
 const ATTEMPTS: u32 = 12;
 /// Attempts at one that met a key that is there already, which passes at once where another was only faster.
 const KEY_ATTEMPTS: u32 = 4;
-/// No attempt begins after this; after a lost connection, none after the time that a call waits for one.
+/// No attempt begins after this; after lost connections, none but the second after the time that a call waits for one.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause before the second attempt; it doubles with each one up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(10);
@@ -50,6 +50,8 @@ impl Attempts {
         let Failure::NotDone(error) = &failure else { return Some(failure) };
         let (attempts, patience) = match error::trouble(error) {
             Trouble::Passing => (ATTEMPTS, PATIENCE),
+            // A process that was stopped finds its connection closed, and the server there.
+            Trouble::Lost if self.count == 1 => (ATTEMPTS, Duration::MAX),
             Trouble::Lost => (ATTEMPTS, self.connect_timeout),
             Trouble::Key => (KEY_ATTEMPTS, PATIENCE),
             Trouble::Lasting => (1, PATIENCE),

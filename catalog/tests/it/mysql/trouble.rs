@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::raw_sql;
 use tereza_catalog::model::{LockMode, LockPart};
-use tereza_catalog::store::LockRequest;
+use tereza_catalog::store::{LockRequest, StagedFile, Write};
 use tereza_catalog::store::mysql::Settings;
 use tereza_catalog::{MySqlStore, Store};
 use tereza_runtime::ErrorKind;
@@ -34,6 +34,52 @@ async fn a_change_waits_for_who_changes_the_same_table() {
     assert_eq!(store.table("default", "t").await.expect("readers do not wait").table.owner, None);
     raw_sql("COMMIT").execute(&mut conn).await.unwrap();
     call.await.unwrap();
+}
+
+/// A process that is stopped, or cut off, keeps the rows that it has locked for as long as the server keeps its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stops_within_a_transaction_holds_up_the_others_for_a_bounded_time() {
+    let Some(at) = new_database().await else { return };
+    let store = at.store().await;
+    let write = Write {
+        id: "w".into(),
+        database: "default".into(),
+        table: "t".into(),
+        owner: "slow".into(),
+        began_ms: 1,
+        staged: Vec::new(),
+    };
+    store.begin_write(&write).await.unwrap();
+    let file = StagedFile { target: "file:///t/a".into(), staged: "file:///t/_tereza/a".into() };
+    // The process locks its write, and then waits for this row.
+    let mut conn = at.connect().await;
+    let row = "BEGIN; INSERT INTO TZ_STAGED (WRITE_ID, PLACE, TARGET) VALUES ('w', 'file:///t/_tereza/a', 'file:///t/a')";
+    raw_sql(row).execute(&mut conn).await.unwrap();
+    let (stopped, goes_on) = (Arc::new(Notify::new()), std::sync::mpsc::channel());
+    let (is_stopped, url) = (stopped.clone(), at.url());
+    let slow = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let call = runtime.block_on(async {
+            let slow = MySqlStore::open(&url, Settings::default(), Clock::system()).await.unwrap();
+            let call = tokio::spawn(async move { slow.stage("w", &file).await });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!call.is_finished(), "it waits for the row");
+            call
+        });
+        // Nothing runs here until it is woken.
+        is_stopped.notify_one();
+        goes_on.1.recv().unwrap();
+        runtime.block_on(call).unwrap()
+    });
+    stopped.notified().await;
+    raw_sql("ROLLBACK").execute(&mut conn).await.unwrap();
+    let began = clock::now();
+    assert!(store.give_up_write("w").await.unwrap());
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_secs(2), "nothing was locked: {waited:?}");
+    goes_on.0.send(()).unwrap();
+    let outcome = tokio::task::spawn_blocking(|| slow.join().unwrap()).await.unwrap();
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
