@@ -97,6 +97,9 @@ class Kafka:
         self.java = ["java", "-Xmx1g", "-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={self.folder}/log4j2.yaml"]
         run = [*self.java, "kafka.tools.StorageTool", "format", "-t", secrets.token_urlsafe(16), "-c", "server.properties"]
         subprocess.run(run, cwd=self.folder, check=True, stdout=subprocess.DEVNULL)
+        self.start()
+
+    def start(self):
         self.log = open(self.folder / "log", "w")
         self.process = subprocess.Popen([*self.java, "kafka.Kafka", "server.properties"], cwd=self.folder,
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
@@ -106,9 +109,9 @@ class Kafka:
         return (f"CREATE TABLE IF NOT EXISTS {name} ({columns}) WITH ('connector' = 'kafka', 'topic' = 'nexmark', "
                 f"'properties.bootstrap.servers' = '127.0.0.1:{self.port}', 'format' = 'json'{more})")
 
-    def topic(self, name):
+    def topic(self, name, partitions=PARTITIONS):
         tool = ["org.apache.kafka.tools.TopicCommand", "--bootstrap-server", f"127.0.0.1:{self.port}", "--create", "--topic",
-                name, "--partitions", str(PARTITIONS)]
+                name, "--partitions", str(partitions)]
         subprocess.run([*self.java, *tool], cwd=self.folder, check=True, stdout=subprocess.DEVNULL)
 
     def stop(self):
@@ -119,13 +122,18 @@ class Kafka:
 class Tereza:
     name = "tereza"
 
-    def __init__(self, program, folder):
-        self.program, self.folder = program, folder / "tereza"
+    def __init__(self, program, folder, settings=(), role="up"):
+        folder.mkdir(exist_ok=True)
+        self.program, self.folder, self.settings, self.role = program, folder / "tereza", settings, role
         self.log = open(folder / "tereza.log", "w")
+        self.start()
+
+    def start(self):
+        (self.folder / "endpoints.json").unlink(missing_ok=True)
         ports = [f"listen.{port}=0" for port in ("flight_sql", "metastore", "registry", "console", "scheduler")]
-        command = [program, "up", "--data", str(self.folder)] + [part for port in ports for part in ("--set", port)]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        wait_for("tereza up", lambda: (self.folder / "endpoints.json").exists())
+        command = [self.program, self.role, "--data", str(self.folder), *(part for port in ports for part in ("--set", port))]
+        self.process = subprocess.Popen([*command, *self.settings], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        wait_for("tereza", lambda: (self.folder / "endpoints.json").exists(), pause=0.01)
         self.pid = self.process.pid
 
     def sql(self, statements):

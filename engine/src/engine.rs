@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -27,6 +28,8 @@ use crate::streams::Streams;
 use crate::system::QueryLog;
 use crate::write;
 
+/// The longest pause between two looks at what other processes left.
+const OTHERS_PAUSE: Duration = Duration::from_secs(30);
 /// A refused query names this many of the greatest holders of memory.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
 
@@ -156,6 +159,11 @@ impl Engine {
     /// Whether other processes may have the catalog too.
     pub(crate) fn shares_catalog(&self) -> bool {
         self.lease.is_some()
+    }
+
+    /// How often to look for what processes left that died.
+    pub fn others_pause(&self) -> Duration {
+        self.lease.as_ref().map_or(OTHERS_PAUSE, |lease| lease.pause().min(OTHERS_PAUSE))
     }
 
     /// Waits until what dropped statements left is cleaned up. What is cut off here, the next start cleans up.

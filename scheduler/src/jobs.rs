@@ -22,21 +22,20 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::{Attempt, Ended};
 
-/// How often it is looked what other processes left.
-const OTHERS_PAUSE: Duration = Duration::from_secs(30);
-
 /// Runs jobs in this process.
 pub struct JobRunner {
     jobs: Arc<Jobs>,
     service: Arc<LocalQueryService>,
     settings: settings::Jobs,
     process_id: String,
+    others_pause: Duration,
 }
 
 impl JobRunner {
     /// Jobs of the catalog of `engine`, whose statements `service` runs.
     pub fn new(engine: &Engine, service: Arc<LocalQueryService>, settings: settings::Jobs) -> Arc<Self> {
-        Arc::new(Self { jobs: engine.jobs(), service, settings, process_id: engine.process_id().to_owned() })
+        let (process_id, others_pause) = (engine.process_id().to_owned(), engine.others_pause());
+        Arc::new(Self { jobs: engine.jobs(), service, settings, process_id, others_pause })
     }
 
     /// Runs jobs until `stop` fires; those that run then are queued again, for the next process.
@@ -44,7 +43,7 @@ impl JobRunner {
         self.adopt(&stop).await?;
         let mut running = JoinSet::new();
         let mut pause = Pause::new(self.first_pause());
-        let mut others = tokio::time::interval(OTHERS_PAUSE);
+        let mut others = tokio::time::interval(self.others_pause);
         others.set_missed_tick_behavior(MissedTickBehavior::Delay);
         others.tick().await;
         while !stop.is_cancelled() {

@@ -28,6 +28,11 @@ impl Lease {
         Self { duration: Duration::from_millis(duration_ms), ended: CancellationToken::new() }
     }
 
+    /// How often a process says that it lives.
+    pub(crate) fn pause(&self) -> Duration {
+        self.duration / RENEWALS
+    }
+
     fn duration_ms(&self) -> i64 {
         i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX)
     }
@@ -36,8 +41,7 @@ impl Lease {
 /// Lets this process live in the catalog, from before its first write until [`end`].
 pub(crate) async fn begin(engine: &Arc<Engine>, lease: &Lease) -> Result<()> {
     engine.catalog.renew_owner(&engine.process_id, lease.duration_ms()).await?;
-    let pause = lease.duration / RENEWALS;
-    tokio::spawn(renew(Arc::downgrade(engine), pause, lease.duration_ms(), lease.ended.clone()));
+    tokio::spawn(renew(Arc::downgrade(engine), lease.pause(), lease.duration_ms(), lease.ended.clone()));
     tokio::spawn(clean_up(Arc::downgrade(engine), lease.duration, lease.ended.clone()));
     Ok(())
 }

@@ -39,8 +39,6 @@ use crate::log::Ended;
 use crate::objects::Objects;
 use crate::task::{Control, Exit};
 
-/// How often it is looked what other processes left.
-const OTHERS_PAUSE: Duration = Duration::from_secs(30);
 /// How often it is told how far a job is.
 const TELL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a task may take to end its epoch when it is told to stop.
@@ -111,7 +109,7 @@ impl StreamRunner {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
         let mut running = JoinSet::new();
         let mut pause = Pause::new(self.settings.retry_pause);
-        let mut others = tokio::time::interval(OTHERS_PAUSE);
+        let mut others = tokio::time::interval(self.engine.others_pause());
         others.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut here, mut doubtful) = (HashMap::new(), None);
         while !stop.is_cancelled() {

@@ -81,10 +81,18 @@ where
     }
 
     /// Ends the open epoch. One without anything to commit stays open, unless `end` is to be said.
-    pub(super) async fn close(mut self, end: End) -> Result<Self, Ended> {
+    pub(super) async fn close(self, end: End) -> Result<Self, Ended> {
         if !self.open.is_dirty && end == End::Epoch {
             return Ok(self);
         }
+        let began_ms = self.job.host.now_ms();
+        let closed = self.end_epoch(end).await?;
+        let took_ms = closed.job.host.now_ms().saturating_sub(began_ms);
+        metrics::histogram!("tereza_stream_commit_seconds").record(took_ms as f64 / 1000.0);
+        Ok(closed)
+    }
+
+    async fn end_epoch(mut self, end: End) -> Result<Self, Ended> {
         let mut out = Produced::default();
         let snapshot = match self.pipeline.snapshot(&mut out) {
             Ok(snapshot) => snapshot,
