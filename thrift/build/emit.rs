@@ -20,6 +20,15 @@ const BOXED: [&str; 5] =
 /// The field that is the bulk of a list of partitions, and the same in nearly all of them.
 const SHARED: (&str, &str) = ("StorageDescriptor", "cols");
 
+/// Methods of servers that answer names, of which there may be very many.
+const TEXTS: [&str; 5] = [
+    "fetch_partition_names_req",
+    "get_partition_names",
+    "get_partition_names_ps",
+    "get_partition_names_ps_req",
+    "get_partition_names_req",
+];
+
 /// The whole file.
 pub(crate) fn rust(document: &Document) -> Result<String, String> {
     check_names(document)?;
@@ -242,7 +251,9 @@ fn write_trait(out: &mut String, functions: &[&Function]) {
     );
     line(out, "    fn answered(&self) {}");
     for function in functions {
-        let (name, reply, args) = (ident(&function.name), reply(function), args_name(function));
+        let is_texts = TEXTS.contains(&function.name.as_str());
+        let reply = if is_texts { "Texts".to_owned() } else { reply(function) };
+        let (name, args) = (ident(&function.name), args_name(function));
         let (parameter, value) =
             if function.args.is_empty() { (String::new(), args.as_str()) } else { (format!(", args: {args}"), "args") };
         line(out, &format!("    /// `{}` of the interface.", function.name));

@@ -7,17 +7,13 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::timeout;
 use tracing::error;
 
 use crate::codec::{
-    ApplicationException, DecodeError, FieldReader, Form, Header, Limits, MessageType, Reader, Record, Wire, Writer,
-    kind,
+    ApplicationException, Chunks, DecodeError, FieldReader, Form, Header, Limits, MessageType, Reader, Record, SentAs,
+    Wire, Writer, kind,
 };
-
-/// The bytes before a message in which its length is put if the connection is framed.
-pub(crate) const FRAME_HEAD_BYTES: usize = 4;
 
 /// The name that metrics have for every method that is not in the interface, so that callers cannot make new names.
 const UNKNOWN_METHOD_NAME: &str = "unknown";
@@ -108,8 +104,8 @@ pub struct Answer {
     /// The method, as metrics name it.
     pub(crate) method: &'static str,
     pub(crate) outcome: Outcome,
-    /// The message with [`FRAME_HEAD_BYTES`] before it; nothing if the caller expects no answer.
-    pub(crate) message: Option<BytesMut>,
+    /// Nothing if the caller expects no answer.
+    pub(crate) message: Option<Chunks>,
 }
 
 /// A call whose bytes are all there.
@@ -140,12 +136,13 @@ impl<'a> Call<'a> {
     }
 
     /// Reads the arguments, lets `run` do the method, and writes its answer.
-    pub async fn answer<S, M, F, R>(self, service: &S, run: F) -> Answer
+    pub async fn answer<S, M, F, R, A>(self, service: &S, run: F) -> Answer
     where
         S: Service,
         M: Method<Exception = S::Exception>,
         F: FnOnce(M) -> R,
-        R: Future<Output = Result<M::Reply, S::Exception>> + Send,
+        R: Future<Output = Result<A, S::Exception>> + Send,
+        A: SentAs<M::Reply>,
     {
         let args = match Reader::new(self.args, self.limits).record::<M>() {
             Ok(args) => args,
@@ -171,7 +168,7 @@ impl<'a> Call<'a> {
             return Answer { method: M::NAME, outcome, message: None };
         }
         match result {
-            Ok(reply) => match self.write::<M>(&Ok(reply)) {
+            Ok(reply) => match self.write::<M, A>(&Ok(reply)) {
                 Some(message) => Answer { method: M::NAME, outcome: Outcome::Ok, message: Some(message) },
                 None => {
                     let exception = service.result_too_large(M::NAME, self.reply_limit_bytes);
@@ -210,7 +207,7 @@ impl<'a> Call<'a> {
     }
 
     fn declared<M: Method>(&self, exception: M::Exception, text: String) -> Answer {
-        match self.write::<M>(&Err(exception)) {
+        match self.write::<M, M::Reply>(&Err(exception)) {
             Some(message) => Answer { method: M::NAME, outcome: Outcome::Exception, message: Some(message) },
             None => {
                 let own = ApplicationException::new(ApplicationException::INTERNAL_ERROR, text);
@@ -219,9 +216,10 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn write<M: Method>(&self, result: &Replied<M>) -> Option<BytesMut> {
-        let mut writer = begin(&self.header.answer(MessageType::Reply), self.reply_limit_bytes);
-        write_result::<M>(result, &mut writer);
+    fn write<M: Method, A: SentAs<M::Reply>>(&self, result: &Result<A, M::Exception>) -> Option<Chunks> {
+        let mut writer = Writer::new(self.reply_limit_bytes);
+        self.header.answer(MessageType::Reply).write(&mut writer);
+        write_result::<M, A>(result, &mut writer);
         writer.finish()
     }
 
@@ -243,37 +241,32 @@ async fn guarded<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The message of Thrift's own exception. Its text is cut to what surely fits.
-pub(crate) fn failure(header: &Header, exception: &ApplicationException) -> BytesMut {
+pub(crate) fn failure(header: &Header, exception: &ApplicationException) -> Chunks {
     const TEXT_LIMIT_CHARS: usize = 16_384;
     const ROOM_BYTES: usize = 1 << 20;
     let message: String = exception.message.chars().take(TEXT_LIMIT_CHARS).collect();
-    let mut writer = begin(&header.answer(MessageType::Exception), ROOM_BYTES);
+    let mut writer = Writer::new(ROOM_BYTES);
+    header.answer(MessageType::Exception).write(&mut writer);
     writer.record(&ApplicationException { message, code: exception.code });
     writer.finish().unwrap_or_default()
 }
 
 /// The message of a call.
-pub(crate) fn request<M: Method>(args: &M, sequence: i32, limit_bytes: usize) -> Option<BytesMut> {
+pub(crate) fn request<M: Method>(args: &M, sequence: i32, limit_bytes: usize) -> Option<Chunks> {
     let kind = if M::IS_ONEWAY { MessageType::Oneway } else { MessageType::Call };
     let header = Header { name: M::NAME.as_bytes().to_vec(), kind, sequence, form: Form::Strict };
-    let mut writer = begin(&header, limit_bytes);
+    let mut writer = Writer::new(limit_bytes);
+    header.write(&mut writer);
     writer.record(args);
     writer.finish()
 }
 
-/// A writer with the room for a frame's head and the head of the message.
-fn begin(header: &Header, limit_bytes: usize) -> Writer {
-    let mut writer = Writer::new(limit_bytes.saturating_add(FRAME_HEAD_BYTES));
-    writer.put(&[0; FRAME_HEAD_BYTES]);
-    header.write(&mut writer);
-    writer
-}
-
-fn write_result<M: Method>(result: &Replied<M>, writer: &mut Writer) {
+fn write_result<M: Method, A: SentAs<M::Reply>>(result: &Result<A, M::Exception>, writer: &mut Writer) {
     match result {
         Ok(reply) => {
             if M::Reply::TYPE != kind::VOID {
-                writer.required(0, reply);
+                writer.field(0, M::Reply::TYPE);
+                reply.write_as(writer);
             }
         }
         Err(exception) => {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tereza_runtime::{Error, Result};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::call::{self, Exceptions, Method};
-use crate::codec::{ApplicationException, DecodeError, Header, Limits, MessageType, Reader, Wire};
+use crate::codec::{ApplicationException, Chunks, DecodeError, Header, Limits, MessageType, Reader, Wire};
 use crate::transport::{Framing, Transport};
 
 /// How a client connects and how long it waits.
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// Sends a call and waits for its answer; nothing if there is none to wait for.
-    async fn exchange(&mut self, method: &str, message: BytesMut, is_oneway: bool) -> Result<Option<(Header, Bytes)>> {
+    async fn exchange(&mut self, method: &str, message: Chunks, is_oneway: bool) -> Result<Option<(Header, Bytes)>> {
         if self.is_broken {
             return Err(Error::unavailable(format!("the connection to {} is broken: connect again", self.address)));
         }

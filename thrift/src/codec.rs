@@ -3,18 +3,20 @@
 //! [`scan`] finds where a message ends before anything is decoded; [`Reader`] then decodes it and [`Writer`] encodes the
 //! answer. The format: <https://github.com/apache/thrift/blob/master/doc/specs/thrift-binary-protocol.md>.
 
+mod chunks;
 mod message;
 mod reader;
 pub mod scan;
 mod wire;
 mod writer;
 
+pub use chunks::{CHUNK_BYTES, Chunks};
 pub use message::{ApplicationException, Form, Header, MessageType};
 pub use reader::{DecodeError, FieldReader, Reader};
 pub use scan::{ScanError, Scanner};
 pub(crate) use wire::enumeration;
-pub use wire::{Record, Set, Shared, Wire};
-pub use writer::Writer;
+pub use wire::{Record, SentAs, Set, Shared, Wire};
+pub use writer::{Texts, Writer};
 
 /// What a message of a peer may have. A message beyond them is refused, not cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use tereza_runtime::{Error, ErrorKind};
 
 use crate::call::{Answering, Call, Exceptions, Method, Service};
 use crate::client::{CallError, Client};
-use crate::codec::{ApplicationException, DecodeError, FieldReader, Record, Set, Shared, Writer};
+use crate::codec::{ApplicationException, DecodeError, FieldReader, Record, SentAs, Set, Shared, Texts, Wire, Writer};
 
 include!(concat!(env!("OUT_DIR"), "/hive.rs"));
 
@@ -42,13 +42,21 @@ pub trait MethodVisitor {
 }
 
 /// The body of every method that an implementation does not have.
-fn unknown<M: Method<Exception = Exception>>(_: &M) -> Ready<Result<M::Reply, Exception>> {
+fn unknown<M: Method<Exception = Exception>, A: SentAs<M::Reply>>(_: &M) -> Ready<Result<A, Exception>> {
     ready(Err(Exception::Application(ApplicationException::unknown_method(M::NAME))))
 }
 
 /// The body of a method without an answer.
 fn nothing<M: Method<Reply = ()>>(_: &M) -> Ready<Result<(), M::Exception>> {
     ready(Ok(()))
+}
+
+impl SentAs<GetPartitionNamesPsResponse> for Texts {
+    fn write_as(&self, writer: &mut Writer) {
+        writer.field(1, Vec::<String>::TYPE);
+        SentAs::<Vec<String>>::write_as(self, writer);
+        writer.stop();
+    }
 }
 
 fn too_large(method: &str, limit_bytes: usize) -> Exception {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tereza_runtime::{Error, clock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::call::{self, Answer, Call, Outcome, Service};
-use crate::codec::{ApplicationException, Header, Limits, MessageType, Reader};
+use crate::codec::{ApplicationException, Chunks, Header, Limits, MessageType, Reader};
 use crate::tls::Tls;
 pub use crate::transport::LARGE_BYTES;
 use crate::transport::{Message, ReadError, Transport};
@@ -223,7 +222,7 @@ impl Server {
     async fn send<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         transport: &mut Transport<T>,
-        message: BytesMut,
+        message: Chunks,
     ) -> Result<(), ReadError> {
         let limit = self.settings.message_timeout;
         let sending = async {

@@ -7,9 +7,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::call::FRAME_HEAD_BYTES;
-use crate::codec::{Limits, ScanError, Scanner};
+use crate::codec::{Chunks, Limits, ScanError, Scanner};
 
+/// The bytes before a message that say how long it is, if the connection is framed.
+const FRAME_HEAD_BYTES: usize = 4;
 /// The room made for the first bytes of a message. Later it grows with what has arrived, never with what is announced.
 const READ_BYTES: usize = 8 << 10;
 const READ_LIMIT_BYTES: usize = 1 << 20;
@@ -137,15 +138,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         self.buffer.get(head..).unwrap_or_default()
     }
 
-    /// Sends a message that begins with the room for a frame's head.
-    pub(crate) async fn write(&mut self, mut message: BytesMut) -> std::io::Result<()> {
-        if self.framing == Some(Framing::Framed) {
-            let len = u32::try_from(message.len() - FRAME_HEAD_BYTES).map_err(std::io::Error::other)?;
-            message[..FRAME_HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
-        } else {
-            message.advance(FRAME_HEAD_BYTES);
-        }
-        self.stream.write_all(&message).await?;
+    /// Sends a message. What is sent of it is not kept while the rest is.
+    pub(crate) async fn write(&mut self, message: Chunks) -> std::io::Result<()> {
+        let len = u32::try_from(message.len()).map_err(std::io::Error::other)?;
+        let head: [u8; FRAME_HEAD_BYTES] = len.to_be_bytes();
+        let is_framed = self.framing == Some(Framing::Framed);
+        let head = if is_framed { &head[..] } else { &[] };
+        self.stream.write_all_buf(&mut Buf::chain(head, message)).await?;
         self.stream.flush().await
     }
 

@@ -1,6 +1,8 @@
 //! Partitions.
 
+use bytes::Bytes;
 use tereza_runtime::ErrorKind;
+use tereza_thrift::codec::{SentAs, Writer};
 
 use super::{
     column, expect_error, new_partitioned_table, new_table, parameters, partition, strings, with_partition_additions,
@@ -24,6 +26,7 @@ pub async fn run(store: &dyn Store) {
     the_version_counts_changes_of_partitions(store).await;
     thousands_are_handled_at_once(store).await;
     partitions_are_found_by_their_names(store).await;
+    listed_names_are_the_names(store).await;
     a_renamed_partition_keeps_its_statistics(store).await;
     partitions_get_the_columns_of_their_table(store).await;
 }
@@ -287,6 +290,42 @@ pub async fn partitions_are_found_by_their_names(store: &dyn Store) {
     let last_key = PartitionFilter { values: vec![None, Some(strings(&["a"]))] };
     let matching = store.matching_partition_names(&database, name, &last_key, Some(1)).await.expect("names");
     assert_eq!(matching, ["ds=1/k=a"]);
+    let keys = store.partition_keys(&database, name).await.expect("keys");
+    assert_eq!(keys, store.table(&database, name).await.expect("the table").table.partition_keys);
+}
+
+/// They are sent as the same names in a list are, and no more of them are read than there is room for.
+pub async fn listed_names_are_the_names(store: &dyn Store) {
+    fn sent(names: &dyn SentAs<Vec<String>>) -> Bytes {
+        let mut writer = Writer::new(1 << 20);
+        names.write_as(&mut writer);
+        writer.finish().expect("few bytes").into_bytes()
+    }
+    let (database, name) = new_partitioned_table(store).await;
+    let added = [partition(&["1", "a"]), partition(&["1", "b"]), partition(&["2", "a"])];
+    store.add_partitions(&database, name, &added, false).await.expect("added");
+    let filters = [
+        vec![],
+        vec![Some(strings(&["1"]))],
+        vec![None, Some(strings(&["a"]))],
+        vec![Some(strings(&["2", "1"])), Some(strings(&["a"]))],
+    ];
+    for values in filters {
+        let filter = PartitionFilter { values };
+        for limit in [None, Some(0), Some(1), Some(9)] {
+            let names = store.matching_partition_names(&database, name, &filter, limit).await.expect("names");
+            let listed = store.listed_partition_names(&database, name, &filter, limit, 1000).await.expect("names");
+            assert_eq!((listed.len(), listed.is_full()), (names.len(), false), "{filter:?} {limit:?}");
+            assert_eq!(sent(&listed), sent(&names), "{filter:?} {limit:?}");
+        }
+    }
+    let all = PartitionFilter::default();
+    // A name is eight bytes after the four of its length.
+    let some = store.listed_partition_names(&database, name, &all, None, 30).await.expect("names");
+    assert_eq!((some.len(), some.is_full()), (2, true));
+    let missing = store.listed_partition_names(&database, "missing", &all, None, 30).await;
+    expect_error(missing.map(drop), ErrorKind::NotFound);
+    expect_error(store.partition_keys(&database, "missing").await, ErrorKind::NotFound);
 }
 
 /// It is found under its new name only, and a name that is taken is refused.

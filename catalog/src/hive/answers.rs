@@ -28,8 +28,9 @@ pub(super) struct Answers {
 pub(super) struct Held(Mutex<Option<OwnedSemaphorePermit>>);
 
 impl Held {
-    pub(super) fn release(&self) {
-        *self.0.lock() = None;
+    /// Lets others have what is held, and returns how many bytes that was, about.
+    pub(super) fn release(&self) -> usize {
+        self.0.lock().take().map_or(0, |permit| permit.num_permits() * UNIT_BYTES)
     }
 }
 
@@ -107,11 +108,11 @@ mod tests {
         assert!(refused.to_string().contains("answers_limit_bytes"), "{refused}");
         let refused = answers.begin(&Held::default()).grow((100 * UNIT_BYTES, 1)).await.unwrap_err();
         assert!(refused.to_string().contains("answers_limit_bytes"), "at once: it never fits");
-        two.release();
+        assert_eq!(two.release(), 41 * UNIT_BYTES);
         first.grow((20 * UNIT_BYTES, 1)).await.unwrap();
         let too_large = first.grow((1, 1 << 20)).await.unwrap_err();
         assert!(too_large.to_string().contains("clients refuse to read"), "{too_large}");
-        one.release();
+        assert_eq!((one.release(), one.release()), (72 * UNIT_BYTES, 0));
         assert_eq!(answers.free.available_permits(), 100);
     }
 }

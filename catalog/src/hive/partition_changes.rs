@@ -10,15 +10,15 @@ use tereza_thrift::hive::{
 };
 
 use super::names::{self, qualified};
-use super::partitions::{Asked, is_missing};
+use super::partitions::{Asked, AskedTable, is_missing};
 use super::{Answer, Session, below, convert};
 use crate::model::{Partition, Storage, partition_name};
 use crate::store::places;
 
 impl Session {
     /// Adds partitions of one table and returns those that are new.
-    async fn add(&self, asked: &Asked, new: Vec<hive::Partition>, if_not_exists: bool) -> Answer<Vec<Partition>> {
-        let keys = &asked.table.partition_keys;
+    async fn add(&self, asked: &AskedTable, new: Vec<hive::Partition>, if_not_exists: bool) -> Answer<Vec<Partition>> {
+        let keys = &asked.keys;
         let mut partitions = Vec::with_capacity(new.len());
         for partition in new {
             check_parent(asked, &partition)?;
@@ -54,7 +54,7 @@ impl Session {
 
     /// Says where the files of new partitions go that do not say it themselves: below their table, and where nothing is, as
     /// a partition that was renamed has its files there still.
-    async fn place_new(&self, asked: &Asked, partitions: &mut [Partition], names: &[String]) -> Answer<()> {
+    async fn place_new(&self, asked: &AskedTable, partitions: &mut [Partition], names: &[String]) -> Answer<()> {
         let Some(folder) = &asked.table.storage.location else { return Ok(()) };
         let to_place = |partition: &Partition| partition.storage.location.is_none();
         let unplaced = partitions.iter().zip(names).filter(|(partition, _)| to_place(partition));
@@ -146,7 +146,7 @@ impl Session {
             partitions.push(convert::partition_from(partition));
         }
         // What a client leaves out stays as it is.
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         let lacks =
             |partition: &Partition| partition.storage.location.is_none() || partition.storage.columns.is_empty();
         let is_whole = |partition: &Partition| partition.values.len() == keys.len();
@@ -198,7 +198,7 @@ impl Session {
         })?;
         let mut new = convert::partition_from(new.unwrap_or_default());
         complete(&mut new, &old.storage);
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         if new.values.len() != keys.len() {
             return Err(names::wrong_values(keys, &new.values));
         }
@@ -242,7 +242,7 @@ impl Session {
         delete_data: bool,
     ) -> Answer<Vec<Partition>> {
         let (database, name) = (&asked.database, &asked.name);
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         if let Some(wrong) = values.iter().find(|values| values.len() != keys.len() || keys.is_empty()) {
             return Err(names::wrong_values(keys, wrong));
         }
@@ -318,8 +318,8 @@ impl Session {
     }
 
     /// The table to which partitions are added.
-    async fn to_change(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
-        self.asked(database, table).await.map_err(|exception| match exception {
+    async fn to_change(&self, database: Option<String>, table: Option<String>) -> Answer<AskedTable> {
+        self.asked_table(database, table).await.map_err(|exception| match exception {
             Exception::NoSuchObject(_) => {
                 InvalidObjectException::new("Unable to add partition because table or database do not exist").into()
             }
@@ -328,8 +328,8 @@ impl Session {
     }
 
     /// The table whose partitions are altered.
-    async fn to_alter(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
-        self.asked(database, table).await.map_err(|exception| match exception {
+    async fn to_alter(&self, database: Option<String>, table: Option<String>) -> Answer<AskedTable> {
+        self.asked_table(database, table).await.map_err(|exception| match exception {
             Exception::NoSuchObject(_) => {
                 let message = "Unable to alter partition because table or database does not exist.";
                 InvalidOperationException::new(message).into()
@@ -349,7 +349,7 @@ impl Session {
     }
 }
 
-impl Asked {
+impl AskedTable {
     /// Fills in what a client leaves out of a new partition, but for its place.
     fn complete(&self, partition: &mut Partition) {
         let location = partition.storage.location.take();

@@ -1,6 +1,9 @@
 //! Partitions: finding them.
 
+use std::ops::Deref;
+
 use tereza_runtime::ErrorKind;
+use tereza_thrift::codec::Texts;
 use tereza_thrift::hive::{
     self, Exception, MetaException, PartitionFilterMode, PartitionListComposingSpec, PartitionSpec,
 };
@@ -10,7 +13,7 @@ use super::filter::{Filter, Key, Work};
 use super::names::{self, CATALOG};
 use super::value::Family;
 use super::{Answer, Session, convert, limit};
-use crate::model::{DEFAULT_PARTITION, Partition, Table, partition_name};
+use crate::model::{Column, DEFAULT_PARTITION, Partition, Table, partition_name};
 use crate::store::PartitionFilter;
 
 /// Partitions that are read from the store at once.
@@ -20,14 +23,36 @@ const LOADED_AT_ONCE: usize = 1_000;
 pub(super) struct Asked {
     pub(super) database: String,
     pub(super) name: String,
+    pub(super) keys: Vec<Column>,
+}
+
+/// The same with all of the table.
+pub(super) struct AskedTable {
+    asked: Asked,
     pub(super) table: Table,
+}
+
+impl Deref for AskedTable {
+    type Target = Asked;
+
+    fn deref(&self) -> &Asked {
+        &self.asked
+    }
 }
 
 impl Session {
     pub(super) async fn asked(&self, database: Option<String>, table: Option<String>) -> Answer<Asked> {
         let (database, name) = (names::database(database)?, names::object(table));
+        let keys = self.store().partition_keys(&database, &name).await;
+        let keys = keys.map_err(|error| self.of_table(error, &database, &name))?;
+        Ok(Asked { database, name, keys })
+    }
+
+    pub(super) async fn asked_table(&self, database: Option<String>, table: Option<String>) -> Answer<AskedTable> {
+        let (database, name) = (names::database(database)?, names::object(table));
         let table = self.table(&database, &name).await?;
-        Ok(Asked { database, name, table })
+        let keys = table.partition_keys.clone();
+        Ok(AskedTable { asked: Asked { database, name, keys }, table })
     }
 
     /// The partition with these values.
@@ -56,7 +81,7 @@ impl Session {
     }
 
     pub(super) async fn kept_partition(&self, asked: &Asked, values: &[String]) -> Answer<Partition> {
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         if values.len() != keys.len() || keys.is_empty() {
             return Err(names::wrong_values(keys, values));
         }
@@ -86,12 +111,14 @@ impl Session {
         table: Option<String>,
         values: Option<Vec<String>>,
         max: impl Into<Option<i16>>,
-    ) -> Answer<Vec<String>> {
+    ) -> Answer<Texts> {
         let asked = self.asked(database, table).await?;
         let filter = asked.prefix(values)?;
-        let names = self.store().matching_partition_names(&asked.database, &asked.name, &filter, limit(max)).await?;
-        let bytes: usize = names.iter().map(String::len).sum();
-        self.growing().grow((2 * bytes + names.len() * size_of::<String>(), bytes)).await?;
+        let max_bytes = self.shared.settings.server.reply_limit_bytes;
+        let (database, table) = (&asked.database, &asked.name);
+        let names = self.store().listed_partition_names(database, table, &filter, limit(max), max_bytes).await?;
+        let wire_bytes = if names.is_full() { usize::MAX } else { names.bytes() };
+        self.growing().grow((names.bytes(), wire_bytes)).await?;
         Ok(names)
     }
 
@@ -103,7 +130,7 @@ impl Session {
         names: Option<Vec<String>>,
     ) -> Answer<Vec<hive::Partition>> {
         let asked = self.asked(database, table).await?;
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         let kept = names.unwrap_or_default();
         let kept: Vec<String> = kept.iter().filter_map(|name| names::kept_partition_name(name, keys)).collect();
         self.load(&asked, &kept).await
@@ -114,7 +141,7 @@ impl Session {
     async fn load(&self, asked: &Asked, names: &[String]) -> Answer<Vec<hive::Partition>> {
         let mut growing = self.growing();
         let mut lists = ColumnLists::default();
-        let mut answer = Vec::with_capacity(names.len());
+        let mut answer = Vec::with_capacity(names.len().min(LOADED_AT_ONCE));
         for names in names.chunks(LOADED_AT_ONCE) {
             let found = self.store().partitions_by_names(&asked.database, &asked.name, names).await;
             let found = found.map_err(|error| self.of_table(error, &asked.database, &asked.name))?;
@@ -160,7 +187,7 @@ impl Session {
         filter: Option<String>,
         max: Option<i32>,
     ) -> Answer<Vec<PartitionSpec>> {
-        let asked = self.asked(database.clone(), table.clone()).await?;
+        let asked = self.asked_table(database.clone(), table.clone()).await?;
         let max = max.and_then(|max| usize::try_from(max).ok());
         let partitions = self.partitions_by_filter(database, table, filter, max).await?;
         Ok(vec![asked.spec(partitions)])
@@ -173,7 +200,7 @@ impl Session {
         filter: Option<String>,
         max: Option<usize>,
     ) -> Answer<Vec<String>> {
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         let family =
             keys.iter().map(|key| Key { name: key.name.clone(), family: Family::of(&key.type_name) }).collect();
         let filter = Filter::of_partitions(&filter.unwrap_or_default(), family).map_err(MetaException::new)?;
@@ -202,7 +229,7 @@ impl Session {
     pub(super) async fn partitions_as(&self, request: hive::GetPartitionsRequest) -> Answer<Vec<PartitionSpec>> {
         names::check_catalog(request.cat_name.as_deref())?;
         let (database, table) = (request.db_name, request.tbl_name);
-        let asked = self.asked(database.clone(), table.clone()).await?;
+        let asked = self.asked_table(database.clone(), table.clone()).await?;
         let filter = request.filter_spec.unwrap_or_default();
         let (mode, filters) = (filter.filter_mode, filter.filters.unwrap_or_default());
         let partitions = match mode {
@@ -225,7 +252,7 @@ impl Session {
     ) -> Answer<hive::PartitionValuesResponse> {
         names::check_catalog(request.cat_name.as_deref())?;
         let asked = self.asked(Some(request.db_name), Some(request.tbl_name)).await?;
-        let keys = &asked.table.partition_keys;
+        let keys = &asked.keys;
         let mut wanted = Vec::with_capacity(request.partition_keys.len());
         for key in request.partition_keys {
             let name = names::object(key.name);
@@ -256,7 +283,7 @@ impl Session {
 impl Asked {
     /// The values in a partition's name.
     pub(super) fn values_of(&self, name: &str) -> Answer<Vec<String>> {
-        let keys = &self.table.partition_keys;
+        let keys = &self.keys;
         names::values_of(name, keys).ok_or_else(|| names::incomplete_name(name, keys))
     }
 
@@ -270,6 +297,20 @@ impl Asked {
         convert::partition_to(&self.database, &self.name, found, &mut ColumnLists::default())
     }
 
+    fn prefix(&self, values: Option<Vec<String>>) -> Answer<PartitionFilter> {
+        let values = values.unwrap_or_default();
+        let keys = self.keys.len();
+        if values.len() > keys {
+            let shown = values.join(", ");
+            let message = format!("Incorrect number of partition values. numPartKeys={keys}, part_val=[{shown}]");
+            return Err(MetaException::new(message).into());
+        }
+        let one = |value: String| (!value.is_empty()).then(|| vec![value]);
+        Ok(PartitionFilter { values: values.into_iter().map(one).collect() })
+    }
+}
+
+impl AskedTable {
     pub(super) fn spec(&self, partitions: Vec<hive::Partition>) -> PartitionSpec {
         PartitionSpec {
             db_name: Some(self.database.clone()),
@@ -279,18 +320,6 @@ impl Asked {
             cat_name: Some(CATALOG.to_owned()),
             ..PartitionSpec::default()
         }
-    }
-
-    fn prefix(&self, values: Option<Vec<String>>) -> Answer<PartitionFilter> {
-        let values = values.unwrap_or_default();
-        let keys = self.table.partition_keys.len();
-        if values.len() > keys {
-            let shown = values.join(", ");
-            let message = format!("Incorrect number of partition values. numPartKeys={keys}, part_val=[{shown}]");
-            return Err(MetaException::new(message).into());
-        }
-        let one = |value: String| (!value.is_empty()).then(|| vec![value]);
-        Ok(PartitionFilter { values: values.into_iter().map(one).collect() })
     }
 }
 

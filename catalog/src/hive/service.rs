@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use tereza_runtime::memory;
+use tereza_thrift::codec::Texts;
 use tereza_thrift::hive::{self, Exception, HiveMetastore, MetaException};
 
 use super::alter_table::Demands;
@@ -14,6 +16,8 @@ use super::{Answer, Session, limit};
 
 /// What every Hive Metastore of versions 2 and 3 says of itself.
 const VERSION: &str = "3.0";
+/// The memory of an answer as large as this goes back to the system when it is sent: there are few such.
+const GIVEN_BACK_FROM_BYTES: usize = 16 << 20;
 
 /// Methods that are whole in the file of their noun: the method of the interface, and which one answers it.
 macro_rules! answered_by {
@@ -26,7 +30,9 @@ macro_rules! answered_by {
 
 impl HiveMetastore for Session {
     fn answered(&self) {
-        self.held.release();
+        if self.held.release() >= GIVEN_BACK_FROM_BYTES {
+            memory::give_back();
+        }
     }
 
     async fn get_name(&self) -> Answer<String> {
@@ -394,28 +400,24 @@ impl HiveMetastore for Session {
         let partitions_spec = self.specs_by_filter(database, table, None, max).await?;
         Ok(hive::PartitionsSpecByExprResult { partitions_spec, has_unknown_partitions })
     }
-    async fn get_partition_names(&self, args: hive::GetPartitionNamesArgs) -> Answer<Vec<String>> {
+    async fn get_partition_names(&self, args: hive::GetPartitionNamesArgs) -> Answer<Texts> {
         self.partition_names(args.db_name, args.tbl_name, None, args.max_parts).await
     }
-    async fn fetch_partition_names_req(&self, args: hive::FetchPartitionNamesReqArgs) -> Answer<Vec<String>> {
+    async fn fetch_partition_names_req(&self, args: hive::FetchPartitionNamesReqArgs) -> Answer<Texts> {
         let request = args.partition_req.unwrap_or_default();
         names::check_catalog(request.cat_name.as_deref())?;
         self.partition_names(Some(request.db_name), Some(request.tbl_name), None, request.max_parts).await
     }
-    async fn get_partition_names_ps(&self, args: hive::GetPartitionNamesPsArgs) -> Answer<Vec<String>> {
+    async fn get_partition_names_ps(&self, args: hive::GetPartitionNamesPsArgs) -> Answer<Texts> {
         self.partition_names(args.db_name, args.tbl_name, args.part_vals, args.max_parts).await
     }
-    async fn get_partition_names_ps_req(
-        &self,
-        args: hive::GetPartitionNamesPsReqArgs,
-    ) -> Answer<hive::GetPartitionNamesPsResponse> {
+    async fn get_partition_names_ps_req(&self, args: hive::GetPartitionNamesPsReqArgs) -> Answer<Texts> {
         let request = args.req.unwrap_or_default();
         names::check_catalog(request.cat_name.as_deref())?;
         let (database, table) = (Some(request.db_name), Some(request.tbl_name));
-        let names = self.partition_names(database, table, request.part_values, request.max_parts).await?;
-        Ok(hive::GetPartitionNamesPsResponse { names })
+        self.partition_names(database, table, request.part_values, request.max_parts).await
     }
-    async fn get_partition_names_req(&self, args: hive::GetPartitionNamesReqArgs) -> Answer<Vec<String>> {
+    async fn get_partition_names_req(&self, args: hive::GetPartitionNamesReqArgs) -> Answer<Texts> {
         let request = args.req.unwrap_or_default();
         names::check_catalog(request.cat_name.as_deref())?;
         if !request.expr.is_empty() {

@@ -185,7 +185,7 @@ impl Session {
     pub(super) async fn delete_all_statistics(&self, request: DeleteColumnStatisticsRequest) -> Answer<()> {
         names::check_catalog(request.cat_name.as_deref())?;
         let (database, table) = (Some(request.db_name), Some(request.tbl_name));
-        self.asked(database.clone(), table.clone()).await?;
+        let asked = self.asked(database.clone(), table.clone()).await?;
         let columns: Vec<Option<String>> = match request.col_names {
             Some(columns) if !columns.is_empty() => columns.into_iter().map(Some).collect(),
             _ => vec![None],
@@ -194,7 +194,7 @@ impl Session {
             _ if request.table_level.unwrap_or_default() => vec![None],
             Some(names) if !names.is_empty() => names.into_iter().map(|name| Some(Some(name))).collect(),
             _ => {
-                let names = self.partition_names(database.clone(), table.clone(), None, None).await?;
+                let names = self.store().partition_names(&asked.database, &asked.name).await?;
                 names.into_iter().map(|name| Some(Some(name))).collect()
             }
         };

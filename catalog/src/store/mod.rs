@@ -37,11 +37,12 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tereza_runtime::{Error, Result};
+use tereza_thrift::codec::Texts;
 
 pub use self::names::check_partition;
 use crate::model::{
-    ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Parameters, Partition, Principal, Role,
-    RoleGrant, Securable, Table, TableKind,
+    Column, ColumnStatistics, Constraint, Database, Function, Grant, Job, LockPart, Parameters, Partition, Principal,
+    Role, RoleGrant, Securable, Table, TableKind,
 };
 
 /// A table with the version that a compare-and-set names.
@@ -362,6 +363,26 @@ pub trait Store: Send + Sync + Debug + 'static {
         filter: &PartitionFilter,
         limit: Option<usize>,
     ) -> Result<Vec<String>>;
+    /// [`Store::matching_partition_names`] for an answer that has at most `max_bytes` on the wire: where the names have more,
+    /// some of them, in a list that says it is full.
+    async fn listed_partition_names(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+        max_bytes: usize,
+    ) -> Result<Texts> {
+        let mut listed = Texts::new(max_bytes);
+        for name in self.matching_partition_names(database, table, filter, limit).await? {
+            listed.push(&name);
+        }
+        Ok(listed)
+    }
+    /// The partition keys of a table, in order.
+    async fn partition_keys(&self, database: &str, table: &str) -> Result<Vec<Column>> {
+        Ok(self.table(database, table).await?.table.partition_keys)
+    }
     /// The partitions with these names, in the order of the names; those that do not exist are left out.
     async fn partitions_by_names(&self, database: &str, table: &str, names: &[String]) -> Result<Vec<Partition>>;
     /// Gives the partition with these values all that `partition` has, its values too; it keeps its statistics.

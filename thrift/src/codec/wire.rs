@@ -24,6 +24,18 @@ pub trait Wire: Sized {
     fn read(reader: &mut Reader<'_>) -> Result<Self>;
 }
 
+/// What is sent as a `T`, and is the same on the wire.
+pub trait SentAs<T: Wire>: Send {
+    /// Writes the value, without a field's head.
+    fn write_as(&self, writer: &mut Writer);
+}
+
+impl<T: Wire + Send> SentAs<T> for T {
+    fn write_as(&self, writer: &mut Writer) {
+        self.write(writer);
+    }
+}
+
 /// A struct, a union or an exception of an interface, or the arguments of a method.
 pub trait Record: Default {
     /// Its name in the interface.

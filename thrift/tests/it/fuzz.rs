@@ -112,7 +112,7 @@ impl MethodVisitor for Checks {
 fn encoded<T: Record>(value: &T, bytes_max: usize) -> Vec<u8> {
     let mut writer = Writer::new(bytes_max);
     writer.record(value);
-    writer.finish().expect("more is written than was read").to_vec()
+    writer.finish().expect("more is written than was read").into_bytes().to_vec()
 }
 
 /// Decodes a struct from the bytes; then what was decoded is written, read and written again.
@@ -178,7 +178,7 @@ fn fuzz_the_decoder_of_every_method() {
         let begin = reader.position();
         let mut writer = Writer::new(begin);
         header.write(&mut writer);
-        let written = writer.finish().expect("a longer header");
+        let written = writer.finish().expect("a longer header").into_bytes();
         assert_eq!(Header::read(&mut Reader::new(&written, &limits)).as_ref(), Ok(&header));
         if let Ok(Some(end)) = end {
             reader.skip(kind::STRUCT).expect("what was scanned can be passed over");

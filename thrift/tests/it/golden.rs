@@ -14,7 +14,7 @@ fn round_trip<T: Record>(name: &str) -> T {
     let mut writer = Writer::new(bytes.len());
     header.write(&mut writer);
     writer.record(&record);
-    let written = writer.finish().expect("more bytes than were read");
+    let written = writer.finish().expect("more bytes than were read").into_bytes();
     assert_eq!(written, bytes, "{name}: {} / {}", written.escape_ascii(), bytes.escape_ascii());
     record
 }

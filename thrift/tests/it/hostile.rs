@@ -168,7 +168,7 @@ fn a_table_in_a_table_has_an_end() {
         }
         let mut writer = Writer::new(1 << 20);
         writer.record(&table);
-        writer.finish().unwrap()
+        writer.finish().unwrap().into_bytes()
     };
     // Four levels from table to table.
     let (deepest, too_deep) = (nested(limits.depth / 4), nested(limits.depth / 4 + 1));

@@ -44,7 +44,7 @@ pub use self::open::Settings;
 use self::retry::Failure;
 use self::sql::transactions;
 use super::{PartitionFilter, Snapshot, VersionedTable};
-use crate::model::ColumnStatistics;
+use crate::model::{Column, ColumnStatistics};
 
 /// A catalog in a database of MySQL or MariaDB.
 ///
@@ -137,6 +137,13 @@ impl MySqlStore {
 
     async fn read_table(&self, database: &str, table: &str) -> Result<VersionedTable> {
         dialect::read!(self, conn => async { sql::tables::load(conn, database, table).await.map(|(_, table)| table) })
+    }
+
+    async fn read_keys(&self, database: &str, table: &str) -> Result<Vec<Column>> {
+        dialect::read!(self, conn => async {
+            let head = sql::tables::find(conn, database, table).await?;
+            sql::tables::partition_keys(conn, head.id).await
+        })
     }
 
     async fn read_version(&self, database: &str, table: &str) -> Result<i64> {

@@ -169,7 +169,7 @@ async fn change_partitions(conn: &mut Connection, head: &Head, commit: &Commit, 
         changes.entry(parent.name_of(values)?).or_default().increments.extend(increments);
     }
     let changed_names: Vec<String> = changes.keys().cloned().collect();
-    let rows = partitions::find(conn, &parent, &changed_names).await?;
+    let rows = partitions::find(conn, parent.table_id, &changed_names).await?;
     let ids: Vec<i64> = rows.values().map(|row| row.id).collect();
     let mut current = parameters::PARTITION.load(conn, &ids).await?;
     let mut changed: Vec<(i64, Parameters)> = Vec::with_capacity(changes.len());

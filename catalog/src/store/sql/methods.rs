@@ -5,14 +5,15 @@
 
 use async_trait::async_trait;
 use tereza_runtime::Result;
+use tereza_thrift::codec::Texts;
 
 use super::{
     commits, constraints, databases, functions, jobs, locks, notifications, owners, privileges, properties, removals,
     roles, storage, tables, transactions, writes,
 };
 use crate::model::{
-    ColumnStatistics, Constraint, Database, Function, Grant, Job, Partition, Principal, Role, RoleGrant, Securable,
-    Table, TableKind,
+    Column, ColumnStatistics, Constraint, Database, Function, Grant, Job, Partition, Principal, Role, RoleGrant,
+    Securable, Table, TableKind,
 };
 use crate::store::{
     Commit, Lock, LockRequest, Notification, NotificationFilter, PartitionFilter, Removal, Snapshot, StagedFile, Store,
@@ -129,6 +130,21 @@ impl Store for Catalog {
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
         read!(self, conn => transactions::matching_partition_names(conn, database, table, filter, limit))
+    }
+
+    async fn listed_partition_names(
+        &self,
+        database: &str,
+        table: &str,
+        filter: &PartitionFilter,
+        limit: Option<usize>,
+        max_bytes: usize,
+    ) -> Result<Texts> {
+        read!(self, conn => transactions::listed_partition_names(conn, database, table, filter, limit, max_bytes))
+    }
+
+    async fn partition_keys(&self, database: &str, table: &str) -> Result<Vec<Column>> {
+        self.read_keys(database, table).await
     }
 
     async fn partitions_by_names(&self, database: &str, table: &str, names: &[String]) -> Result<Vec<Partition>> {

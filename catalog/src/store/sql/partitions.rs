@@ -6,14 +6,14 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt;
-use sqlx::{query_as, query_scalar};
+use sqlx::{Database, FromRow, QueryBuilder, query_scalar};
 use tereza_runtime::{Error, Result as PublicResult};
+use tereza_thrift::codec::Texts;
 
 use super::ids::{self, Sequence};
 use super::parameters::LAST_DDL_TIME;
-use super::storage::ColumnList;
 use super::tables::{self, Head};
-use super::{Connection, Result, parameters, rows, storage};
+use super::{Connection, Db, Result, parameters, rows, storage};
 use crate::model::{Column, DEFAULT_PARTITION, Parameters, Partition, Storage, partition_name};
 use crate::store::filter::{NameFilter, Places};
 use crate::store::{PartitionFilter, names, places};
@@ -22,8 +22,8 @@ use crate::store::{PartitionFilter, names, places};
 pub(crate) struct Parent {
     pub(crate) table_id: i64,
     full_name: String,
+    storage: i64,
     keys: Vec<Column>,
-    columns: ColumnList,
 }
 
 /// A partition's row in `PARTITIONS`.
@@ -38,19 +38,37 @@ pub(crate) struct Row {
 
 type RowColumns = (i64, String, Option<i64>, i64, i64);
 
-const SELECT_ROWS: &str =
-    "SELECT PART_ID, PART_NAME, SD_ID, CREATE_TIME, LAST_ACCESS_TIME FROM PARTITIONS WHERE TBL_ID = ?";
+/// What is read of a partition's row.
+trait Columns: for<'r> FromRow<'r, <Db as Database>::Row> + Send + Unpin {
+    /// The statement, up to the id of the table.
+    const SELECT: &'static str;
+
+    fn name(&self) -> &str;
+}
+
+impl Columns for RowColumns {
+    const SELECT: &'static str =
+        "SELECT PART_ID, PART_NAME, SD_ID, CREATE_TIME, LAST_ACCESS_TIME FROM PARTITIONS WHERE TBL_ID = ";
+
+    fn name(&self) -> &str {
+        &self.1
+    }
+}
+
+/// A name alone, for which the index is enough.
+impl Columns for (String,) {
+    const SELECT: &'static str = "SELECT PART_NAME FROM PARTITIONS WHERE TBL_ID = ";
+
+    fn name(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Parent {
     /// Reads it for the table of `head`.
     pub(crate) async fn load(conn: &mut Connection, head: &Head) -> Result<Self> {
-        let kept = tables::load_storage(conn, head).await?;
-        Ok(Self {
-            table_id: head.id,
-            full_name: head.full_name(),
-            keys: tables::partition_keys(conn, head.id).await?,
-            columns: ColumnList { id: kept.column_list, columns: kept.storage.columns },
-        })
+        let keys = tables::partition_keys(conn, head.id).await?;
+        Ok(Self { table_id: head.id, full_name: head.full_name(), storage: head.storage, keys })
     }
 
     /// The name of the partition with these values.
@@ -87,7 +105,7 @@ pub(crate) async fn add(
     now_s: i64,
 ) -> Result<usize> {
     let names = parent.names_of(partitions.iter().map(|partition| partition.values.as_slice()))?;
-    let mut taken: HashSet<String> = find(conn, parent, &names).await?.into_keys().collect();
+    let mut taken: HashSet<String> = find(conn, parent.table_id, &names).await?.into_keys().collect();
     let mut new: Vec<(&str, &Partition)> = Vec::with_capacity(partitions.len());
     for (name, partition) in names.iter().zip(partitions) {
         if taken.insert(name.clone()) {
@@ -102,7 +120,8 @@ pub(crate) async fn add(
         return Ok(0);
     }
     let storages: Vec<&Storage> = new.iter().map(|(_, partition)| &partition.storage).collect();
-    let first_storage = storage::insert(conn, &storages, Some(&parent.columns)).await?;
+    let shared = storage::column_list(conn, parent.storage).await?;
+    let first_storage = storage::insert(conn, &storages, Some(&shared)).await?;
     let first_id = ids::take(conn, Sequence::Partition, new.len()).await?;
 
     let numbered: Vec<(i64, &str, &Partition)> =
@@ -140,7 +159,12 @@ pub(crate) async fn list(
     filter: &PartitionFilter,
     limit: Option<usize>,
 ) -> Result<Vec<Partition>> {
-    let found = matching(conn, parent, filter, limit).await?;
+    let mut found = Vec::new();
+    visit(conn, parent, filter, limit, |row: RowColumns| {
+        found.push(Row::from(row));
+        true
+    })
+    .await?;
     load(conn, found).await
 }
 
@@ -157,12 +181,35 @@ pub(crate) async fn matching_names(
     filter: &PartitionFilter,
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
-    Ok(matching(conn, parent, filter, limit).await?.into_iter().map(|row| row.name).collect())
+    let mut names = Vec::new();
+    visit(conn, parent, filter, limit, |(name,): (String,)| {
+        names.push(name);
+        true
+    })
+    .await?;
+    Ok(names)
+}
+
+/// [`matching_names`] as a list of at most `max_bytes` on the wire; the first that has no room is the last that is read.
+pub(crate) async fn listed_names(
+    conn: &mut Connection,
+    parent: &Parent,
+    filter: &PartitionFilter,
+    limit: Option<usize>,
+    max_bytes: usize,
+) -> Result<Texts> {
+    let mut listed = Texts::new(max_bytes);
+    visit(conn, parent, filter, limit, |(name,): (String,)| {
+        listed.push(&name);
+        !listed.is_full()
+    })
+    .await?;
+    Ok(listed)
 }
 
 /// The partitions with these names, in the order of the names, without those that do not exist.
-pub(crate) async fn by_names(conn: &mut Connection, parent: &Parent, names: &[String]) -> Result<Vec<Partition>> {
-    let mut by_name = find(conn, parent, names).await?;
+pub(crate) async fn by_names(conn: &mut Connection, table_id: i64, names: &[String]) -> Result<Vec<Partition>> {
+    let mut by_name = find(conn, table_id, names).await?;
     load(conn, names.iter().filter_map(|name| by_name.remove(name)).collect()).await
 }
 
@@ -178,7 +225,7 @@ pub(crate) async fn rename(
     let name = parent.name_of(&partition.values)?;
     check(&name, partition)?;
     if name != row.name {
-        if find(conn, parent, std::slice::from_ref(&name)).await?.contains_key(&name) {
+        if find(conn, parent.table_id, std::slice::from_ref(&name)).await?.contains_key(&name) {
             let message = format!("partition '{name}' of table '{}' already exists", parent.full_name);
             return Err(Error::already_exists(message).into());
         }
@@ -224,7 +271,7 @@ pub(crate) async fn share_columns(conn: &mut Connection, table_id: i64, column_l
 /// Replaces partitions, found by their values.
 pub(crate) async fn alter(conn: &mut Connection, parent: &Parent, partitions: &[Partition], now_s: i64) -> Result<()> {
     let names = parent.names_of(partitions.iter().map(|partition| partition.values.as_slice()))?;
-    let mut rows_by_name = find(conn, parent, &names).await?;
+    let mut rows_by_name = find(conn, parent.table_id, &names).await?;
     let mut changes = Vec::with_capacity(partitions.len());
     for (name, partition) in names.iter().zip(partitions) {
         check(name, partition)?;
@@ -233,7 +280,8 @@ pub(crate) async fn alter(conn: &mut Connection, parent: &Parent, partitions: &[
     }
     let storages: Vec<(i64, &Storage)> =
         changes.iter().map(|(row, partition)| (row.storage, &partition.storage)).collect();
-    storage::replace(conn, &storages, Some(&parent.columns)).await?;
+    let shared = storage::column_list(conn, parent.storage).await?;
+    storage::replace(conn, &storages, Some(&shared)).await?;
     for (row, partition) in &changes {
         sqlx::query("UPDATE PARTITIONS SET LAST_ACCESS_TIME = ? WHERE PART_ID = ?")
             .bind(partition.last_access_time_s)
@@ -255,7 +303,7 @@ pub(crate) async fn drop(
     if_exists: bool,
 ) -> Result<Vec<Partition>> {
     let names = parent.names_of(values.iter().map(Vec::as_slice))?;
-    let mut found = find(conn, parent, &names).await?;
+    let mut found = find(conn, parent.table_id, &names).await?;
     if !if_exists && let Some(missing) = names.iter().find(|name| !found.contains_key(*name)) {
         return Err(parent.missing(missing).into());
     }
@@ -267,7 +315,8 @@ pub(crate) async fn drop(
 
 /// Drops all partitions of a table.
 pub(crate) async fn delete_all(conn: &mut Connection, table_id: i64) -> Result<()> {
-    let found: Vec<RowColumns> = query_as(SELECT_ROWS).bind(table_id).fetch_all(&mut *conn).await?;
+    let mut statement = QueryBuilder::<Db>::new(RowColumns::SELECT);
+    let found: Vec<RowColumns> = statement.push_bind(table_id).build_query_as().fetch_all(&mut *conn).await?;
     delete(conn, &found.into_iter().map(Row::from).collect::<Vec<_>>()).await
 }
 
@@ -286,16 +335,19 @@ pub(crate) async fn locations_outside(conn: &mut Connection, table_id: i64, fold
 }
 
 /// The rows of those partitions in `names` that exist, by name.
-pub(crate) async fn find(conn: &mut Connection, parent: &Parent, names: &[String]) -> Result<HashMap<String, Row>> {
-    let select = "SELECT PART_ID, PART_NAME, SD_ID, CREATE_TIME, LAST_ACCESS_TIME FROM PARTITIONS WHERE TBL_ID = ";
-    let found: Vec<RowColumns> = rows::select_in_of(conn, select, parent.table_id, " AND PART_NAME IN ", names).await?;
+pub(crate) async fn find(conn: &mut Connection, table_id: i64, names: &[String]) -> Result<HashMap<String, Row>> {
+    let found: Vec<RowColumns> = named(conn, table_id, names).await?;
     Ok(found.into_iter().map(Row::from).map(|row| (row.name.clone(), row)).collect())
+}
+
+async fn named<T: Columns>(conn: &mut Connection, table_id: i64, names: &[String]) -> Result<Vec<T>> {
+    rows::select_in_of(conn, T::SELECT, table_id, " AND PART_NAME IN ", names).await
 }
 
 /// The row of the partition with these values; `NotFound` if there is none.
 pub(crate) async fn find_one(conn: &mut Connection, parent: &Parent, values: &[String]) -> Result<Row> {
     let name = parent.name_of(values)?;
-    let mut found = find(conn, parent, std::slice::from_ref(&name)).await?;
+    let mut found = find(conn, parent.table_id, std::slice::from_ref(&name)).await?;
     found.remove(&name).ok_or_else(|| parent.missing(&name).into())
 }
 
@@ -305,61 +357,67 @@ impl From<RowColumns> for Row {
     }
 }
 
-/// The rows of partitions that `filter` lets through, in the order of their names, at most `limit`.
-async fn matching(
+/// Gives to `take` the partitions that `filter` lets through, in the order of their names, at most `limit`, until it says that
+/// it takes no more.
+async fn visit<T: Columns>(
     conn: &mut Connection,
     parent: &Parent,
     filter: &PartitionFilter,
     limit: Option<usize>,
-) -> Result<Vec<Row>> {
+    mut take: impl FnMut(T) -> bool + Send,
+) -> Result<()> {
     let filter = NameFilter::new(&parent.keys, filter)?;
-    if parent.keys.is_empty() {
-        return Ok(Vec::new());
+    let mut left = limit.unwrap_or(usize::MAX);
+    if parent.keys.is_empty() || left == 0 {
+        return Ok(());
     }
-    let limit = limit.unwrap_or(usize::MAX);
-    let mut found = Vec::new();
+    let mut take = |row: T| {
+        left -= 1;
+        take(row) && left > 0
+    };
     match filter.places() {
         Places::Names(names) => {
-            let mut by_name = find(conn, parent, &names).await?;
-            found.extend(names.iter().filter_map(|name| by_name.remove(name)).take(limit));
+            let found: Vec<T> = named(conn, parent.table_id, &names).await?;
+            let mut by_name: HashMap<String, T> = found.into_iter().map(|row| (row.name().to_owned(), row)).collect();
+            let _ = names.iter().filter_map(|name| by_name.remove(name)).all(take);
         }
         Places::Ranges(ranges) => {
-            for (from, to) in ranges {
-                scan(conn, parent, &filter, Some((from, to)), limit, &mut found).await?;
+            for range in ranges {
+                if !scan(conn, parent, &filter, Some(range), &mut take).await? {
+                    break;
+                }
             }
         }
-        Places::All => scan(conn, parent, &filter, None, limit, &mut found).await?,
+        Places::All => {
+            scan(conn, parent, &filter, None, &mut take).await?;
+        }
     }
-    Ok(found)
+    Ok(())
 }
 
-/// Appends to `found` the rows of a range of names (or all) that pass the filter, until it holds `limit`.
-async fn scan(
+/// Gives to `take` those of a range of names (or all) that pass the filter, and returns whether it takes more.
+async fn scan<T: Columns>(
     conn: &mut Connection,
     parent: &Parent,
     filter: &NameFilter,
     range: Option<(String, String)>,
-    limit: usize,
-    found: &mut Vec<Row>,
-) -> Result<()> {
-    if found.len() >= limit {
-        return Ok(());
-    }
-    let mut statement = sqlx::QueryBuilder::new(SELECT_ROWS.trim_end_matches('?'));
+    take: &mut (impl FnMut(T) -> bool + Send),
+) -> Result<bool> {
+    let mut statement = QueryBuilder::<Db>::new(T::SELECT);
     statement.push_bind(parent.table_id);
     if let Some((from, to)) = range {
         statement.push(" AND PART_NAME >= ").push_bind(from).push(" AND PART_NAME < ").push_bind(to);
     }
     statement.push(" ORDER BY PART_NAME");
-    let mut rows = statement.build_query_as::<RowColumns>().fetch(conn);
-    while found.len() < limit
-        && let Some(row) = rows.try_next().await?
-    {
-        if filter.matches(&row.1) {
-            found.push(row.into());
+    let mut rows = statement.build_query_as::<T>().fetch(conn);
+    while let Some(row) = rows.try_next().await? {
+        if filter.matches(row.name()) && !take(row) {
+            return Ok(false);
         }
+        // Rows may be there faster than they are taken: others on the thread have their turn.
+        tokio::task::consume_budget().await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The partitions of some rows, in their order.

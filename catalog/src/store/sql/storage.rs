@@ -139,34 +139,37 @@ pub(crate) async fn insert(conn: &mut Connection, storages: &[&Storage], shared:
 /// Storages by their ids.
 pub(crate) async fn load(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i64, Kept>> {
     type Text = Option<String>;
-    type Row = (i64, Option<i64>, Option<i64>, Text, Text, Text, i32, bool, bool, i64);
-    type SerdeRow = (i64, Option<String>, Option<String>);
-    let select = "SELECT SD_ID, CD_ID, SERDE_ID, INPUT_FORMAT, OUTPUT_FORMAT, LOCATION, NUM_BUCKETS, IS_COMPRESSED, \
-                  IS_STOREDASSUBDIRECTORIES, (SELECT COUNT(*) FROM SKEWED_COL_NAMES k WHERE k.SD_ID = SDS.SD_ID) \
-                  FROM SDS WHERE SD_ID IN ";
+    // What it is, its serde, and how many buckets, sort columns and skewed columns it has: most have none.
+    type Row =
+        (i64, Option<i64>, Text, Text, Text, i32, bool, bool, Option<i64>, Option<i64>, Text, Text, i64, i64, i64);
+    let select = "SELECT s.SD_ID, s.CD_ID, s.INPUT_FORMAT, s.OUTPUT_FORMAT, s.LOCATION, s.NUM_BUCKETS, s.IS_COMPRESSED, \
+                  s.IS_STOREDASSUBDIRECTORIES, s.SERDE_ID, d.SERDE_ID, d.NAME, d.SLIB, \
+                  (SELECT COUNT(*) FROM BUCKETING_COLS b WHERE b.SD_ID = s.SD_ID), \
+                  (SELECT COUNT(*) FROM SORT_COLS o WHERE o.SD_ID = s.SD_ID), \
+                  (SELECT COUNT(*) FROM SKEWED_COL_NAMES k WHERE k.SD_ID = s.SD_ID) \
+                  FROM SDS s LEFT JOIN SERDES d ON d.SERDE_ID = s.SERDE_ID WHERE s.SD_ID IN ";
     let found: Vec<Row> = rows::select_in(conn, select, ids, "").await?;
-    let serde_ids: Vec<i64> = found.iter().filter_map(|row| row.2).collect();
-    let select = "SELECT SERDE_ID, NAME, SLIB FROM SERDES WHERE SERDE_ID IN ";
-    let serdes: Vec<SerdeRow> = rows::select_in(conn, select, &serde_ids, "").await?;
+    let serde_ids: Vec<i64> = found.iter().filter_map(|row| row.9).collect();
     let mut serde_parameters = parameters::SERDE.load(conn, &serde_ids).await?;
-    let mut serdes: HashMap<i64, Serde> = serdes
-        .into_iter()
-        .map(|(id, name, library)| {
-            (id, Serde { name, library, parameters: serde_parameters.remove(&id).unwrap_or_default() })
-        })
-        .collect();
     let mut list_ids: Vec<i64> = found.iter().filter_map(|row| row.1).collect();
     list_ids.sort_unstable();
     list_ids.dedup();
     let lists = load_columns(conn, &list_ids).await?;
     let mut storage_parameters = parameters::STORAGE.load(conn, ids).await?;
-    let mut buckets = load_bucket_columns(conn, ids).await?;
-    let mut sorts = load_sort_columns(conn, ids).await?;
-    let have_skewed: Vec<i64> = found.iter().filter(|row| row.9 > 0).map(|row| row.0).collect();
+    let with =
+        |count: fn(&Row) -> i64| -> Vec<i64> { found.iter().filter(|row| count(row) > 0).map(|row| row.0).collect() };
+    let (bucketed, sorted, have_skewed) = (with(|row| row.12), with(|row| row.13), with(|row| row.14));
+    let mut buckets = load_bucket_columns(conn, &bucketed).await?;
+    let mut sorts = load_sort_columns(conn, &sorted).await?;
     let mut skewed = skewed::load(conn, &have_skewed).await?;
 
     let mut storages = HashMap::with_capacity(found.len());
-    for (id, list, serde, input_format, output_format, location, num_buckets, compressed, sub_directories, _) in found {
+    for row in found {
+        let (id, list, input_format, output_format, location, num_buckets, compressed, sub_directories, serde_id, ..) =
+            row;
+        let (.., kept_serde, name, library, _, _, _) = row;
+        let serde =
+            kept_serde.map(|id| Serde { name, library, parameters: serde_parameters.remove(&id).unwrap_or_default() });
         let storage = Storage {
             columns: list.and_then(|list| lists.get(&list)).cloned().unwrap_or_default(),
             location,
@@ -176,15 +179,27 @@ pub(crate) async fn load(conn: &mut Connection, ids: &[i64]) -> Result<HashMap<i
             num_buckets,
             bucket_columns: buckets.remove(&id).unwrap_or_default(),
             sort_columns: sorts.remove(&id).unwrap_or_default(),
-            serde: serde.and_then(|serde| serdes.remove(&serde)).unwrap_or_default(),
+            serde: serde.unwrap_or_default(),
             parameters: storage_parameters.remove(&id).unwrap_or_default(),
             stored_as_sub_directories: sub_directories,
             skewed: skewed.remove(&id).unwrap_or_default(),
         };
-        let (column_list, serde) = (list.unwrap_or_default(), serde.unwrap_or_default());
+        let (column_list, serde) = (list.unwrap_or_default(), serde_id.unwrap_or_default());
         storages.insert(id, Kept { column_list, serde, storage });
     }
     Ok(storages)
+}
+
+/// The column list of a storage.
+pub(crate) async fn column_list(conn: &mut Connection, storage: i64) -> Result<ColumnList> {
+    let kept: Option<Option<i64>> =
+        query_scalar("SELECT CD_ID FROM SDS WHERE SD_ID = ?").bind(storage).fetch_optional(&mut *conn).await?;
+    let Some(list) = kept else {
+        return Err(Error::internal(format!("the storage {storage} is missing from the catalog")).into());
+    };
+    let id = list.unwrap_or_default();
+    let columns = load_columns(conn, &[id]).await?.remove(&id).unwrap_or_default();
+    Ok(ColumnList { id, columns })
 }
 
 /// Replaces storages. One whose columns change gets `shared` if they are equal to it, else a new list; the others keep

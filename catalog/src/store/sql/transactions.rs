@@ -1,6 +1,7 @@
 //! The methods of the store that touch several nouns, each the body of one transaction.
 
 use tereza_runtime::Result as PublicResult;
+use tereza_thrift::codec::Texts;
 
 use super::partitions::{self, Parent};
 use super::removals::Places;
@@ -60,6 +61,20 @@ pub(crate) async fn matching_partition_names(
     partitions::matching_names(conn, &parent, filter, limit).await
 }
 
+/// [`Store::listed_partition_names`](crate::Store::listed_partition_names).
+pub(crate) async fn listed_partition_names(
+    conn: &mut Connection,
+    database: &str,
+    table: &str,
+    filter: &PartitionFilter,
+    limit: Option<usize>,
+    max_bytes: usize,
+) -> Result<Texts> {
+    let head = tables::find(conn, database, table).await?;
+    let parent = Parent::load(conn, &head).await?;
+    partitions::listed_names(conn, &parent, filter, limit, max_bytes).await
+}
+
 /// [`Store::partitions_by_names`](crate::Store::partitions_by_names).
 pub(crate) async fn partitions_by_names(
     conn: &mut Connection,
@@ -68,8 +83,7 @@ pub(crate) async fn partitions_by_names(
     names: &[String],
 ) -> Result<Vec<Partition>> {
     let head = tables::find(conn, database, table).await?;
-    let parent = Parent::load(conn, &head).await?;
-    partitions::by_names(conn, &parent, names).await
+    partitions::by_names(conn, head.id, names).await
 }
 
 /// [`Store::rename_partition`](crate::Store::rename_partition).
@@ -160,7 +174,7 @@ pub(crate) async fn give_partitions(
     versions::bump(conn, source.id).await?;
     versions::bump(conn, target.id).await?;
     let names: Vec<String> = values.iter().map(|values| parent.name_of(values)).collect::<PublicResult<_>>()?;
-    partitions::by_names(conn, &parent, &names).await
+    partitions::by_names(conn, target.id, &names).await
 }
 
 /// [`Store::column_statistics`](crate::Store::column_statistics).
@@ -188,8 +202,7 @@ pub(crate) async fn partition_statistics(
     names: &[String],
 ) -> Result<Vec<(String, Vec<ColumnStatistics>)>> {
     let head = tables::find(conn, database, table).await?;
-    let parent = Parent::load(conn, &head).await?;
-    let found = partitions::find(conn, &parent, names).await?;
+    let found = partitions::find(conn, head.id, names).await?;
     let ids: Vec<i64> = found.values().map(|row| row.id).collect();
     let mut by_id = statistics::load_of_partitions(conn, &ids).await?;
     Ok(found.into_iter().filter_map(|(name, row)| Some((name, by_id.remove(&row.id)?))).collect())

@@ -31,7 +31,7 @@ use self::dialect::Db;
 use self::sql::statistics::{self, Owner};
 use self::sql::{commits, tables, transactions};
 use super::{PartitionFilter, Snapshot, VersionedTable};
-use crate::model::ColumnStatistics;
+use crate::model::{Column, ColumnStatistics};
 
 /// A catalog in a SQLite file.
 ///
@@ -90,6 +90,10 @@ impl SqliteStore {
 
     async fn read_table(&self, database: &str, table: &str) -> Result<VersionedTable> {
         self.known(database, table).await.map(|known| known.table.clone())
+    }
+
+    async fn read_keys(&self, database: &str, table: &str) -> Result<Vec<Column>> {
+        self.known(database, table).await.map(|known| known.table.table.partition_keys.clone())
     }
 
     async fn read_version(&self, database: &str, table: &str) -> Result<i64> {
