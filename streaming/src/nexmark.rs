@@ -20,6 +20,7 @@ use tereza_runtime::{Error, Result};
 
 use columns::{Auctions, Bids, People};
 use events::Event;
+pub(crate) use events::{Random, mix};
 
 /// The options of a table with the connector `nexmark`.
 #[derive(Debug, Clone, PartialEq, Eq)]

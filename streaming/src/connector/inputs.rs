@@ -10,18 +10,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tereza_runtime::{Error, Result};
 
-use super::Reader;
+use super::{Made, Reader};
 use crate::format::Message;
 use crate::host::Host;
 use crate::job::stats::Stats;
 use crate::kafka::{Decode, Feed, Row};
-use crate::nexmark::Nexmark;
 use crate::operator::batch::Batch;
 use crate::pipeline::{Polled, Source};
 use crate::record::{EpochRecord, Positions};
 
-/// Events of one batch.
-const EVENTS_MAX: u64 = 16 << 10;
 /// How long a task waits for events whose time has not come, or for nothing.
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -36,7 +33,7 @@ pub(crate) enum From {
     /// These topics.
     Topics(Vec<String>),
     /// Events, as if they were the rows of partition 0 of a topic of this name.
-    Events { name: String, events: Box<Nexmark> },
+    Events { name: String, events: Made },
 }
 
 /// What came at once.
@@ -180,13 +177,13 @@ impl Inputs {
         if *is_ended {
             return Ok(None);
         }
-        let numbers = due(events, *next, self.host.now_ms());
+        let numbers = events.due(*next, self.host.now_ms());
         let position = |next: u64| {
             let offset = i64::try_from(next).unwrap_or(i64::MAX);
             Positions::from([(name.clone(), BTreeMap::from([(0, offset)]))])
         };
         if numbers.is_empty() {
-            if numbers.start < events.numbers().end || events.options().keeps_alive {
+            if numbers.start < events.numbers().end || events.keeps_alive() {
                 return Ok(None);
             }
             *is_ended = true;
@@ -209,18 +206,6 @@ fn are_read(topics: &[String], known: &Positions, bounds: &Positions) -> bool {
         })
     };
     !topics.is_empty() && topics.iter().all(is_read)
-}
-
-/// The events that are to be made now, from `next` on.
-fn due(events: &Nexmark, next: u64, now_ms: i64) -> Range<u64> {
-    let end = events.numbers().end;
-    let mut last = next.saturating_add(EVENTS_MAX).min(end);
-    if !events.options().is_unpaced {
-        while last > next && events.time_ms(last - 1) > now_ms {
-            last = next + (last - next) / 2;
-        }
-    }
-    next..last.max(next)
 }
 
 #[async_trait]

@@ -1,22 +1,29 @@
 //! What a table of a stream is connected to, by its options: who makes its rows, and who takes them.
 //!
 //! Files in reading order: this one (which connector), `kafka` (formats and metadata of a table on Kafka), `reader` (rows of one
-//! table), `inputs` (all that a task reads), `sink` (where rows go).
+//! table), `datagen` and `made` (rows that are made), `inputs` (all that a task reads), `sink` (where rows go); `given` are options.
 
+mod datagen;
+mod given;
 mod inputs;
 mod kafka;
+mod made;
 mod reader;
 mod sink;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tereza_engine::flink::{StreamSource, StreamTable};
 use tereza_runtime::{Error, Result};
 
 pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
 pub(crate) use kafka::KafkaTable;
+pub(crate) use made::Made;
 pub(crate) use reader::Reader;
 pub(crate) use sink::{SinkWriter, Target, TopicWriter};
+
+use datagen::Datagen;
 
 use crate::format::nearest;
 use crate::nexmark::{Nexmark, NexmarkOptions};
@@ -24,13 +31,13 @@ use crate::operator::ChangelogMode;
 use crate::operator::mode::SinkMode;
 
 /// The connectors that there are.
-const CONNECTORS: [&str; 5] = ["kafka", "upsert-kafka", "nexmark", "blackhole", "print"];
+const CONNECTORS: [&str; 6] = ["kafka", "upsert-kafka", "datagen", "nexmark", "blackhole", "print"];
 
 /// What a table is connected to.
 pub(crate) enum Connector {
     Kafka(Box<KafkaTable>),
-    /// Events that are made.
-    Nexmark(Box<Nexmark>),
+    /// Rows that are made.
+    Made(Made),
     /// Rows are counted and forgotten.
     Blackhole,
     /// Rows are written to standard output, after this word.
@@ -67,7 +74,12 @@ impl Connector {
                         crate::operator::state::columns_text(&wanted)
                     )));
                 }
-                Ok(Self::Nexmark(Box::new(events)))
+                Ok(Self::Made(Made::Nexmark(Box::new(events))))
+            }
+            "datagen" => {
+                let schema = Arc::clone(table.record_schema());
+                let rows = Datagen::new(table.name(), table.definition(), schema, origin_ms)?;
+                Ok(Self::Made(Made::Datagen(Box::new(rows))))
             }
             "blackhole" => match others().map(|(key, _)| key).find(|key| *key != "sink.parallelism") {
                 Some(key) => Err(Error::invalid_input(format!("connector 'blackhole' has no option '{key}'"))),
@@ -103,7 +115,7 @@ impl Connector {
             Self::Kafka(kafka) => {
                 kafka.reads(table).map_err(|error| error.context(format_args!("table {}", table.name())))
             }
-            Self::Nexmark(_) => Ok(ChangelogMode::Append),
+            Self::Made(_) => Ok(ChangelogMode::Append),
             Self::Blackhole | Self::Print(_) => {
                 Err(Error::unsupported(format!("table {} is written only, reading it", table.name())))
             }
@@ -120,7 +132,7 @@ impl Connector {
                 kafka.takes(table).map_err(|error| error.context(format_args!("table {}", table.name())))
             }
             Self::Blackhole | Self::Print(_) => Ok(SinkMode::Any),
-            Self::Nexmark(_) => Err(Error::unsupported(format!("table {} is read only, writing it", table.name()))),
+            Self::Made(_) => Err(Error::unsupported(format!("table {} is read only, writing it", table.name()))),
         }
     }
 }

@@ -205,7 +205,7 @@ impl Attempt {
                     discovery = discovery.into_iter().chain(kafka.options.discovery).min();
                     (connector::From::Topics(topics.clone()), Some(KafkaTable::clone(kafka)), topics)
                 }
-                Connector::Nexmark(events) => {
+                Connector::Made(events) => {
                     let name = table.table.name().to_owned();
                     let from = connector::From::Events { name: name.clone(), events: events.clone() };
                     (from, None, vec![name])
@@ -255,7 +255,7 @@ impl Attempt {
                         }
                         Connector::Print(word) => Target::Print(word),
                         Connector::Blackhole => Target::Nowhere,
-                        Connector::Nexmark(_) => {
+                        Connector::Made(_) => {
                             return Err(Error::internal(format!("table {} is written", table.name())));
                         }
                     };

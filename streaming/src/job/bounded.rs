@@ -62,10 +62,10 @@ pub(crate) async fn scan(
             let tables = vec![connector::Table { reader: Reader::new(table, Some(kafka))?, from }];
             (Inputs::new(tables, Some(feed), Arc::default(), host, stats)?, begin.starts)
         }
-        Connector::Nexmark(events) => {
-            if events.numbers().end == u64::MAX || events.options().keeps_alive {
+        Connector::Made(events) => {
+            if events.numbers().end == u64::MAX || events.keeps_alive() {
                 return Err(Error::unsupported(format!("a query of the batch engine on {name}, which has no end"))
-                    .with_hint("set 'events.num'"));
+                    .with_hint(format!("set '{}'", events.end_option())));
             }
             let from = connector::From::Events { name: name.clone(), events };
             let tables = vec![connector::Table { reader: Reader::new(table, None)?, from }];

@@ -47,7 +47,7 @@ pub(crate) fn first(prepared: &Prepared, tables: BTreeMap<String, String>, finge
                 plan.ends.extend(begin.ends);
                 cut.positions.extend(begin.starts);
             }
-            Connector::Nexmark(_) => {
+            Connector::Made(_) => {
                 cut.positions.insert(read.table.name().to_owned(), BTreeMap::from([(0, 0)]));
             }
             Connector::Blackhole | Connector::Print(_) => {}

@@ -27,29 +27,34 @@ const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
 
 /// Random numbers that follow from a seed (SplitMix64).
 #[derive(Debug)]
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 /// One step of SplitMix64 from `state`.
-fn mix(state: u64) -> u64 {
+pub(crate) fn mix(state: u64) -> u64 {
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// Numbers of the row with this number.
+    pub(crate) fn of(seed: u64, number: u64) -> Self {
+        Self(mix(seed).wrapping_add(mix(!number)))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number below `bound`, 0 if that is 0.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.next()) * u128::from(bound);
         u64::try_from(wide >> 64).unwrap_or_default()
     }
 
     /// A number from 0 to 1, without 1.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
@@ -153,7 +158,7 @@ fn signed(value: u64) -> i64 {
 impl<'a> Event<'a> {
     pub(super) fn new(nexmark: &'a Nexmark, number: u64) -> Self {
         let options = &nexmark.options;
-        Self { options, nexmark, number, random: Random(mix(options.seed).wrapping_add(mix(!number))) }
+        Self { options, nexmark, number, random: Random::of(options.seed, number) }
     }
 
     /// The round of all kinds that the event is in, and its place there.
