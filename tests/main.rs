@@ -5,6 +5,7 @@
 mod cli;
 mod clients;
 mod cluster;
+mod dead_letters;
 mod faults;
 mod figures;
 mod flight;

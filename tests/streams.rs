@@ -25,13 +25,13 @@ const STEP_MS: i64 = 25;
 const PARTITIONS: i64 = 3;
 
 /// A broker and a client of it that is not ours.
-struct Kafka {
+pub(crate) struct Kafka {
     broker: Broker,
     python: support::Python,
 }
 
 impl Kafka {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let (broker, python) = (Broker::start(), support::python());
         if broker.is_none() {
             support::missing("Kafka");
@@ -45,12 +45,12 @@ impl Kafka {
         self.python.command("kafka/streams.py", &arguments)
     }
 
-    fn topic(&self, name: &str, partitions: i64) {
+    pub(crate) fn topic(&self, name: &str, partitions: i64) {
         text(self.client(&["topic", name, &partitions.to_string()]).output().unwrap());
     }
 
-    /// Rows of partition, key and value.
-    fn put(&self, topic: &str, rows: &[(i64, String, String)]) {
+    /// Rows of partition, key and value; headers may follow on a value, with a tab between.
+    pub(crate) fn put(&self, topic: &str, rows: &[(i64, String, String)]) {
         let mut client = self.client(&["put", topic]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines: String =
             rows.iter().map(|(partition, key, value)| format!("{partition}\t{key}\t{value}\n")).collect();
@@ -59,13 +59,13 @@ impl Kafka {
     }
 
     /// What is committed: so many rows, or `all` there are now.
-    fn read(&self, topic: &str, count: &str) -> Vec<Value> {
+    pub(crate) fn read(&self, topic: &str, count: &str) -> Vec<Value> {
         let rows = text(self.client(&["read", topic, count]).output().unwrap());
         rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
     }
 
     /// The options of a table on a topic.
-    fn with(&self, topic: &str, more: &str) -> String {
+    pub(crate) fn with(&self, topic: &str, more: &str) -> String {
         let bootstrap = self.broker.bootstrap();
         format!(
             "WITH ('connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', \
@@ -115,7 +115,7 @@ fn timestamp(ms: i64) -> String {
 }
 
 /// The id of the stream job that a submitted text began.
-fn stream_job(world: &World) -> String {
+pub(crate) fn stream_job(world: &World) -> String {
     let ask = "SELECT job_id FROM system.runtime.jobs WHERE kind = 'stream'";
     let id = wait_for("the stream job", || Some(world.ask(ask)).filter(|id| !id.is_empty()));
     id.trim().to_owned()

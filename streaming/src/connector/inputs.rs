@@ -15,6 +15,7 @@ use crate::format::Message;
 use crate::host::Host;
 use crate::job::stats::Stats;
 use crate::kafka::{Decode, Feed, Row};
+use crate::log::Output;
 use crate::operator::batch::Batch;
 use crate::pipeline::{Polled, Source};
 use crate::record::{EpochRecord, Positions};
@@ -43,6 +44,8 @@ pub(crate) struct Arrivals {
     pub(crate) partitions: Vec<(usize, Arc<str>, i32)>,
     /// In the order in which they came.
     pub(crate) rows: Vec<Arrived>,
+    /// Messages that could not be read, for the topics that take them.
+    pub(crate) dead: Vec<Output>,
     /// Tables that are read to their ends.
     pub(crate) ended: Vec<usize>,
 }
@@ -159,15 +162,15 @@ impl Inputs {
         for message in messages {
             by_partition.entry((Arc::clone(&message.topic), message.partition)).or_default().push(message);
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut dead) = (Vec::new(), Vec::new());
         for ((topic, partition), messages) in by_partition {
             let Some(table) = self.of_topic.get(&*topic).copied() else { continue };
-            let batch = self.tables[table].reader.decode(&messages).await?;
+            let batch = self.tables[table].reader.decode(&messages, &mut dead).await?;
             self.stats.read(batch.len() as u64);
             rows.push(Arrived { table, topic, partition, batch });
         }
         let ended = self.newly_ended();
-        Ok(Some((Arrivals { rows, ended, ..Arrivals::default() }, positions)))
+        Ok(Some((Arrivals { rows, dead, ended, ..Arrivals::default() }, positions)))
     }
 
     /// Makes the next events of a table; `None` if their time has not come.
@@ -246,7 +249,7 @@ impl Source for Inputs {
         if self.drain.load(Ordering::Relaxed) {
             self.is_drained = true;
             let (partitions, ended) = (std::mem::take(&mut self.new), (0..self.tables.len()).collect());
-            let input = Arrivals { partitions, rows: Vec::new(), ended };
+            let input = Arrivals { partitions, ended, ..Arrivals::default() };
             return Ok(Polled::Rows { input, positions: Positions::new() });
         }
         let turns = self.generators.len() + 1;
@@ -322,7 +325,7 @@ impl Decode for Collect {
         };
         let (key, value) = (self.put(row.key), self.put(row.value));
         let headers = match self.headers {
-            true => row.headers().map(|(name, value)| (name.to_owned(), Some(Bytes::copy_from_slice(value)))).collect(),
+            true => row.headers().map(|(name, value)| (name.to_owned(), value.map(Bytes::copy_from_slice))).collect(),
             false => Vec::new(),
         };
         let (partition, offset, timestamp_ms) = (row.partition, row.offset, row.timestamp);

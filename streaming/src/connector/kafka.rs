@@ -154,9 +154,9 @@ impl KafkaTable {
         Ok(Self { options, formats, places })
     }
 
-    /// Whether a column is made of messages' headers.
+    /// Whether a column is made of messages' headers, or they go on with messages that cannot be read.
     pub(crate) fn wants_headers(&self) -> bool {
-        self.places.contains(&Place::Metadata(Metadata::Headers))
+        self.options.dead_letters.is_some() || self.places.contains(&Place::Metadata(Metadata::Headers))
     }
 
     fn has_kinds(&self) -> bool {

@@ -1,9 +1,11 @@
 //! What a table of a stream is connected to, by its options: who makes its rows, and who takes them.
 //!
 //! Files in reading order: this one (which connector), `kafka` (formats and metadata of a table on Kafka), `reader` (rows of one
-//! table), `datagen` and `made` (rows that are made), `inputs` (all that a task reads), `sink` (where rows go); `given` are options.
+//! table), `dead_letter` (messages that are none), `datagen` and `made` (rows that are made), `inputs` (all that a task reads), `sink`
+//! (where rows go); `given` are options.
 
 mod datagen;
+mod dead_letter;
 mod given;
 mod inputs;
 mod kafka;

@@ -8,8 +8,9 @@ use datafusion::catalog::TableProvider;
 use tereza_engine::flink::{ColumnSource, StreamSource};
 use tereza_runtime::{Error, Result};
 
-use super::KafkaTable;
+use super::{KafkaTable, dead_letter};
 use crate::format::{Decoded, Decoder, Message, OnPoison, decoder};
+use crate::log::Output;
 use crate::operator::batch::Batch;
 use crate::operator::calc::evaluate;
 use crate::operator::failed;
@@ -35,18 +36,22 @@ impl Reader {
         Ok(Self { schema: table.schema(), table, kafka })
     }
 
-    /// The rows of messages, which are of one partition. Where a message cannot be read and its format's options do not say
-    /// that it is to be left out, that is the error.
-    pub(crate) async fn decode(&mut self, messages: &[Message]) -> Result<Batch> {
+    /// The rows of messages, which are of one partition. A message that cannot be read is added to `dead` if the table names
+    /// a topic for it; else it is the error, where its format's options do not say that it is to be left out.
+    pub(crate) async fn decode(&mut self, messages: &[Message], dead: &mut Vec<Output>) -> Result<Batch> {
         let Some((kafka, decoder)) = &mut self.kafka else {
             return Err(Error::internal(format!("messages for {}, which is not on Kafka", self.table.name())));
         };
         decoder.prepare(messages).await?;
         let Decoded { batch, kinds, sources, poisoned } = decoder.decode(messages)?;
-        if let Some(first) = poisoned.iter().find(|poisoned| poisoned.policy == OnPoison::Fail) {
+        if let Some(topic) = &kafka.options.dead_letters {
+            dead.extend(
+                poisoned.iter().map(|poisoned| dead_letter::of(topic, &messages[poisoned.index], &poisoned.reason)),
+            );
+            metrics::counter!("tereza_stream_dead_letters_total").increment(poisoned.len() as u64);
+        } else if let Some(first) = poisoned.iter().find(|poisoned| poisoned.policy == OnPoison::Fail) {
             return Err(first.to_error(messages).context(format_args!("table {}", self.table.name())));
-        }
-        if let Some(first) = poisoned.first() {
+        } else if let Some(first) = poisoned.first() {
             let (count, table, error) = (poisoned.len() as u64, self.table.name(), first.to_error(messages));
             metrics::counter!("tereza_stream_messages_skipped_total").increment(count);
             tracing::warn!(count, table, %error, "messages that cannot be read are left out, as their table asks for");

@@ -45,6 +45,8 @@ pub(crate) async fn scan(
             if options.bounded == BoundedMode::Unbounded {
                 options.bounded = BoundedMode::Latest;
             }
+            // A query writes nothing.
+            options.dead_letters = None;
             let asked = options.clone();
             let begin = tokio::task::spawn_blocking(move || resolve(&asked)).await;
             let begin = begin.map_err(|error| Error::internal(format!("a call of Kafka panicked: {error}")))??;

@@ -203,6 +203,7 @@ impl Pipeline for Flow {
                 assigner.add(number, now_ms);
             }
         }
+        out.outputs.extend(input.dead);
         let mut to = To { sinks: &mut self.sinks, out, stats: &self.stats };
         for arrived in input.rows {
             let table = &mut self.tables[arrived.table];

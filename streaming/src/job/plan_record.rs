@@ -46,6 +46,10 @@ pub(crate) fn first(prepared: &Prepared, tables: BTreeMap<String, String>, finge
                 plan.topics.extend(begin.topics);
                 plan.ends.extend(begin.ends);
                 cut.positions.extend(begin.starts);
+                if let Some(dead) = &kafka.options.dead_letters {
+                    let ids = Cluster::new(&kafka.options.connection)?.topic_ids(&[dead]);
+                    plan.topics.extend(ids.map_err(named)?);
+                }
             }
             Connector::Made(_) => {
                 cut.positions.insert(read.table.name().to_owned(), BTreeMap::from([(0, 0)]));

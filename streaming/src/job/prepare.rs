@@ -84,6 +84,17 @@ impl Prepared {
                 return Err(Error::unsupported(format!("a second table of the topic '{twice}' in one job, {name},")));
             }
         }
+        for ReadTable { table, connector, .. } in &tables {
+            let Connector::Kafka(kafka) = connector else { continue };
+            let Some(dead) = &kafka.options.dead_letters else { continue };
+            let reads = |read: &&ReadTable| matches!(&read.connector, Connector::Kafka(kafka) if kafka.options.topics.has(dead));
+            if let Some(read) = tables.iter().find(reads) {
+                let (table, read) = (table.name(), read.table.name());
+                return Err(Error::unsupported(format!(
+                    "the topic '{dead}' for messages of {table} that cannot be read, which the same job reads as {read},"
+                )));
+            }
+        }
         let mut sinks = Vec::new();
         for (insert, result) in inserts.iter().zip(results) {
             let (name, takes, sink) = match &insert.sink {
@@ -134,9 +145,11 @@ impl Prepared {
         Ok(one.map(|(_, connection)| connection.clone()))
     }
 
-    /// Whether rows go to topics.
+    /// Whether rows go to topics, or messages that cannot be read do.
     pub(crate) fn writes_topics(&self) -> bool {
-        self.sinks.iter().any(|sink| matches!(sink, WrittenTable::Stream { connector: Connector::Kafka(_), .. }))
+        let keeps = |read: &ReadTable| matches!(&read.connector, Connector::Kafka(kafka) if kafka.options.dead_letters.is_some());
+        self.tables.iter().any(keeps)
+            || self.sinks.iter().any(|sink| matches!(sink, WrittenTable::Stream { connector: Connector::Kafka(_), .. }))
     }
 
     /// Catalog, schema and name of the tables of the catalog that are written.

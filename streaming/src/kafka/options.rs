@@ -35,7 +35,10 @@ const KNOWN: &[&str] = &[
     "sink.parallelism",
     "sink.buffer-flush.max-rows",
     "sink.buffer-flush.interval",
+    DEAD_LETTERS,
 ];
+/// Tereza's own: the topic that takes messages which cannot be read.
+const DEAD_LETTERS: &str = "tereza.dead-letter.topic";
 /// Formats that an option may name; whether a format can read a table is its own matter.
 const FORMATS: &[&str] = &[
     "json",
@@ -73,6 +76,8 @@ pub struct KafkaOptions {
     /// Tasks that read, and that write, at most.
     pub scan_parallelism: Option<u32>,
     pub sink_parallelism: Option<u32>,
+    /// The topic that takes messages which cannot be read; without it they are left out or end the job.
+    pub dead_letters: Option<String>,
 }
 
 /// What is read or written.
@@ -81,6 +86,16 @@ pub enum Topics {
     Names(Vec<String>),
     /// All topics whose whole name matches when the job is made.
     Pattern(Regex),
+}
+
+impl Topics {
+    /// Whether a topic is, or may be, one of them.
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        match self {
+            Self::Names(names) => names.iter().any(|name| name == topic),
+            Self::Pattern(pattern) => pattern.is_match(topic),
+        }
+    }
 }
 
 impl PartialEq for Topics {
@@ -207,6 +222,7 @@ impl KafkaOptions {
             return Err(Error::invalid_input("offsets of partitions need a table with one topic"));
         }
         options.check_sink()?;
+        let dead_letters = options.dead_letters(&topics)?;
         Ok(Self {
             upsert,
             topics,
@@ -221,6 +237,7 @@ impl KafkaOptions {
             partitioner: options.partitioner()?,
             scan_parallelism: options.number("scan.parallelism")?,
             sink_parallelism: options.number("sink.parallelism")?,
+            dead_letters,
         })
     }
 }
@@ -431,6 +448,17 @@ impl<'a> Given<'a> {
                 Err(Error::unsupported(format!("the class '{class}' in 'sink.partitioner'")))
             }
             Some(_) => Err(self.wrong("sink.partitioner", "default, fixed or round-robin")),
+        }
+    }
+
+    fn dead_letters(&self, topics: &Topics) -> Result<Option<String>> {
+        let Some(name) = self.get(DEAD_LETTERS) else { return Ok(None) };
+        if !is_topic(name) {
+            return Err(self.wrong(DEAD_LETTERS, "the name of a topic"));
+        }
+        match topics.has(name) {
+            true => Err(Error::invalid_input(format!("'{DEAD_LETTERS}' is '{name}', which the table itself reads"))),
+            false => Ok(Some(name.to_owned())),
         }
     }
 

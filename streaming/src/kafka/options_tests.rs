@@ -188,3 +188,15 @@ fn secrets_are_not_shown() {
     assert_eq!((config.get("sasl.username"), config.get("sasl.password")), (Some("u"), Some("hu\"sh")));
     assert!(!refused(&[("properties.sasl.jaas.config", "x.PlainLoginModule required user='hush';")]).contains("hush"));
 }
+
+#[test]
+fn messages_that_cannot_be_read_go_to_another_topic() {
+    assert_eq!(parse(&[]).dead_letters, None);
+    assert_eq!(parse(&[(DEAD_LETTERS, "dead")]).dead_letters.as_deref(), Some("dead"));
+    assert!(refused(&[(DEAD_LETTERS, "orders")]).contains("the table itself reads"));
+    assert!(refused(&[(DEAD_LETTERS, "a b")]).contains("the name of a topic"));
+    let mut pattern = with(&[("topic-pattern", "orders.*"), (DEAD_LETTERS, "orders-dead")]);
+    pattern.remove("topic");
+    assert!(KafkaOptions::parse(&pattern).unwrap_err().to_string().contains("the table itself reads"));
+    assert!(refused(&[("tereza.dead-letter.topics", "dead")]).contains(DEAD_LETTERS));
+}

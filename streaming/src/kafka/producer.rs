@@ -49,7 +49,7 @@ pub struct Message<'a> {
     pub key: Option<&'a [u8]>,
     /// `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    pub headers: &'a [(String, bytes::Bytes)],
+    pub headers: &'a [(String, Option<bytes::Bytes>)],
     /// Milliseconds since 1970; `None` is now.
     pub timestamp: Option<i64>,
 }
@@ -124,7 +124,7 @@ impl TransactionalProducer {
             let headers = message
                 .headers
                 .iter()
-                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_ref()) }));
+                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
             record.headers = Some(headers);
         }
         let start = clock::now();

@@ -58,10 +58,10 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Names and values of its headers.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    /// Names and values of its headers; a value may be missing.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let headers = self.message.headers().into_iter().flat_map(|headers| headers.iter());
-        headers.map(|header| (header.key, header.value.unwrap_or_default()))
+        headers.map(|header| (header.key, header.value))
     }
 }
 

@@ -173,7 +173,8 @@ pub struct Output {
     pub key: Option<Bytes>,
     /// `None` is a tombstone.
     pub value: Option<Bytes>,
-    pub headers: Vec<(String, Bytes)>,
+    /// In their order; a value may be missing.
+    pub headers: Vec<(String, Option<Bytes>)>,
     /// Milliseconds since 1970; `None` lets the producer say now.
     pub timestamp: Option<i64>,
 }

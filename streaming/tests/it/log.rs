@@ -23,7 +23,7 @@ fn new_log(broker: &Broker) -> (KafkaLog, LogName) {
 
 fn output(topic: &str, value: &str) -> Output {
     let value = Some(bytes::Bytes::copy_from_slice(value.as_bytes()));
-    let headers = vec![("h".to_owned(), bytes::Bytes::from_static(b"1"))];
+    let headers = vec![("h".to_owned(), Some(bytes::Bytes::from_static(b"1")))];
     Output {
         topic: topic.to_owned(),
         partition: Some(0),

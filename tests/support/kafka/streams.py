@@ -1,7 +1,8 @@
 """Another client of Kafka for tests of stream jobs: makes topics, writes rows, reads what is committed.
 
     streams.py BOOTSTRAP topic NAME PARTITIONS
-    streams.py BOOTSTRAP put TOPIC            rows from standard input: partition, key, value, with tabs between; empty is none
+    streams.py BOOTSTRAP put TOPIC            rows from standard input: partition, key, value, with tabs between; empty is none;
+                                              pairs of headers may follow, as JSON
     streams.py BOOTSTRAP read TOPIC COUNT     rows as lines of JSON, until there are so many or a minute is over; a second more
                                               is waited for rows that should not be there
     streams.py BOOTSTRAP read TOPIC all       rows up to the end that each partition has now
@@ -26,10 +27,11 @@ def make(bootstrap, name, partitions):
 def put(bootstrap, topic):
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20})
     for line in sys.stdin:
-        partition, key, value = line.rstrip("\n").split("\t")
+        partition, key, value, *headers = line.rstrip("\n").split("\t")
+        more = {"headers": [tuple(pair) for pair in json.loads(headers[0])]} if headers else {}
         while True:
             try:
-                producer.produce(topic, value or None, key or None, int(partition))
+                producer.produce(topic, value or None, key or None, int(partition), **more)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -61,6 +63,7 @@ def read(bootstrap, topic, count):
         print(json.dumps({
             "partition": message.partition(), "offset": message.offset(), "key": text(message.key()),
             "value": text(message.value()), "timestamp": message.timestamp()[1],
+            "headers": [[name, text(value)] for name, value in message.headers() or []],
         }))
         rows += 1
         if count != "all" and rows == int(count):
