@@ -17,6 +17,7 @@ All servers are on free ports of this machine and are ended. Needs confluent_kaf
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -170,7 +171,8 @@ def recovery(kafka, tereza, state_mb):
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "queue.buffering.max.messages": 1_000_000,
                          "compression.type": "lz4"})
     for number in range(keys):
-        value = f'{{"id":{number},"pad":"{number:080d}"}}'
+        pad = hashlib.sha256(str(number).encode()).hexdigest()
+        value = f'{{"id":{number},"pad":"{pad}"}}'
         while True:
             try:
                 producer.produce("keys", value, partition=number % nexmark.PARTITIONS)
@@ -212,6 +214,8 @@ def recovery(kafka, tereza, state_mb):
     wait_for("the next commit", has_committed, PATIENCE_S, 0.02)
     took = time.monotonic() - began
     cancel(tereza, job)
+    log = (tereza.folder.parent / "tereza.log").read_text()
+    sys.stderr.write(log[-3000:])
     return {"keys": keys, "state_objects_mb": round(state), "rss_before_mb": round(resident), "ready_s": round(ready, 2),
             "next_commit_s": round(took, 2), "rss_after_mb": round(resident_mb(tereza.pid))}
 

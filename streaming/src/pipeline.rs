@@ -49,9 +49,34 @@ impl<R> Default for Produced<R> {
 pub struct Snapshot {
     pub watermarks: Watermarks,
     pub upstream: Upstream,
-    /// The parts are all of the state; else they are what changed since the snapshot before.
-    pub is_base: bool,
+    /// The parts of the snapshot before that still count. They come first.
+    pub kept: Kept,
+    /// New parts.
     pub parts: Vec<Part>,
+}
+
+/// Which parts of a snapshot the next one keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Kept {
+    #[default]
+    None,
+    All,
+    /// Those at these places, ascending.
+    Places(Vec<usize>),
+}
+
+impl Kept {
+    /// Those of `parts` that are kept.
+    pub(crate) fn of<T: Clone>(&self, parts: &[T]) -> Result<Vec<T>> {
+        match self {
+            Self::None => Ok(Vec::new()),
+            Self::All => Ok(parts.to_vec()),
+            Self::Places(places) => {
+                let kept = places.iter().map(|place| parts.get(*place).cloned()).collect::<Option<_>>();
+                kept.ok_or_else(|| Error::internal("a part of state is to be kept that the last record has not"))
+            }
+        }
+    }
 }
 
 /// A piece of state.

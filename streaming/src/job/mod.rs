@@ -1,10 +1,11 @@
 //! Stream jobs: statements that a session has planned become tasks that run.
 //!
 //! Files in reading order: `settings`, `prepare` (what the statements need), `plan_record` (where a new job begins), `attempt` (one
-//! attempt of the task), `flow` (its computation), `stats`, `runner` (jobs of the catalog), `bounded` (tables of streams in the batch engine).
+//! attempt of the task), `flow` (its computation), `chains` (its state), `stats`, `runner` (jobs of the catalog), `bounded` (tables of streams in the batch engine).
 
 mod attempt;
 mod bounded;
+mod chains;
 mod flow;
 mod plan_record;
 mod prepare;

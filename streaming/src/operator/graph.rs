@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::Batch;
-use super::state::{SnapshotWriter, StateReader, compact};
+use super::state::{SnapshotWriter, StateReader};
 use super::watermark::WatermarkMerge;
 use super::{Context, Operator};
 
@@ -174,10 +174,10 @@ impl Graph {
     ///
     /// Where an operator had one chain, its next snapshot is a delta after it; where it had several, `compact` makes one of
     /// them first.
-    pub fn restore(
+    pub fn restore<B: AsRef<[u8]>>(
         &mut self,
         groups: RangeInclusive<u8>,
-        mut chains: impl FnMut(&str) -> Result<Vec<Vec<Vec<u8>>>>,
+        mut chains: impl FnMut(&str) -> Result<Vec<Vec<B>>>,
     ) -> Result<()> {
         for node in &mut self.nodes {
             let of_node = chains(&node.id)?;
@@ -196,15 +196,9 @@ impl Graph {
         self.nodes.iter().map(|node| node.id.as_str())
     }
 
-    /// One base for an operator's chains, which are its state of these key groups; `None` if there is no such operator.
-    pub fn compact<B: AsRef<[u8]>>(
-        &self,
-        id: &str,
-        chains: &[Vec<B>],
-        groups: RangeInclusive<u8>,
-    ) -> Option<Result<Vec<u8>>> {
-        let node = self.nodes.iter().find(|node| node.id == id)?;
-        Some(compact(&node.operator.describe(), chains, groups))
+    /// What gives the state of an operator its meaning; `None` if there is no such operator.
+    pub fn describe(&self, id: &str) -> Option<String> {
+        self.nodes.iter().find(|node| node.id == id).map(|node| node.operator.describe())
     }
 
     /// The ids of the operators, in the order of their numbers, with what they send to whom.

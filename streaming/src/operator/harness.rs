@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 
 use super::fold::{Fold, FoldByKey};
-use super::state::{SnapshotWriter, StateReader, compact};
+use super::state::{SnapshotWriter, StateReader, compact, merge};
 use super::{Batch, ChangelogMode, Context, Operator, RowKind, WATERMARK_MAX};
 
 /// A row of [`schema`].
@@ -197,6 +197,10 @@ impl<O: Operator, F: Fn() -> O> Driver<O, F> {
                 return;
             }
             _ => [self.chain] = chains,
+        }
+        if self.chain.len() > 3 {
+            let merged = merge(&description, &self.chain[1..], 0..=255).unwrap();
+            self.chain.splice(1.., [merged]);
         }
         if cut != Cut::Snapshot {
             let chain = self.chain.clone();

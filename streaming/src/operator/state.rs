@@ -251,22 +251,30 @@ struct Snapshot {
     streams: Vec<Vec<RecordBatch>>,
 }
 
+fn damaged(what: &str) -> Error {
+    Error::invalid_input(format!("a snapshot of stream state is damaged: {what}"))
+}
+
+/// The header of a snapshot, and the bytes after it.
+fn read_header(bytes: &[u8]) -> Result<(Header, &[u8])> {
+    let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or_else(|| damaged("its first bytes are others"))?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| damaged("it ends in its prefix"))?;
+    let version = u16::from_le_bytes(*version);
+    if version != VERSION {
+        return Err(Error::unsupported(format!("a snapshot of form {version}; this release reads form {VERSION}")));
+    }
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("it ends in its prefix"))?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > HEADER_BYTES_MAX || length > rest.len() {
+        return Err(damaged("its header is too long"));
+    }
+    let (header, rest) = rest.split_at(length);
+    Ok((serde_json::from_slice(header).map_err(|error| damaged(&error.to_string()))?, rest))
+}
+
 impl Snapshot {
     fn read(bytes: &[u8]) -> Result<Self> {
-        let damaged = |what: &str| Error::invalid_input(format!("a snapshot of stream state is damaged: {what}"));
-        let rest = bytes.strip_prefix(MAGIC.as_slice()).ok_or_else(|| damaged("its first bytes are others"))?;
-        let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| damaged("it ends in its prefix"))?;
-        let version = u16::from_le_bytes(*version);
-        if version != VERSION {
-            return Err(Error::unsupported(format!("a snapshot of form {version}; this release reads form {VERSION}")));
-        }
-        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("it ends in its prefix"))?;
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > HEADER_BYTES_MAX || length > rest.len() {
-            return Err(damaged("its header is too long"));
-        }
-        let (header, mut rest) = rest.split_at(length);
-        let header: Header = serde_json::from_slice(header).map_err(|error| damaged(&error.to_string()))?;
+        let (header, mut rest) = read_header(bytes)?;
         let mut streams = Vec::with_capacity(header.sections.len());
         for section in &header.sections {
             let length = usize::try_from(section.bytes).ok().filter(|length| *length <= rest.len());
@@ -304,6 +312,12 @@ fn read_stream(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
     reader.collect::<Result<Vec<_>, _>>().map_err(failed)
 }
 
+/// The epoch of the snapshot that this one changes, none for a base, and its own.
+pub(crate) fn span(bytes: &[u8]) -> Result<(Option<u64>, u64)> {
+    let (header, _) = read_header(bytes)?;
+    Ok((header.after, header.epoch))
+}
+
 /// The state in one or several chains of snapshots: several where the tasks before had a part of the keys each.
 #[derive(Debug, Default)]
 pub struct StateReader {
@@ -312,6 +326,9 @@ pub struct StateReader {
     epoch: u64,
     scalars: BTreeMap<String, Vec<i64>>,
     keyed: BTreeMap<String, Vec<RecordBatch>>,
+    /// How many of the batches of a keyed table are those of its oldest snapshot, which has each key once, but for one that went
+    /// and came back; 0 if there are several chains.
+    oldest: BTreeMap<String, usize>,
     bucketed: BTreeMap<String, Vec<RecordBatch>>,
     dropped: BTreeMap<String, i64>,
 }
@@ -335,12 +352,21 @@ impl StateReader {
     pub fn open<B: AsRef<[u8]>>(description: &str, chains: &[Vec<B>], groups: RangeInclusive<u8>) -> Result<Self> {
         let mut state = Self { fingerprint: fingerprint(description), ..Self::default() };
         for chain in chains {
-            state.read_chain(chain, &groups)?;
+            state.read_chain(chain, None, &groups)?;
+        }
+        if chains.len() > 1 {
+            state.oldest.clear();
         }
         Ok(state)
     }
 
-    fn read_chain<B: AsRef<[u8]>>(&mut self, chain: &[B], groups: &RangeInclusive<u8>) -> Result<()> {
+    /// Reads a chain that begins after the snapshot of epoch `before`, or with a base.
+    fn read_chain<B: AsRef<[u8]>>(
+        &mut self,
+        chain: &[B],
+        mut before: Option<u64>,
+        groups: &RangeInclusive<u8>,
+    ) -> Result<()> {
         if chain.len() > CHAIN_MAX {
             return Err(Error::resource_exhausted(format!(
                 "a chain of {} snapshots, more than {CHAIN_MAX}",
@@ -350,7 +376,6 @@ impl StateReader {
         let mut scalars = BTreeMap::new();
         let mut bucketed: BTreeMap<String, Vec<RecordBatch>> = BTreeMap::new();
         let mut dropped: BTreeMap<String, i64> = BTreeMap::new();
-        let mut before = None;
         for bytes in chain {
             let Snapshot { header, streams } = Snapshot::read(bytes.as_ref())?;
             if header.fingerprint != self.fingerprint {
@@ -373,7 +398,10 @@ impl StateReader {
             for (section, batches) in header.sections.into_iter().zip(streams) {
                 let kept = batches.iter().map(|batch| in_groups(batch, groups)).collect::<Result<Vec<_>>>()?;
                 match section.shape {
-                    Shape::Keyed => self.keyed.entry(section.table).or_default().extend(kept),
+                    Shape::Keyed => {
+                        self.oldest.entry(section.table.clone()).or_insert(kept.len());
+                        self.keyed.entry(section.table).or_default().extend(kept);
+                    }
                     Shape::Bucketed => {
                         if let Some(through) = section.dropped {
                             let known = dropped.entry(section.table.clone()).or_insert(through);
@@ -432,21 +460,32 @@ impl StateReader {
 
     /// The live entries of a keyed table.
     pub fn entries(&self, table: &str) -> Vec<Entry<'_>> {
+        let latest = self.latest(table).into_iter();
+        latest.filter_map(|(group, key, value)| value.map(|value| Entry { group, key, value })).collect()
+    }
+
+    /// The latest of each key of a keyed table, with no value where the key is gone. Of the oldest snapshot, keys that are gone are
+    /// there too if they are there again.
+    fn latest(&self, table: &str) -> Vec<(u8, &[u8], Option<&[u8]>)> {
         let mut seen: HashSet<&[u8], BuildKeyHasher> = HashSet::default();
-        let mut live = Vec::new();
-        for batch in self.keyed.get(table).into_iter().flatten().rev() {
+        let mut latest = Vec::new();
+        let Some(batches) = self.keyed.get(table) else { return latest };
+        let oldest = self.oldest.get(table).copied().unwrap_or_default();
+        for (place, batch) in batches.iter().enumerate().rev() {
             let groups = batch.column(0).as_primitive::<UInt8Type>();
             let keys: &LargeBinaryArray = batch.column(1).as_binary();
             let values: &LargeBinaryArray = batch.column(2).as_binary();
             for row in (0..batch.num_rows()).rev() {
                 let key = keys.value(row);
-                if seen.insert(key) && values.is_valid(row) {
-                    live.push(Entry { group: groups.value(row), key, value: values.value(row) });
+                // What is large needs no set of its keys.
+                let is_latest = if place < oldest { !seen.contains(key) } else { seen.insert(key) };
+                if is_latest {
+                    latest.push((groups.value(row), key, values.is_valid(row).then(|| values.value(row))));
                 }
             }
         }
-        live.reverse();
-        live
+        latest.reverse();
+        latest
     }
 
     /// The live rows of a bucketed table, as they were written.
@@ -473,25 +512,43 @@ fn in_groups(batch: &RecordBatch, groups: &RangeInclusive<u8>) -> Result<RecordB
 pub fn compact<B: AsRef<[u8]>>(description: &str, chains: &[Vec<B>], groups: RangeInclusive<u8>) -> Result<Vec<u8>> {
     let state = StateReader::open(description, chains, groups)?;
     state.watermark()?;
-    let mut writer =
-        SnapshotWriter::with_fingerprint(state.operator.clone(), state.fingerprint.clone(), state.epoch, None);
-    for name in state.scalars.keys() {
-        if let Some(value) = state.scalar_max(name) {
-            writer.scalar(name, value);
+    state.into_snapshot(None)
+}
+
+/// One delta that holds what consecutive ones do of some key groups.
+pub(crate) fn merge<B: AsRef<[u8]>>(description: &str, deltas: &[B], groups: RangeInclusive<u8>) -> Result<Vec<u8>> {
+    let Some(first) = deltas.first() else { return Err(Error::internal("no snapshots to merge")) };
+    let (after, _) = span(first.as_ref())?;
+    let mut state = StateReader { fingerprint: fingerprint(description), ..StateReader::default() };
+    state.read_chain(deltas, after, &groups)?;
+    state.into_snapshot(after)
+}
+
+impl StateReader {
+    /// One snapshot of all of it, after another one; a base if there is none before.
+    fn into_snapshot(self, after: Option<u64>) -> Result<Vec<u8>> {
+        let (operator, fingerprint) = (self.operator.clone(), self.fingerprint.clone());
+        let mut writer = SnapshotWriter::with_fingerprint(operator, fingerprint, self.epoch, after);
+        for name in self.scalars.keys() {
+            if let Some(value) = self.scalar_max(name) {
+                writer.scalar(name, value);
+            }
         }
-    }
-    for table in state.keyed.keys() {
-        for entry in state.entries(table) {
-            writer.grouped_entry(table, entry.group, entry.key, Some(entry.value))?;
+        for table in self.keyed.keys() {
+            for (group, key, value) in self.latest(table) {
+                if value.is_some() || after.is_some() {
+                    writer.grouped_entry(table, group, key, value)?;
+                }
+            }
         }
+        for (table, batches) in self.bucketed {
+            writer.bucketed.entry(table).or_default().batches = batches;
+        }
+        for (table, through) in self.dropped {
+            writer.drop_through(&table, through);
+        }
+        writer.finish()
     }
-    for (table, batches) in state.bucketed {
-        writer.bucketed.entry(table).or_default().batches = batches;
-    }
-    for (table, through) in state.dropped {
-        writer.drop_through(&table, through);
-    }
-    writer.finish()
 }
 
 /// Names, types and nullability of columns, without their metadata.

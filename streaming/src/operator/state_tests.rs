@@ -96,23 +96,21 @@ fn tasks_at_different_watermarks_are_not_brought_together() {
     assert!(compact(OPERATOR, &[at(5), at(6)], 0..=255).is_err());
 }
 
-type Change = (Vec<u8>, Option<Vec<u8>>);
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_chain_a_base_and_two_halves_hold_the_same(
         deltas in proptest::collection::vec(
-            proptest::collection::vec((proptest::collection::vec(0..4_u8, 0..3),
-                proptest::option::of(proptest::collection::vec(any::<u8>(), 0..4))), 0..20), 1..6),
+            proptest::collection::btree_map(proptest::collection::vec(0..4_u8, 0..3),
+                proptest::option::of(proptest::collection::vec(any::<u8>(), 0..4)), 0..20), 1..6),
         at in 0..6_usize,
+        merged in 1..4_usize,
         split in 1..=255_u8,
     ) {
         let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let mut chain = Vec::new();
         for (epoch, delta) in deltas.iter().enumerate() {
-            let delta: &Vec<Change> = delta;
             for (key, value) in delta {
                 match value {
                     Some(value) => model.insert(key.clone(), value.clone()),
@@ -125,6 +123,10 @@ proptest! {
             if epoch == at {
                 chain = vec![compact(OPERATOR, &[chain], 0..=255).unwrap()];
             }
+        }
+        if chain.len() > merged {
+            let newest = merge(OPERATOR, &chain[merged..], 0..=255).unwrap();
+            chain.splice(merged.., [newest]);
         }
         let whole = StateReader::open(OPERATOR, std::slice::from_ref(&chain), 0..=255).unwrap();
         prop_assert_eq!(&live(&whole), &model);

@@ -77,7 +77,8 @@ impl Pipeline for Count {
         let bytes = serde_json::to_vec(&has.collect::<BTreeMap<_, _>>()).unwrap();
         self.changed.clear();
         let parts = vec![Part { key_groups: self.key_groups, bytes: bytes.into() }];
-        Ok(Snapshot { is_base, parts, ..Snapshot::default() })
+        let kept = if is_base { Kept::None } else { Kept::All };
+        Ok(Snapshot { kept, parts, ..Snapshot::default() })
     }
 
     fn restore(&mut self, from: Restored) -> Result<()> {

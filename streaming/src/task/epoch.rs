@@ -126,7 +126,7 @@ where
             };
             new.push(Pending { table, epoch, files });
         }
-        let mut state = if snapshot.is_base { Vec::new() } else { self.last.state.clone() };
+        let mut state = snapshot.kept.of(&self.last.state)?;
         for (index, Part { key_groups, bytes }) in snapshot.parts.into_iter().enumerate() {
             let content = if bytes.len() <= self.job.settings.inline_state_max {
                 StateContent::Inline(bytes)

@@ -187,7 +187,7 @@ impl Pipeline for Summing {
     fn snapshot(&mut self, _: &mut Produced<()>) -> Result<Snapshot, Error> {
         let bytes = Bytes::from(serde_json::to_vec(&self.sums).expect("sums"));
         let parts = vec![Part { key_groups: ALL_GROUPS, bytes }];
-        Ok(Snapshot { is_base: true, parts, ..Snapshot::default() })
+        Ok(Snapshot { parts, ..Snapshot::default() })
     }
 
     fn restore(&mut self, from: Restored) -> Result<(), Error> {

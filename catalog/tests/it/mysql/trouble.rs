@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sqlx::raw_sql;
 use tereza_catalog::model::{LockMode, LockPart};
-use tereza_catalog::store::{LockRequest, StagedFile, Write};
 use tereza_catalog::store::mysql::Settings;
+use tereza_catalog::store::{LockRequest, StagedFile, Write};
 use tereza_catalog::{MySqlStore, Store};
 use tereza_runtime::ErrorKind;
 use tereza_runtime::clock::{self, Clock};
@@ -53,7 +53,8 @@ async fn who_stops_within_a_transaction_holds_up_the_others_for_a_bounded_time()
     let file = StagedFile { target: "file:///t/a".into(), staged: "file:///t/_tereza/a".into() };
     // The process locks its write, and then waits for this row.
     let mut conn = at.connect().await;
-    let row = "BEGIN; INSERT INTO TZ_STAGED (WRITE_ID, PLACE, TARGET) VALUES ('w', 'file:///t/_tereza/a', 'file:///t/a')";
+    let row =
+        "BEGIN; INSERT INTO TZ_STAGED (WRITE_ID, PLACE, TARGET) VALUES ('w', 'file:///t/_tereza/a', 'file:///t/a')";
     raw_sql(row).execute(&mut conn).await.unwrap();
     let (stopped, goes_on) = (Arc::new(Notify::new()), std::sync::mpsc::channel());
     let (is_stopped, url) = (stopped.clone(), at.url());

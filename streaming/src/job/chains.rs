@@ -1,0 +1,315 @@
+//! The snapshots of a task's operators: those that its last record has, and how many become one.
+//!
+//! Each operator has a chain: a base, then deltas, each after the one before. Beside the task's work the newest of a chain are
+//! merged, so that a chain stays short and no byte is written often: those from the first that is no larger than all after it.
+//! Snapshots are in parts of the record; a part counts as long as one of its snapshots does. Merged ones are found by where
+//! they begin and end, so a part may hold others that do not count any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Range, RangeInclusive};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tereza_runtime::{Error, Result};
+use tokio::task::JoinHandle;
+
+use crate::operator::state::{compact, merge, span};
+use crate::pipeline::{Kept, Part};
+
+/// First bytes of a part of state.
+const MAGIC: &[u8; 8] = b"TEREZAST";
+/// So many snapshots are worth to become one.
+const MERGED_MIN: usize = 8;
+/// A larger snapshot has a part of its own, so that no small one keeps it when it does not count any more.
+const SHARED_BYTES_MAX: usize = 64 << 10;
+/// The part of what is in no record yet.
+const NEW: usize = usize::MAX;
+
+/// One snapshot of an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Segment {
+    /// The epoch of the snapshot before; none for a base.
+    after: Option<u64>,
+    epoch: u64,
+    bytes: Bytes,
+    /// Its place among the parts of the record.
+    part: usize,
+}
+
+/// Snapshots of one operator, oldest first.
+type Chain = Vec<Segment>;
+
+/// What a task has of its operators.
+#[derive(Debug)]
+pub(super) struct Chains {
+    task: u32,
+    groups: RangeInclusive<u8>,
+    chains: BTreeMap<String, Chain>,
+    /// All of it is to be written anew, since the record's parts are of several tasks.
+    is_anew: bool,
+    merging: Option<Merging>,
+}
+
+/// Snapshots that become one meanwhile.
+#[derive(Debug)]
+struct Merging {
+    operator: String,
+    first: u64,
+    last: u64,
+    merged: JoinHandle<Result<Vec<u8>>>,
+}
+
+/// Snapshots that were restored, by the tasks that wrote them.
+pub(super) struct ByTask(BTreeMap<u32, BTreeMap<String, Chain>>);
+
+impl ByTask {
+    /// Reads the parts of a record. Also the last epoch of which there is any.
+    pub(super) fn read(parts: &[Part]) -> Result<(Self, u64)> {
+        let mut tasks: BTreeMap<u32, BTreeMap<String, Chain>> = BTreeMap::new();
+        let mut last = 0;
+        for (part, Part { bytes, .. }) in parts.iter().enumerate() {
+            let (task, epoch, operators) = read_part(bytes)?;
+            last = last.max(epoch);
+            let chains = tasks.entry(task).or_default();
+            for (id, snapshots) in operators {
+                for bytes in snapshots {
+                    let (after, epoch) = span(&bytes)?;
+                    chains.entry(id.clone()).or_default().push(Segment { after, epoch, bytes, part });
+                }
+            }
+        }
+        for (id, chain) in tasks.values_mut().flatten() {
+            *chain = linked(id, std::mem::take(chain))?;
+        }
+        Ok((Self(tasks), last))
+    }
+
+    /// The operators of which there is state.
+    pub(super) fn operators(&self) -> BTreeSet<&str> {
+        self.0.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
+    }
+
+    /// The chains of an operator, one of each task.
+    pub(super) fn of(&self, operator: &str) -> Vec<Vec<Bytes>> {
+        let of_tasks = self.0.values().filter_map(|chains| chains.get(operator));
+        of_tasks.map(|chain| chain.iter().map(|segment| segment.bytes.clone()).collect()).collect()
+    }
+
+    /// What `task` goes on with; `describe` says what gives the state of an operator its meaning.
+    pub(super) fn into_chains(
+        self,
+        task: u32,
+        groups: RangeInclusive<u8>,
+        describe: impl Fn(&str) -> Option<String>,
+    ) -> Result<Chains> {
+        let is_anew = self.0.keys().any(|other| *other != task);
+        let chains = if self.0.len() > 1 {
+            let mut merged = BTreeMap::new();
+            for id in self.operators() {
+                let Some(description) = describe(id) else { continue };
+                let bytes = Bytes::from(compact(&description, &self.of(id), groups.clone())?);
+                let (after, epoch) = span(&bytes)?;
+                merged.insert(id.to_owned(), vec![Segment { after, epoch, bytes, part: NEW }]);
+            }
+            merged
+        } else {
+            self.0.into_values().next().unwrap_or_default()
+        };
+        Ok(Chains { task, groups, chains, is_anew, merging: None })
+    }
+}
+
+impl Chains {
+    /// Those of a task that has no state yet.
+    pub(super) fn new(task: u32) -> Self {
+        Self { task, groups: 0..=u8::MAX, chains: BTreeMap::new(), is_anew: false, merging: None }
+    }
+
+    /// Takes what changed in an epoch, by operators, and returns what the record of the epoch has. It must be committed, or this be
+    /// dropped.
+    pub(super) fn snapshot(
+        &mut self,
+        epoch: u64,
+        changed: impl IntoIterator<Item = (String, Vec<u8>)>,
+        describe: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Kept, Vec<Part>)> {
+        self.take_merged()?;
+        for (id, bytes) in changed {
+            let bytes = Bytes::from(bytes);
+            let (after, epoch) = span(&bytes)?;
+            self.chains.entry(id).or_default().push(Segment { after, epoch, bytes, part: NEW });
+        }
+        if std::mem::take(&mut self.is_anew) {
+            self.chains.values_mut().flatten().for_each(|segment| segment.part = NEW);
+        }
+        let all = self.chains.values().flatten().map(|segment| segment.part);
+        let kept: Vec<usize> = all.filter(|part| *part != NEW).collect::<BTreeSet<_>>().into_iter().collect();
+        let parts = self.write(epoch, &kept)?;
+        self.begin_merge(describe);
+        Ok((Kept::Places(kept), parts))
+    }
+
+    /// Makes parts of what is in none, and numbers all parts anew: `kept` come first.
+    fn write(&mut self, epoch: u64, kept: &[usize]) -> Result<Vec<Part>> {
+        let key_groups = (u16::from(*self.groups.start()), u16::from(*self.groups.end()));
+        let mut parts = Vec::new();
+        let mut shared: BTreeMap<&str, Vec<Bytes>> = BTreeMap::new();
+        let mut put = |operators: &BTreeMap<&str, Vec<Bytes>>| -> Result<usize> {
+            parts.push(Part { key_groups, bytes: write_part(self.task, epoch, operators)? });
+            Ok(kept.len() + parts.len() - 1)
+        };
+        let mut in_shared = Vec::new();
+        for (id, chain) in &mut self.chains {
+            for segment in chain {
+                if segment.part != NEW {
+                    segment.part = kept.binary_search(&segment.part).map_err(|_| Error::internal("a part is lost"))?;
+                } else if segment.bytes.len() > SHARED_BYTES_MAX {
+                    segment.part = put(&BTreeMap::from([(id.as_str(), vec![segment.bytes.clone()])]))?;
+                } else {
+                    shared.entry(id).or_default().push(segment.bytes.clone());
+                    in_shared.push(&mut segment.part);
+                }
+            }
+        }
+        if !shared.is_empty() {
+            let place = put(&shared)?;
+            in_shared.into_iter().for_each(|part| *part = place);
+        }
+        Ok(parts)
+    }
+
+    /// Puts merged snapshots in the place of those that they are of, if they are ready.
+    fn take_merged(&mut self) -> Result<()> {
+        let Some(merging) = &mut self.merging else { return Ok(()) };
+        let Some(merged) = (&mut merging.merged).now_or_never() else { return Ok(()) };
+        let bytes = Bytes::from(merged.map_err(|error| Error::internal(error.to_string()))??);
+        let (after, epoch) = span(&bytes)?;
+        if let Some(chain) = self.chains.get_mut(&merging.operator) {
+            let place = |epoch: u64| chain.iter().position(|segment| segment.epoch == epoch);
+            let (Some(first), Some(last)) = (place(merging.first), place(merging.last)) else {
+                return Err(Error::internal("snapshots that were merged are not there"));
+            };
+            chain.splice(first..=last, [Segment { after, epoch, bytes, part: NEW }]);
+        }
+        self.merging = None;
+        Ok(())
+    }
+
+    /// Begins to merge the snapshots that are most worth it, if there are any: one operator's at a time.
+    fn begin_merge(&mut self, describe: impl Fn(&str) -> Option<String>) {
+        if self.merging.is_some() {
+            return;
+        }
+        let worth = self.chains.iter().filter_map(|(id, chain)| Some((id, chain, worth_merging(chain)?)));
+        let Some((id, chain, range)) = worth.max_by_key(|(_, _, range)| range.len()) else { return };
+        let Some(description) = describe(id) else { return };
+        let (first, last) = (chain[range.start].epoch, chain[range.end - 1].epoch);
+        let bytes: Vec<Bytes> = chain[range.clone()].iter().map(|segment| segment.bytes.clone()).collect();
+        let groups = self.groups.clone();
+        let merged = tokio::task::spawn_blocking(move || match range.start {
+            0 => compact(&description, &[bytes], groups),
+            _ => merge(&description, &bytes, groups),
+        });
+        self.merging = Some(Merging { operator: id.clone(), first, last, merged });
+    }
+}
+
+/// The newest snapshots of a chain from the first on that is no larger than all after it, if they are many.
+fn worth_merging(chain: &Chain) -> Option<Range<usize>> {
+    let mut after = 0;
+    let mut start = chain.len();
+    for (place, segment) in chain.iter().enumerate().rev() {
+        if segment.bytes.len() <= after {
+            start = place;
+        }
+        after += segment.bytes.len();
+    }
+    (chain.len() - start >= MERGED_MIN).then_some(start..chain.len())
+}
+
+/// The snapshots that follow on one another and reach the last epoch: from the newest base on, always the one that spans the most.
+fn linked(id: &str, all: Chain) -> Result<Chain> {
+    let mut by_start: BTreeMap<Option<u64>, Segment> = BTreeMap::new();
+    let last = all.iter().map(|segment| segment.epoch).max();
+    for segment in all {
+        let known = by_start.get(&segment.after);
+        if known.is_none_or(|known| known.epoch < segment.epoch) {
+            by_start.insert(segment.after, segment);
+        }
+    }
+    let mut chain = Chain::new();
+    let mut at = None;
+    while let Some(segment) = by_start.remove(&at) {
+        at = Some(segment.epoch);
+        chain.push(segment);
+    }
+    if at != last {
+        return Err(Error::invalid_input(format!(
+            "the state of {id} has a gap after epoch {at:?}: its last is {last:?}"
+        )));
+    }
+    Ok(chain)
+}
+
+/// Task, epoch, and snapshots by operators: magic, task (u32), epoch (u64), then for each operator its id, how many snapshots (u32),
+/// and these. Texts and bytes have their lengths (u64) before them; all numbers are little endian.
+fn write_part(task: u32, epoch: u64, operators: &BTreeMap<&str, Vec<Bytes>>) -> Result<Bytes> {
+    let mut bytes = Vec::with_capacity(operators.values().flatten().map(|bytes| bytes.len() + 64).sum());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&task.to_le_bytes());
+    bytes.extend_from_slice(&epoch.to_le_bytes());
+    let put = |bytes: &mut Vec<u8>, part: &[u8]| {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    };
+    for (id, snapshots) in operators {
+        put(&mut bytes, id.as_bytes());
+        let count = u32::try_from(snapshots.len()).map_err(|_| Error::internal("too many snapshots of an operator"))?;
+        bytes.extend_from_slice(&count.to_le_bytes());
+        snapshots.iter().for_each(|snapshot| put(&mut bytes, snapshot));
+    }
+    Ok(bytes.into())
+}
+
+fn read_part(bytes: &Bytes) -> Result<(u32, u64, BTreeMap<String, Vec<Bytes>>)> {
+    let mut left = Left(bytes.clone());
+    let damaged = || Error::invalid_input("a part of state is damaged");
+    if left.take(MAGIC.len()).is_none_or(|magic| magic != MAGIC.as_slice()) {
+        return Err(damaged());
+    }
+    let task = left.number::<4>().map(u32::from_le_bytes).ok_or_else(damaged)?;
+    let epoch = left.number::<8>().map(u64::from_le_bytes).ok_or_else(damaged)?;
+    let mut operators = BTreeMap::new();
+    while !left.0.is_empty() {
+        let id = left.text().ok_or_else(damaged)?;
+        let id = String::from_utf8(id.to_vec()).map_err(|_| damaged())?;
+        let count = left.number::<4>().map(u32::from_le_bytes).ok_or_else(damaged)?;
+        let mut snapshots = Vec::new();
+        for _ in 0..count {
+            snapshots.push(left.text().ok_or_else(damaged)?);
+        }
+        operators.insert(id, snapshots);
+    }
+    Ok((task, epoch, operators))
+}
+
+struct Left(Bytes);
+
+impl Left {
+    fn take(&mut self, count: usize) -> Option<Bytes> {
+        (count <= self.0.len()).then(|| self.0.split_to(count))
+    }
+
+    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.as_ref().try_into().ok()
+    }
+
+    fn text(&mut self) -> Option<Bytes> {
+        let count = self.number::<8>().map(u64::from_le_bytes)?;
+        self.take(usize::try_from(count).ok()?)
+    }
+}
+
+#[cfg(test)]
+#[path = "chains_tests.rs"]
+mod tests;
