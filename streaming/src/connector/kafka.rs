@@ -1,9 +1,10 @@
 //! A table on Kafka: which of its columns messages hold, in which formats, and which tell of the messages themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, StringArray, StringBuilder,
+    ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, NullArray, StringArray, StringBuilder,
     TimestampMillisecondArray,
 };
 use arrow::compute::cast;
@@ -205,10 +206,23 @@ impl KafkaTable {
         }
     }
 
+    /// The places in [`TableFormats::schema`] of those columns of records that are from keys and values.
+    pub(crate) fn data_of(&self, records: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let data = |at: &usize| match self.places.get(*at) {
+            Some(Place::Data(place)) => Some(*place),
+            _ => None,
+        };
+        records.iter().filter_map(data).collect()
+    }
+
     /// The columns of records, of the data of some messages and what is known of them.
     pub(crate) fn columns(&self, data: &[ArrayRef], messages: &[&Message], types: &Schema) -> Result<Vec<ArrayRef>> {
         let columns = self.places.iter().zip(types.fields()).map(|(place, field)| match place {
             Place::Data(at) => Ok(Arc::clone(&data[*at])),
+            // Nobody reads it.
+            Place::Metadata(_) if field.data_type().is_null() => {
+                Ok(Arc::new(NullArray::new(messages.len())) as ArrayRef)
+            }
             Place::Metadata(metadata) => metadata.column(messages, field.data_type()),
         });
         columns.collect()

@@ -1,49 +1,71 @@
 //! Puts readers of keys and values together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, NullArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::kernels::zip::zip;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use tereza_runtime::{Error, Result};
 
 use super::column::Rows;
 use super::json::{JsonOptions, JsonReader};
 use super::{
-    Bad, Decoded, Decoder, FormatOptions, Message, OnPoison, Part, Poisoned, RowKind, RowReader, TableFormats, avro,
-    csv, debezium, json, no_such_format, raw,
+    Bad, Decoded, Decoder, FormatOptions, Message, OnPoison, Poisoned, RowKind, RowReader, TableFormats, avro, csv,
+    debezium, json, no_such_format, raw,
 };
 
 /// The decoder of a table's messages. Errors: `InvalidInput` names an option or column that is wrong, `Unsupported` a format
 /// or type that there is not.
 pub fn decoder(table: &TableFormats) -> Result<Box<dyn Decoder>> {
+    decoder_of(table, &(0..table.schema.fields().len()).collect())
+}
+
+/// As [`decoder`], of a table of which only these columns are wanted, by their places. The others keep their places, as columns
+/// of the type Null, and what messages hold for them is passed over: it is no reason why a message cannot be read.
+pub fn decoder_of(table: &TableFormats, wanted: &BTreeSet<usize>) -> Result<Box<dyn Decoder>> {
     table.check()?;
+    // Which row is meant is said by all of a key.
+    let of_key = table.key.iter().filter(|_| table.is_upsert).flat_map(|key| &key.columns);
+    let wanted: BTreeSet<usize> = wanted.iter().chain(of_key).copied().collect();
     let value_columns = table.value_columns();
-    let value_schema =
-        Arc::new(table.schema.project(&value_columns).map_err(|error| Error::internal(error.to_string()))?);
+    let value_schema = projected(&table.schema, &value_columns)?;
     let key = match (&table.key, table.key_schema()?) {
-        (Some(key), Some(schema)) => {
-            Some(Side::new(&key.format, schema, key.columns.clone(), Part::Key, table.topic.as_deref())?)
+        (Some(key), Some(schema)) if key.columns.iter().any(|place| wanted.contains(place)) => {
+            Some(Side::new(&key.format, &schema, &key.columns, &wanted)?)
         }
         _ => None,
     };
+    let value = Side::new(&table.value, &value_schema, &value_columns, &wanted)?;
+    let is_read =
+        |place| value.columns.contains(&place) || key.as_ref().is_some_and(|key| key.columns.contains(&place));
+    let fields = table.schema.fields().iter().enumerate().map(|(place, field)| match is_read(place) {
+        true => Arc::clone(field),
+        false => Arc::new(Field::new(field.name(), DataType::Null, true)),
+    });
     Ok(Box::new(TableDecoder {
-        schema: Arc::clone(&table.schema),
+        schema: Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), table.schema.metadata().clone())),
         key,
-        value: Side::new(&table.value, value_schema, value_columns, Part::Value, table.topic.as_deref())?,
+        value,
         is_upsert: table.is_upsert,
         has_kinds: table.is_upsert || table.value.format == debezium::NAME,
     }))
 }
 
-fn reader(options: &FormatOptions, schema: &Schema, part: Part, topic: Option<&str>) -> Result<Box<dyn RowReader>> {
+fn projected(schema: &Schema, columns: &[usize]) -> Result<Schema> {
+    schema.project(columns).map_err(|error| Error::internal(error.to_string()))
+}
+
+/// A reader of those columns of a schema. All of it is what messages hold.
+fn reader(options: &FormatOptions, all: &Schema, columns: &[usize]) -> Result<Box<dyn RowReader>> {
+    let schema = &projected(all, columns)?;
     Ok(match options.format.as_str() {
         "json" => Box::new(JsonReader::new(&JsonOptions::new(options)?, schema)?),
-        "csv" => Box::new(csv::CsvReader::new(options, schema)?),
+        "csv" => Box::new(csv::CsvReader::new(options, all, columns)?),
         "raw" => Box::new(raw::RawReader::new(options, schema)?),
-        "avro" => Box::new(avro::AvroReader::new(options, schema)?),
-        "avro-confluent" => Box::new(avro::RegistryReader::new(options, schema, part, topic)?),
+        "avro" => Box::new(avro::AvroReader::new(options, all, schema)?),
+        "avro-confluent" => Box::new(avro::RegistryReader::new(options, all, schema)?),
         debezium::NAME => Box::new(debezium::DebeziumReader::new(options, schema)?),
         other => return Err(no_such_format(other)),
     })
@@ -54,24 +76,24 @@ fn reader(options: &FormatOptions, schema: &Schema, part: Part, topic: Option<&s
 struct Side {
     reader: Box<dyn RowReader>,
     rows: Rows,
-    /// The places of its columns in the table.
+    /// The places in the table of its columns that are read.
     columns: Vec<usize>,
     policy: OnPoison,
 }
 
 impl Side {
-    fn new(
-        options: &FormatOptions,
-        schema: SchemaRef,
-        columns: Vec<usize>,
-        part: Part,
-        topic: Option<&str>,
-    ) -> Result<Self> {
+    /// The side with the columns of `schema`, which are at `places` in the table; those that are not wanted are passed over.
+    fn new(options: &FormatOptions, schema: &Schema, places: &[usize], wanted: &BTreeSet<usize>) -> Result<Self> {
+        // The one column of `raw` is the whole message.
+        let is_read = |at: &usize| wanted.contains(&places[*at]) || options.format == "raw";
+        let read: Vec<usize> = (0..places.len()).filter(is_read).collect();
         let policy = match options.is(json::IGNORE_PARSE_ERRORS, false)? {
             true => OnPoison::Skip,
             false => OnPoison::Fail,
         };
-        Ok(Self { reader: reader(options, &schema, part, topic)?, rows: Rows::new(&schema)?, columns, policy })
+        let rows = Rows::new(&projected(schema, &read)?)?;
+        let reader = reader(options, schema, &read)?;
+        Ok(Self { reader, rows, columns: read.iter().map(|at| places[*at]).collect(), policy })
     }
 }
 
@@ -131,9 +153,9 @@ impl TableDecoder {
                 });
             }
         }
-        let columns: Option<Vec<ArrayRef>> = columns.into_iter().collect();
-        let columns =
-            columns.ok_or_else(|| Error::internal("a column of the table is neither in keys nor in values"))?;
+        let rows = options.row_count.unwrap_or_default();
+        let columns = columns.into_iter().map(|column| column.unwrap_or_else(|| Arc::new(NullArray::new(rows))));
+        let columns = columns.collect();
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|error| Error::internal("cannot make a batch of messages").with_source(error))
     }

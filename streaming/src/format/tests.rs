@@ -293,3 +293,58 @@ fn options_do_not_show_passwords() {
     let shown = format!("{options:?}");
     assert!(shown.contains("basic-auth.user-info") && !shown.contains("secret"), "{shown}");
 }
+
+#[test]
+fn columns_that_nobody_wants_are_passed_over() {
+    let (a, c): (ArrayRef, ArrayRef) =
+        (Arc::new(Int32Array::from(vec![1, 2])), Arc::new(Int32Array::from(vec![Some(3), None])));
+    let b: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+    let batch = RecordBatch::try_from_iter_with_nullable([("a", a, true), ("b", b, true), ("c", c, true)]).unwrap();
+    for format in ["json", "csv", "avro", "debezium-json"] {
+        let table = table(batch.schema(), options_of(format));
+        let encoded = encoder(&table).unwrap().encode(&batch, None).unwrap();
+        let messages: Vec<Message> = encoded.iter().map(|encoded| message(encoded.value.as_deref())).collect();
+        for wanted in [vec![], vec![2], vec![1], vec![0, 2]] {
+            let mut decoder = decoder_of(&table, &wanted.iter().copied().collect()).unwrap();
+            let decoded = decoder.decode(&messages).unwrap();
+            assert_eq!((decoded.poisoned.as_slice(), decoded.batch.num_rows()), ([].as_slice(), 2), "{format}");
+            assert_eq!(decoded.batch.schema(), decoder.schema());
+            for place in 0..3 {
+                let found = decoded.batch.column(place);
+                match wanted.contains(&place) {
+                    true => assert_eq!(found, batch.column(place), "{format} {wanted:?}"),
+                    false => assert!(found.data_type().is_null(), "{format} {wanted:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_value_that_nobody_wants_is_no_reason() {
+    let fields = ["a", "b"].map(|name| Field::new(name, DataType::Int32, true));
+    let schema = schema_of(fields.into());
+    for (format, bytes) in [("json", r#"{"a":"x","b":1}"#), ("csv", "x,1")] {
+        let table = table(Arc::clone(&schema), options_of(format));
+        let read = |wanted: usize| {
+            let mut decoder = decoder_of(&table, &[wanted].into()).unwrap();
+            decoder.decode(&[message(Some(bytes.as_bytes()))]).unwrap()
+        };
+        assert_eq!(read(0).poisoned.len(), 1, "{format}");
+        let decoded = read(1);
+        assert_eq!(decoded.poisoned, [], "{format}");
+        assert_eq!(decoded.batch.column(1).as_primitive::<Int32Type>().values(), &[1]);
+    }
+}
+
+#[test]
+fn which_row_is_meant_is_read_in_any_case() {
+    let table = upsert_table(true);
+    let key = table.key.as_ref().unwrap().columns.clone();
+    let mut decoder = decoder_of(&table, &[].into()).unwrap();
+    for (place, field) in decoder.schema().fields().iter().enumerate() {
+        assert_eq!(!field.data_type().is_null(), key.contains(&place), "{field}");
+    }
+    let decoded = decoder.decode(&[keyed(None, None)]).unwrap();
+    assert_eq!(decoded.poisoned.len(), 1, "a tombstone without a key");
+}

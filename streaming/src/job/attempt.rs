@@ -214,8 +214,9 @@ impl Attempt {
                     return Err(Error::internal(format!("table {} is read", table.table.name())));
                 }
             };
+            let wanted = table.wanted();
             flows.push(table.flow(topics.into_iter().collect(), &self.settings)?);
-            read.push(connector::Table { reader: Reader::new(table.table, kafka)?, from });
+            read.push(connector::Table { reader: Reader::new(table.table, kafka)?.only(&wanted)?, from });
         }
         let feed = match connection.filter(|_| has_topics) {
             None => None,

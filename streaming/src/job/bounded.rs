@@ -61,7 +61,8 @@ pub(crate) async fn scan(
             let kafka = KafkaTable { options, formats, places };
             let feed = Feed::new(settings, Collect::new(kafka.wants_headers()));
             let from = connector::From::Topics(topics);
-            let tables = vec![connector::Table { reader: Reader::new(table, Some(kafka))?, from }];
+            let reader = Reader::new(table, Some(kafka))?.only(&columns.iter().copied().collect())?;
+            let tables = vec![connector::Table { reader, from }];
             (Inputs::new(tables, Some(feed), Arc::default(), host, stats)?, begin.starts)
         }
         Connector::Made(events) => {

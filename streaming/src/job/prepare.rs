@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::physical_expr::utils::collect_columns;
 use tereza_engine::flink::{Sink, StreamInsert, StreamSource};
 use tereza_runtime::{Error, Result};
 
@@ -168,6 +169,15 @@ impl Prepared {
 }
 
 impl ReadTable {
+    /// The columns that sources want, and what the watermark is made of.
+    pub(crate) fn wanted(&self) -> BTreeSet<usize> {
+        let mut wanted: BTreeSet<usize> = self.sources.iter().flat_map(|(_, columns)| columns).copied().collect();
+        if let Some((_, strategy)) = self.table.watermark() {
+            wanted.extend(collect_columns(&strategy).iter().map(|column| column.index()));
+        }
+        wanted
+    }
+
     /// What the flow of a task has of it. `topics` are what it is read from.
     pub(crate) fn flow(&self, topics: BTreeSet<String>, settings: &JobSettings) -> Result<FlowTable> {
         let assigner = self

@@ -55,10 +55,10 @@ pub(super) struct AvroReader {
 }
 
 impl AvroReader {
-    /// A reader of records by a table's schema. Errors: `InvalidInput` names an option, `Unsupported` a column.
-    pub(super) fn new(options: &FormatOptions, table: &Schema) -> Result<Self> {
+    /// A reader of some columns of records by a table's schema. Errors: `InvalidInput` names an option, `Unsupported` a column.
+    pub(super) fn new(options: &FormatOptions, table: &Schema, read: &Schema) -> Result<Self> {
         let text = schema::of_table(table.fields(), timestamps(options)?)?;
-        let resolved = schema::Schema::parse(&text).and_then(|schema| Resolved::new(schema, table.fields()));
+        let resolved = schema::Schema::parse(&text).and_then(|schema| Resolved::new(schema, read.fields()));
         Ok(Self { resolved: resolved.map_err(Error::internal)? })
     }
 }
@@ -121,13 +121,13 @@ pub(super) struct RegistryReader {
 }
 
 impl RegistryReader {
-    /// A reader of rows of a schema. Errors: `InvalidInput` names an option, `Unsupported` an option or a column.
-    pub(super) fn new(options: &FormatOptions, table: &Schema, _part: Part, _topic: Option<&str>) -> Result<Self> {
+    /// A reader of some columns of a table. Errors: `InvalidInput` names an option, `Unsupported` an option or a column.
+    pub(super) fn new(options: &FormatOptions, table: &Schema, read: &Schema) -> Result<Self> {
         registry::check_options(options)?;
         if let Some(text) = registry::option(options, registry::SCHEMA) {
             schema_of_table(text, table)?;
         }
-        Ok(Self { registry: Registry::new(options)?, fields: table.fields().clone(), writers: HashMap::new() })
+        Ok(Self { registry: Registry::new(options)?, fields: read.fields().clone(), writers: HashMap::new() })
     }
 }
 

@@ -15,12 +15,17 @@ use crate::format::{Bad, FormatOptions, Reason, RowKind, RowReader, text};
 #[derive(Debug)]
 pub(in crate::format) struct CsvReader {
     options: CsvOptions,
+    /// Values of a line.
+    count: usize,
+    /// Which of them the columns are.
+    places: Vec<usize>,
 }
 
 impl CsvReader {
-    /// A reader of rows of a schema. Errors: `InvalidInput` names an option, `Unsupported` a column.
-    pub(in crate::format) fn new(options: &FormatOptions, schema: &Schema) -> Result<Self> {
-        Ok(Self { options: CsvOptions::new(options, schema)? })
+    /// A reader of those columns of a schema. Errors: `InvalidInput` names an option, `Unsupported` a column.
+    pub(in crate::format) fn new(options: &FormatOptions, schema: &Schema, places: &[usize]) -> Result<Self> {
+        let (count, places) = (schema.fields().len(), places.to_vec());
+        Ok(Self { options: CsvOptions::new(options, schema)?, count, places })
     }
 
     /// A value, or NULL where the options say so. An array is never NULL: only what is in it can be.
@@ -88,7 +93,7 @@ impl CsvReader {
 
     fn read_line(&self, values: &[Cow<'_, str>], rows: &mut Rows) -> Bad {
         let (names, columns) = rows.fields();
-        let count = columns.len();
+        let count = self.count;
         let is_delimiter_at_end = self.options.allows_delimiter_at_end
             && values.len() == count + 1
             && values.last().is_some_and(|value| value.trim().is_empty());
@@ -100,7 +105,7 @@ impl CsvReader {
         }
         self.check_count(count, values.len())?;
         for (at, column) in columns.iter_mut().enumerate() {
-            let done = match values.get(at) {
+            let done = match self.places.get(at).and_then(|place| values.get(*place)) {
                 Some(value) => self.push_value(column, value),
                 None => column.push_null(),
             };
