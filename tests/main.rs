@@ -18,6 +18,7 @@ mod metastore;
 mod robust;
 mod shared;
 mod slt;
+mod sources;
 mod streams;
 mod support;
 mod tidy;

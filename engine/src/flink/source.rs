@@ -18,6 +18,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use futures::{TryStreamExt, stream};
+use object_store::ObjectStore;
 use tereza_runtime::{Error, Result};
 
 use super::reader::parse_expression;
@@ -132,6 +133,11 @@ impl StreamSource {
             watermark,
             written,
         })
+    }
+
+    /// The store that a folder or a URL leads to, and the path in it.
+    pub fn object_store(&self, location: &str) -> Result<(Arc<dyn ObjectStore>, String)> {
+        self.engine.object_store(location)
     }
 
     /// Its name with catalog and schema.

@@ -1,4 +1,4 @@
-//! All that a task reads: partitions of Kafka and generated events, as rows of tables.
+//! All that a task reads: partitions of Kafka, generated events and files, as rows of tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tereza_runtime::{Error, Result};
 
+use super::files::{Files, Read};
 use super::{Made, Reader};
 use crate::format::Message;
 use crate::host::Host;
@@ -35,6 +36,8 @@ pub(crate) enum From {
     Topics(Vec<String>),
     /// Events, as if they were the rows of partition 0 of a topic of this name.
     Events { name: String, events: Made },
+    /// Records of files, as if they were the rows of partition 0 of a topic of this name.
+    Files { name: String, files: Box<Files> },
 }
 
 /// What came at once.
@@ -65,14 +68,16 @@ pub(crate) struct Inputs {
     of_topic: BTreeMap<String, usize>,
     feed: Option<Feed<Collect>>,
     generators: Vec<Generator>,
-    /// Whose turn it is: that of the feed comes after those of all generators.
+    /// The tables whose files this task reads.
+    files: Vec<usize>,
+    /// Whose turn it is: after all generators come files, then the feed.
     turn: usize,
     /// Partitions that nobody was told of.
     new: Vec<(usize, Arc<str>, i32)>,
     known: Positions,
     /// The offset before which each partition ends, of topics that end.
     bounds: Positions,
-    /// Tables on Kafka that are read to their ends, beside others that go on.
+    /// Tables on Kafka or of files that are read to their ends, beside others that go on.
     ended: BTreeSet<usize>,
     /// Set when the tables are to end where they are.
     drain: Arc<AtomicBool>,
@@ -103,7 +108,7 @@ impl Inputs {
         for (at, table) in tables.iter().enumerate() {
             let names = match &table.from {
                 From::Topics(topics) => topics.clone(),
-                From::Events { name, .. } => vec![name.clone()],
+                From::Events { name, .. } | From::Files { name, .. } => vec![name.clone()],
             };
             for name in names {
                 if of_topic.insert(name.clone(), at).is_some() {
@@ -111,10 +116,25 @@ impl Inputs {
                 }
             }
         }
-        let (generators, turn, new, known) = (Vec::new(), 0, Vec::new(), Positions::new());
+        let (generators, files, turn, new, known) = (Vec::new(), Vec::new(), 0, Vec::new(), Positions::new());
         let bounds = feed.as_ref().map(|feed| feed.bounds().clone()).unwrap_or_default();
         let (ended, is_drained) = (BTreeSet::new(), false);
-        Ok(Self { tables, of_topic, feed, generators, turn, new, known, bounds, ended, drain, is_drained, host, stats })
+        Ok(Self {
+            tables,
+            of_topic,
+            feed,
+            generators,
+            files,
+            turn,
+            new,
+            known,
+            bounds,
+            ended,
+            drain,
+            is_drained,
+            host,
+            stats,
+        })
     }
 
     /// Notes partitions that were not known.
@@ -134,7 +154,7 @@ impl Inputs {
     fn newly_ended(&mut self) -> Vec<usize> {
         let ended = self.tables.iter().enumerate().filter(|(at, table)| match &table.from {
             From::Topics(topics) => !self.ended.contains(at) && are_read(topics, &self.known, &self.bounds),
-            From::Events { .. } => false,
+            From::Events { .. } | From::Files { .. } => false,
         });
         let ended: Vec<usize> = ended.map(|(at, _)| at).collect();
         self.ended.extend(&ended);
@@ -171,6 +191,29 @@ impl Inputs {
         }
         let ended = self.newly_ended();
         Ok(Some((Arrivals { rows, dead, ended, ..Arrivals::default() }, positions)))
+    }
+
+    /// Reads the next records of files; `None` if there are none now.
+    async fn records(&mut self, at: usize) -> Result<Option<(Arrivals, Positions)>> {
+        let table = self.files[at];
+        let Table { reader, from: From::Files { name, files } } = &mut self.tables[table] else { return Ok(None) };
+        if self.ended.contains(&table) {
+            return Ok(None);
+        }
+        let (arrivals, position) = match files.poll(self.host.now_ms()).await? {
+            Read::Idle => return Ok(None),
+            Read::End { position } => {
+                self.ended.insert(table);
+                (Arrivals { ended: vec![table], ..Arrivals::default() }, position)
+            }
+            Read::Rows { records, position } => {
+                self.stats.read(records.num_rows() as u64);
+                let batch = Batch::inserts(reader.compute(records)?);
+                let rows = vec![Arrived { table, topic: name.as_str().into(), partition: 0, batch }];
+                (Arrivals { rows, ..Arrivals::default() }, position)
+            }
+        };
+        Ok(Some((arrivals, Positions::from([(name.clone(), BTreeMap::from([(0, position)]))]))))
     }
 
     /// Makes the next events of a table; `None` if their time has not come.
@@ -220,7 +263,13 @@ impl Source for Inputs {
         for (topic, partitions) in positions {
             let table = self.of_topic.get(topic).copied();
             let table = table.ok_or_else(|| Error::internal(format!("no table of the job reads '{topic}'")))?;
-            match &self.tables[table].from {
+            match &mut self.tables[table].from {
+                From::Files { files, .. } => {
+                    if let Some(position) = partitions.get(&0) {
+                        files.begin(*position);
+                        self.files.push(table);
+                    }
+                }
                 From::Topics(_) => {
                     on_kafka.insert(topic.clone(), partitions.clone());
                 }
@@ -252,21 +301,27 @@ impl Source for Inputs {
             let input = Arrivals { partitions, ended, ..Arrivals::default() };
             return Ok(Polled::Rows { input, positions: Positions::new() });
         }
-        let turns = self.generators.len() + 1;
+        let made = self.generators.len();
+        let turns = made + self.files.len() + 1;
         for _ in 0..turns {
             let turn = self.turn;
             self.turn = (turn + 1) % turns;
-            let found = if turn < self.generators.len() { self.events(turn)? } else { self.messages().await? };
+            let found = match turn {
+                turn if turn < made => self.events(turn)?,
+                turn if turn < turns - 1 => self.records(turn - made).await?,
+                _ => self.messages().await?,
+            };
             if let Some((mut input, positions)) = found {
                 // Events may be there always, and so no time to be told to stop.
-                if turn < self.generators.len() {
+                if turn < turns - 1 {
                     tokio::task::yield_now().await;
                 }
                 input.partitions = std::mem::take(&mut self.new);
                 return Ok(Polled::Rows { input, positions });
             }
         }
-        if self.feed.is_none() && self.generators.iter().all(|generator| generator.is_ended) {
+        let are_made = self.generators.iter().all(|generator| generator.is_ended);
+        if self.feed.is_none() && are_made && self.files.iter().all(|table| self.ended.contains(table)) {
             return Ok(Polled::End { positions: Positions::new() });
         }
         if self.feed.is_none() {

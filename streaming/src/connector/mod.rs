@@ -1,11 +1,12 @@
 //! What a table of a stream is connected to, by its options: who makes its rows, and who takes them.
 //!
 //! Files in reading order: this one (which connector), `kafka` (formats and metadata of a table on Kafka), `reader` (rows of one
-//! table), `dead_letter` (messages that are none), `datagen` and `made` (rows that are made), `inputs` (all that a task reads), `sink`
-//! (where rows go); `given` are options.
+//! table), `dead_letter` (messages that are none), `datagen` and `made` (rows that are made), `files` (those of folders), `inputs` (all
+//! that a task reads), `sink` (where rows go); `given` are options.
 
 mod datagen;
 mod dead_letter;
+mod files;
 mod given;
 mod inputs;
 mod kafka;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use tereza_engine::flink::{StreamSource, StreamTable};
 use tereza_runtime::{Error, Result};
 
+pub(crate) use files::{Files, FilesTable, Found};
 pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
 pub(crate) use kafka::KafkaTable;
 pub(crate) use made::Made;
@@ -33,13 +35,15 @@ use crate::operator::ChangelogMode;
 use crate::operator::mode::SinkMode;
 
 /// The connectors that there are.
-const CONNECTORS: [&str; 6] = ["kafka", "upsert-kafka", "datagen", "nexmark", "blackhole", "print"];
+const CONNECTORS: [&str; 7] = ["kafka", "upsert-kafka", "filesystem", "datagen", "nexmark", "blackhole", "print"];
 
 /// What a table is connected to.
 pub(crate) enum Connector {
     Kafka(Box<KafkaTable>),
     /// Rows that are made.
     Made(Made),
+    /// Records of files.
+    Files(Box<FilesTable>),
     /// Rows are counted and forgotten.
     Blackhole,
     /// Rows are written to standard output, after this word.
@@ -83,6 +87,11 @@ impl Connector {
                 let rows = Datagen::new(table.name(), table.definition(), schema, origin_ms)?;
                 Ok(Self::Made(Made::Datagen(Box::new(rows))))
             }
+            "filesystem" => {
+                let store_of = |location: &str| table.object_store(location);
+                let files = FilesTable::new(table.name(), table.definition(), table.record_schema(), store_of)?;
+                Ok(Self::Files(Box::new(files)))
+            }
             "blackhole" => match others().map(|(key, _)| key).find(|key| *key != "sink.parallelism") {
                 Some(key) => Err(Error::invalid_input(format!("connector 'blackhole' has no option '{key}'"))),
                 None => Ok(Self::Blackhole),
@@ -117,7 +126,7 @@ impl Connector {
             Self::Kafka(kafka) => {
                 kafka.reads(table).map_err(|error| error.context(format_args!("table {}", table.name())))
             }
-            Self::Made(_) => Ok(ChangelogMode::Append),
+            Self::Made(_) | Self::Files(_) => Ok(ChangelogMode::Append),
             Self::Blackhole | Self::Print(_) => {
                 Err(Error::unsupported(format!("table {} is written only, reading it", table.name())))
             }
@@ -134,6 +143,12 @@ impl Connector {
                 kafka.takes(table).map_err(|error| error.context(format_args!("table {}", table.name())))
             }
             Self::Blackhole | Self::Print(_) => Ok(SinkMode::Any),
+            Self::Files(_) => {
+                let error = Error::unsupported(format!("writing table {} with connector 'filesystem'", table.name()));
+                Err(error.with_hint(
+                    "INSERT INTO a table of the catalog: its files hold each row once, in its format and partitions",
+                ))
+            }
             Self::Made(_) => Err(Error::unsupported(format!("table {} is read only, writing it", table.name()))),
         }
     }

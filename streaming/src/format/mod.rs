@@ -29,6 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tereza_runtime::{Error, Result};
 
+pub(crate) use csv::CsvRecords;
 pub use decode::{decoder, decoder_of};
 pub use encode::encoder;
 pub use options::FormatOptions;

@@ -15,7 +15,9 @@ use super::prepare::{Prepared, ReadTable, WrittenTable};
 use super::settings::JobSettings;
 use super::stats::Stats;
 use crate::Tables;
-use crate::connector::{self, Collect, Connector, Inputs, KafkaTable, Reader, SinkWriter, Target, TopicWriter};
+use crate::connector::{
+    self, Collect, Connector, Files, FilesTable, Found, Inputs, KafkaTable, Reader, SinkWriter, Target, TopicWriter,
+};
 use crate::coordinator::Coordinator;
 use crate::host::Host;
 use crate::kafka::{Cluster, Connection, Feed, FeedSettings, Limits};
@@ -210,6 +212,12 @@ impl Attempt {
                     let from = connector::From::Events { name: name.clone(), events: events.clone() };
                     (from, None, vec![name])
                 }
+                Connector::Files(files) => {
+                    let name = table.table.name().to_owned();
+                    let folder = format!("{}/{}/files/{}", self.root, self.uid, name.replace('/', "%2F"));
+                    let files = Files::new(FilesTable::clone(files), Found::kept(self.objects.clone(), folder))?;
+                    (connector::From::Files { name: name.clone(), files: Box::new(files) }, None, vec![name])
+                }
                 Connector::Blackhole | Connector::Print(_) => {
                     return Err(Error::internal(format!("table {} is read", table.table.name())));
                 }
@@ -256,7 +264,7 @@ impl Attempt {
                         }
                         Connector::Print(word) => Target::Print(word),
                         Connector::Blackhole => Target::Nowhere,
-                        Connector::Made(_) => {
+                        Connector::Made(_) | Connector::Files(_) => {
                             return Err(Error::internal(format!("table {} is written", table.name())));
                         }
                     };

@@ -9,7 +9,7 @@ use tereza_engine::flink::StreamSource;
 use tereza_runtime::{Error, Result, ids};
 
 use super::stats::Stats;
-use crate::connector::{self, Collect, Connector, Inputs, KafkaTable, Reader};
+use crate::connector::{self, Collect, Connector, Files, Found, Inputs, KafkaTable, Reader};
 use crate::host::Host;
 use crate::kafka::{BoundedMode, Feed, FeedSettings, Limits, OffsetReset, StartupMode, resolve};
 use crate::operator::{ChangelogMode, failed};
@@ -71,6 +71,13 @@ pub(crate) async fn scan(
                     .with_hint(format!("set '{}'", events.end_option())));
             }
             let from = connector::From::Events { name: name.clone(), events };
+            let tables = vec![connector::Table { reader: Reader::new(table, None)?, from }];
+            let positions = Positions::from([(name, BTreeMap::from([(0, 0)]))]);
+            (Inputs::new(tables, None, Arc::default(), host, stats)?, positions)
+        }
+        Connector::Files(files) => {
+            let files = Box::new(Files::new(files.bounded(), Found::forgotten())?);
+            let from = connector::From::Files { name: name.clone(), files };
             let tables = vec![connector::Table { reader: Reader::new(table, None)?, from }];
             let positions = Positions::from([(name, BTreeMap::from([(0, 0)]))]);
             (Inputs::new(tables, None, Arc::default(), host, stats)?, positions)

@@ -51,7 +51,7 @@ pub(crate) fn first(prepared: &Prepared, tables: BTreeMap<String, String>, finge
                     plan.topics.extend(ids.map_err(named)?);
                 }
             }
-            Connector::Made(_) => {
+            Connector::Made(_) | Connector::Files(_) => {
                 cut.positions.insert(read.table.name().to_owned(), BTreeMap::from([(0, 0)]));
             }
             Connector::Blackhole | Connector::Print(_) => {}

@@ -2,6 +2,7 @@
 //! delimiter of their own; what is deeper nested, and MAP, is not written as CSV.
 
 mod read;
+mod records;
 mod write;
 
 use arrow::datatypes::{DataType, FieldRef, Schema};
@@ -11,6 +12,7 @@ use super::FormatOptions;
 use super::column::Kind;
 
 pub(super) use read::CsvReader;
+pub(crate) use records::CsvRecords;
 pub(super) use write::CsvWriter;
 
 const FIELD_DELIMITER: &str = "field-delimiter";
