@@ -13,7 +13,7 @@ use super::column::Rows;
 use super::json::{JsonOptions, JsonReader};
 use super::{
     Bad, Decoded, Decoder, FormatOptions, Message, OnPoison, Poisoned, RowKind, RowReader, TableFormats, avro, csv,
-    debezium, json, no_such_format, raw,
+    debezium, json, no_such_format, protobuf, raw,
 };
 
 /// The decoder of a table's messages. Errors: `InvalidInput` names an option or column that is wrong, `Unsupported` a format
@@ -66,6 +66,8 @@ fn reader(options: &FormatOptions, all: &Schema, columns: &[usize]) -> Result<Bo
         "raw" => Box::new(raw::RawReader::new(options, schema)?),
         "avro" => Box::new(avro::AvroReader::new(options, all, schema)?),
         "avro-confluent" => Box::new(avro::RegistryReader::new(options, all, schema)?),
+        "protobuf" => Box::new(protobuf::ProtobufReader::new(options, all, schema)?),
+        protobuf::CONFLUENT => Box::new(protobuf::RegistryReader::new(options, schema)?),
         debezium::NAME => Box::new(debezium::DebeziumReader::new(options, schema)?),
         other => return Err(no_such_format(other)),
     })

@@ -12,7 +12,7 @@ use tereza_runtime::{Error, Result};
 use super::json::{JsonOptions, JsonWriter};
 use super::{
     Encoded, Encoder, FormatOptions, Part, RowKind, RowWriter, TableFormats, avro, cells, csv, debezium,
-    no_such_format, raw,
+    no_such_format, protobuf, raw,
 };
 
 /// The encoder of a table's messages. Errors: `InvalidInput` names an option or column that is wrong, `Unsupported` a format
@@ -45,6 +45,8 @@ fn writer(options: &FormatOptions, schema: &SchemaRef, part: Part, topic: Option
         "raw" => Box::new(raw::RawWriter::new(options, fields)?),
         "avro" => Box::new(avro::AvroWriter::new(options, fields)?),
         "avro-confluent" => Box::new(avro::RegistryWriter::new(options, fields, part, topic)?),
+        "protobuf" => Box::new(protobuf::ProtobufWriter::new(options, fields)?),
+        protobuf::CONFLUENT => Box::new(protobuf::RegistryWriter::new(options, fields, part, topic)?),
         debezium::NAME => Box::new(debezium::DebeziumWriter::new(options, fields)?),
         other => return Err(no_such_format(other)),
     })

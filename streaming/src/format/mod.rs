@@ -16,6 +16,7 @@ mod decode;
 mod encode;
 mod json;
 mod options;
+mod protobuf;
 mod raw;
 mod registry;
 mod text;
@@ -174,7 +175,8 @@ pub trait Encoder: Send {
 }
 
 /// The formats that there are.
-const FORMATS: [&str; 6] = ["json", "csv", "raw", "avro", "avro-confluent", "debezium-json"];
+const FORMATS: [&str; 8] =
+    ["json", "csv", "raw", "avro", "avro-confluent", "protobuf", protobuf::CONFLUENT, "debezium-json"];
 
 /// Which part of messages a format is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,8 @@ const NEAR: f64 = 0.6;
 /// A format by its name, with its options.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FormatOptions {
-    /// The name: `json`, `csv`, `raw`, `avro`, `avro-confluent`, `debezium-json`.
+    /// The name: `json`, `csv`, `raw`, `avro`, `avro-confluent`, `protobuf`, `protobuf-confluent`,
+    /// `debezium-json`.
     pub format: String,
     /// Options by their names without the format's.
     pub options: BTreeMap<String, String>,

@@ -6,7 +6,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use tereza_runtime::{Error, Result, ids};
 
-use super::{FormatOptions, Reason};
+use super::{FormatOptions, Part, Reason};
 
 const URL: &str = "url";
 pub(super) const SUBJECT: &str = "subject";
@@ -27,6 +27,10 @@ const UNSUPPORTED: [&str; 5] = [
 /// The names that three options had before.
 const OLD: [&str; 3] = ["schema-registry.url", "schema-registry.subject", "schema-registry.schema"];
 
+/// Kinds of schemas, by their names in the registry.
+pub(super) const AVRO: &str = "AVRO";
+pub(super) const PROTOBUF: &str = "PROTOBUF";
+
 /// Why there is no schema with an id that there may be later.
 pub(super) const UNKNOWN: &str = "the registry does not know it";
 
@@ -38,10 +42,12 @@ const ATTEMPTS: u32 = 4;
 const BACKOFF_MS: u64 = 100;
 /// Bytes of an answer.
 const ANSWER_MAX: usize = 4 << 20;
+/// Schemas that one refers to, directly or not.
+const REFERENCES_MAX: usize = 100;
 /// What the registry answers for an id that it does not know.
 const SCHEMA_NOT_FOUND: i64 = 40_403;
 
-/// Refuses options that `avro-confluent` does not have.
+/// Refuses options that formats with a registry do not have.
 pub(super) fn check_options(options: &FormatOptions) -> Result<()> {
     let mut known = vec![URL, SUBJECT, SCHEMA, BASIC_SOURCE, BASIC_USER, BEARER_SOURCE, BEARER_TOKEN];
     known.extend(OLD);
@@ -57,6 +63,16 @@ pub(super) fn check_options(options: &FormatOptions) -> Result<()> {
 /// An option by its name or the one it had before.
 pub(super) fn option<'a>(options: &'a FormatOptions, name: &str) -> Option<&'a str> {
     options.get(name).or_else(|| options.get(&format!("schema-registry.{name}")))
+}
+
+/// The subject that schemas of a part of messages are registered under.
+pub(super) fn subject(options: &FormatOptions, part: Part, topic: Option<&str>) -> Result<String> {
+    let suffix = if part == Part::Key { "key" } else { "value" };
+    match (option(options, SUBJECT), topic) {
+        (Some(subject), _) => Ok(subject.to_owned()),
+        (None, Some(topic)) => Ok(format!("{topic}-{suffix}")),
+        (None, None) => options.needed(SUBJECT).map(str::to_owned),
+    }
 }
 
 /// How the client says who it is.
@@ -88,6 +104,17 @@ struct SchemaAnswer {
     kind: Option<String>,
     #[serde(default)]
     references: Vec<serde_json::Value>,
+}
+
+/// The text of a schema, and names and texts of all that it imports from the registry.
+pub(super) type WithImports = (String, Vec<(String, String)>);
+
+/// A schema that another one refers to: its name there, and what it is a version of.
+#[derive(Deserialize)]
+struct Reference {
+    name: String,
+    subject: String,
+    version: u32,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +153,45 @@ impl Registry {
     }
 
     /// The Avro schema with an id. The inner error says why there is none: it is unknown, or no such schema.
-    pub(super) async fn schema(&self, id: u32) -> Result<Result<String, Reason>> {
+    pub(super) async fn avro(&self, id: u32) -> Result<Result<String, Reason>> {
+        Ok(match self.schema(id, AVRO).await? {
+            Ok(answer) if !answer.references.is_empty() => {
+                Err("it refers to other schemas, which is not supported".to_owned())
+            }
+            answer => answer.map(|answer| answer.schema),
+        })
+    }
+
+    /// The Protobuf schema with an id, as [`Self::avro`].
+    pub(super) async fn protobuf(&self, id: u32) -> Result<Result<WithImports, Reason>> {
+        let answer = match self.schema(id, PROTOBUF).await? {
+            Ok(answer) => answer,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut found = Vec::<(String, String)>::new();
+        let mut wanted = answer.references;
+        while let Some(reference) = wanted.pop() {
+            let Ok(Reference { name, subject, version }) = serde_json::from_value(reference) else {
+                return Ok(Err("it refers to what is no version of a subject".to_owned()));
+            };
+            if found.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            if found.len() >= REFERENCES_MAX {
+                return Ok(Err(format!("it refers to more than {REFERENCES_MAX} schemas")));
+            }
+            let path = format!("subjects/{}/versions/{version}", encode(&subject));
+            let answer = self.call(|http, server| http.get(format!("{server}/{path}"))).await?;
+            let body =
+                answer.map_err(|(status, refusal)| refused(status, &refusal, &format!("schema {id}: {path}")))?;
+            let answer: SchemaAnswer = parse(&body)?;
+            wanted.extend(answer.references);
+            found.push((name, answer.schema));
+        }
+        Ok(Ok((answer.schema, found)))
+    }
+
+    async fn schema(&self, id: u32, wanted: &str) -> Result<Result<SchemaAnswer, Reason>> {
         let answer = self.call(|http, server| http.get(format!("{server}/schemas/ids/{id}"))).await?;
         let body = match answer {
             Ok(body) => body,
@@ -136,16 +201,21 @@ impl Registry {
             Err((status, refusal)) => return Err(refused(status, &refusal, &format!("schema {id}"))),
         };
         let answer: SchemaAnswer = parse(&body)?;
-        Ok(match answer.kind.as_deref() {
-            Some(kind) if kind != "AVRO" => Err(format!("it is a schema of {kind}, not of Avro")),
-            _ if !answer.references.is_empty() => Err("it refers to other schemas, which is not supported".to_owned()),
-            _ => Ok(answer.schema),
-        })
+        let kind = answer.kind.as_deref().unwrap_or(AVRO);
+        if kind != wanted {
+            let wanted = if wanted == AVRO { "Avro" } else { "Protobuf" };
+            return Ok(Err(format!("it is a schema of {kind}, not of {wanted}")));
+        }
+        Ok(Ok(answer))
     }
 
     /// The id of a schema, which is registered under a subject if it is not yet.
-    pub(super) async fn register(&self, subject: &str, schema: &str) -> Result<u32> {
-        let body = serde_json::json!({ "schema": schema }).to_string();
+    pub(super) async fn register(&self, subject: &str, schema: &str, kind: &str) -> Result<u32> {
+        let body = match kind {
+            AVRO => serde_json::json!({ "schema": schema }),
+            kind => serde_json::json!({ "schema": schema, "schemaType": kind }),
+        };
+        let body = body.to_string();
         let subject = encode(subject);
         let answer = self
             .call(|http, server| {

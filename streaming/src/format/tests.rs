@@ -265,7 +265,7 @@ fn what_a_table_cannot_have_is_refused() {
     let schema = || schema_of(vec![Field::new("v", DataType::Int32, true)]);
     let error = |table: TableFormats| decoder(&table).err().unwrap().to_string();
     assert!(error(table(schema(), options_of("jsn"))).contains("did you mean `json`"));
-    assert!(error(table(schema(), options_of("protobuf"))).contains("format `protobuf`"));
+    assert!(error(table(schema(), options_of("thrift"))).contains("format `thrift`"));
     let upsert = TableFormats { is_upsert: true, ..table(schema(), options_of("json")) };
     assert!(error(upsert).contains("needs a primary key"));
     let changes = TableFormats { value: options_of("debezium-json"), ..upsert_table(false) };

@@ -47,6 +47,7 @@ const FORMATS: &[&str] = &[
     "avro",
     "avro-confluent",
     "protobuf",
+    "protobuf-confluent",
     "debezium-json",
     "canal-json",
     "maxwell-json",

@@ -154,7 +154,7 @@ impl RowReader for RegistryReader {
                 self.writers.clear();
             }
             if let Entry::Vacant(entry) = self.writers.entry(id) {
-                let found = self.registry.schema(id).await?;
+                let found = self.registry.avro(id).await?;
                 let parsed = found.and_then(|text| schema::Schema::parse(&text));
                 entry.insert(parsed.and_then(|schema| Resolved::new(schema, &self.fields)));
             }
@@ -188,12 +188,7 @@ impl RegistryWriter {
     /// or a column.
     pub(super) fn new(options: &FormatOptions, table: &Schema, part: Part, topic: Option<&str>) -> Result<Self> {
         registry::check_options(options)?;
-        let suffix = if part == Part::Key { "key" } else { "value" };
-        let subject = match (registry::option(options, registry::SUBJECT), topic) {
-            (Some(subject), _) => subject.to_owned(),
-            (None, Some(topic)) => format!("{topic}-{suffix}"),
-            (None, None) => options.needed(registry::SUBJECT)?.to_owned(),
-        };
+        let subject = registry::subject(options, part, topic)?;
         let of_table = schema::of_table(table.fields(), Timestamps::Legacy)?;
         let schema = match registry::option(options, registry::SCHEMA) {
             Some(text) => schema_of_table(text, table)?,
@@ -221,7 +216,7 @@ fn schema_of_table(text: &str, table: &Schema) -> Result<String> {
 impl RowWriter for RegistryWriter {
     async fn prepare(&mut self) -> Result<()> {
         if self.id.is_none() {
-            self.id = Some(self.registry.register(&self.subject, &self.schema).await?);
+            self.id = Some(self.registry.register(&self.subject, &self.schema, registry::AVRO).await?);
         }
         Ok(())
     }

@@ -174,7 +174,7 @@ async fn credentials_are_sent_and_not_shown() {
     for (options, expected) in [(basic, "1 Basic dXNlcjpzZWNyZXQ="), (bearer, "1 Bearer secret")] {
         let registry = Registry::new(&options).unwrap();
         assert!(!format!("{registry:?}").contains("secret"));
-        registry.schema(1).await.unwrap().unwrap();
+        registry.avro(1).await.unwrap().unwrap();
         assert_eq!(fake.asked.lock().unwrap().last().unwrap(), expected);
     }
 }
