@@ -39,8 +39,12 @@ impl Kafka {
         Some(Self { broker: broker?, python: python? })
     }
 
+    pub(crate) fn bootstrap(&self) -> String {
+        self.broker.bootstrap()
+    }
+
     fn client(&self, arguments: &[&str]) -> Command {
-        let bootstrap = self.broker.bootstrap();
+        let bootstrap = self.bootstrap();
         let arguments = [&[bootstrap.as_str()], arguments].concat();
         self.python.command("kafka/streams.py", &arguments)
     }

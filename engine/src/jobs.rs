@@ -9,6 +9,7 @@ mod patience;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -41,6 +42,9 @@ pub const SUCCEEDED: &str = "succeeded";
 pub const FAILED: &str = "failed";
 /// See [`QUEUED`].
 pub const CANCELLED: &str = "cancelled";
+
+/// The setting of a stream job that says in how many tasks it is to run.
+pub const PARALLELISM: &str = "parallelism.default";
 
 /// What a record keeps of what happened: the first so many, and the last so many.
 const FIRST_EVENTS: usize = 50;
@@ -137,6 +141,13 @@ pub struct StreamJob {
     pub log: Option<String>,
     /// Of what the job was when it began; none before. From then on a log that is gone is lost, and no reason to begin anew.
     pub fingerprint: Option<String>,
+}
+
+impl StreamJob {
+    /// In how many tasks it is to run, as it was set ([`PARALLELISM`]).
+    pub fn parallelism(&self) -> Option<&str> {
+        self.settings.get(PARALLELISM).map(String::as_str)
+    }
 }
 
 /// How far a stream job is.
@@ -463,6 +474,27 @@ impl Jobs {
             live.stopping.cancel();
         }
         Ok(())
+    }
+
+    /// Asks for another number of tasks of a stream's job, now and whenever it begins again. Whoever runs it ends its epoch first.
+    pub(crate) async fn rescale(&self, id_or_name: &str, user: &str, tasks: NonZero<u32>) -> Result<()> {
+        let job = self.catalog.job(id_or_name).await?;
+        if job.user != user {
+            return Err(Error::denied(format!("job '{}' is of another user", job.id)));
+        }
+        let now_ms = self.clock.unix_ms();
+        let changed = self.change(&job.id, |job, detail| {
+            if !is_live(job) {
+                return Err(Error::not_found(format!("job '{}' has {}", job.id, ended_as(&job.state))));
+            }
+            let Some(stream) = &mut detail.stream else {
+                return Err(Error::unsupported(format!("tasks of job '{}', which is no stream", job.id)));
+            };
+            stream.settings.insert(PARALLELISM.to_owned(), tasks.to_string());
+            detail.note(now_ms, job.attempts, format_args!("'{PARALLELISM}' is set to {tasks} by {user}"));
+            Ok(())
+        });
+        changed.await.map(drop)
     }
 
     /// A job's record as it is now.

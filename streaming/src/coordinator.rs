@@ -15,6 +15,7 @@ use crate::log::{Ended, Last, Log, LogName, Opened, Writer};
 use crate::objects::{Objects, store_error};
 use crate::record::{Applied, Body, Cut, Entry, EpochRecord, PlanRecord, Positions, Seal, StatePart, Watermarks};
 use crate::rules::{Rule, Rules};
+use crate::shares::positions;
 use crate::task::{load, named, object_of, unless_superseded};
 
 /// Tries to seal a log whose task begins again at the same time.
@@ -77,14 +78,20 @@ impl<R: Send> Coordinator<R> {
     }
 
     /// Gives the job to other tasks: what the old ones have becomes what the new ones begin with. May be repeated when it failed.
+    /// `share` says who has what of these partitions. It is asked twice: tasks may have found more partitions than the plan names,
+    /// which shows when they are closed.
     ///
     /// # Errors
     /// `InvalidInput` if partitions or key groups are left out or given twice, `Unavailable` if tables do not take their files.
-    pub async fn rescale(&self, shares: &[Share]) -> Result<PlanRecord, Ended> {
+    pub async fn rescale(&self, share: impl Fn(&Positions) -> Vec<Share>) -> Result<PlanRecord, Ended> {
         let (writer, plan, attempt) = self.open().await?;
-        check_shares(&plan, shares)?;
+        let of_plan = positions(&plan);
+        check_shares(&plan, &of_plan, &share(&of_plan))?;
         let (writer, old) = self.seal_all(&plan, writer).await?;
-        let cuts = self.cuts(&plan, &old, shares);
+        let found = found(&old);
+        let shares = share(&found);
+        check_shares(&plan, &found, &shares)?;
+        let cuts = self.cuts(&plan, &old, &shares);
         let kept: BTreeSet<String> = cuts.iter().flat_map(|cut| &cut.state).filter_map(object_of).collect();
         let garbage = self.garbage(&plan, &old).filter(|path| !kept.contains(path)).collect::<BTreeSet<_>>();
         let next = PlanRecord {
@@ -262,19 +269,16 @@ impl<R: Send> Coordinator<R> {
 
     /// Where the tasks of the next plan begin.
     fn cuts(&self, plan: &PlanRecord, old: &[Old], shares: &[Share]) -> Vec<Cut> {
-        let mut positions = Positions::new();
+        let positions = found(old);
         let mut watermarks = Watermarks::new();
         let mut state: Vec<StatePart> = Vec::new();
         // Numbers of epochs go on over all tasks: a table skips what is not after its marker.
         let mut epoch = 0;
         for Old { cut, record, .. } in old {
-            let (at, marks, parts) = match record {
-                Some(record) => (&record.positions, &record.watermarks, &record.state),
-                None => (&cut.positions, &cut.watermarks, &cut.state),
+            let (marks, parts) = match record {
+                Some(record) => (&record.watermarks, &record.state),
+                None => (&cut.watermarks, &cut.state),
             };
-            for (topic, at) in at {
-                positions.entry(topic.clone()).or_default().extend(at);
-            }
             for (topic, marks) in marks {
                 watermarks.entry(topic.clone()).or_default().extend(marks);
             }
@@ -314,7 +318,21 @@ impl<R: Send> Coordinator<R> {
     }
 }
 
-fn of_share<T: Copy>(all: &BTreeMap<String, BTreeMap<i32, T>>, share: &Share) -> BTreeMap<String, BTreeMap<i32, T>> {
+/// Where all tasks of the old plan together are.
+fn found(old: &[Old]) -> Positions {
+    let mut positions = Positions::new();
+    for Old { cut, record, .. } in old {
+        for (topic, at) in record.as_ref().map_or(&cut.positions, |record| &record.positions) {
+            positions.entry(topic.clone()).or_default().extend(at);
+        }
+    }
+    positions
+}
+
+pub(crate) fn of_share<T: Copy>(
+    all: &BTreeMap<String, BTreeMap<i32, T>>,
+    share: &Share,
+) -> BTreeMap<String, BTreeMap<i32, T>> {
     let of_topic = |(topic, partitions): (&String, &Vec<i32>)| {
         let all = all.get(topic)?;
         let has = partitions.iter().filter_map(|partition| Some((*partition, *all.get(partition)?))).collect();
@@ -323,8 +341,8 @@ fn of_share<T: Copy>(all: &BTreeMap<String, BTreeMap<i32, T>>, share: &Share) ->
     share.partitions.iter().filter_map(of_topic).collect()
 }
 
-/// Every partition and every key group of the old plan must be in exactly one share.
-fn check_shares(plan: &PlanRecord, shares: &[Share]) -> Result<()> {
+/// Every one of these partitions and every key group of the old plan must be in exactly one share.
+fn check_shares(plan: &PlanRecord, positions: &Positions, shares: &[Share]) -> Result<()> {
     let mut given = BTreeSet::new();
     for (topic, partition) in
         shares.iter().flat_map(|share| &share.partitions).flat_map(|(topic, all)| all.iter().map(move |p| (topic, *p)))
@@ -333,12 +351,8 @@ fn check_shares(plan: &PlanRecord, shares: &[Share]) -> Result<()> {
             return Err(Error::invalid_input(format!("partition {partition} of {topic} is given to two tasks")));
         }
     }
-    let had: BTreeSet<(String, i32)> = plan
-        .cuts
-        .iter()
-        .flat_map(|cut| &cut.positions)
-        .flat_map(|(topic, at)| at.keys().map(move |p| (topic.clone(), *p)))
-        .collect();
+    let had: BTreeSet<(String, i32)> =
+        positions.iter().flat_map(|(topic, at)| at.keys().map(move |p| (topic.clone(), *p))).collect();
     if let Some((topic, partition)) = had.symmetric_difference(&given).next() {
         let what = if had.contains(&(topic.clone(), *partition)) { "is given to no task" } else { "is not the job's" };
         return Err(Error::invalid_input(format!("partition {partition} of {topic} {what}")));

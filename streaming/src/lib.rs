@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod record;
 mod rules;
+pub mod shares;
 #[cfg(test)]
 mod sim;
 pub mod table;

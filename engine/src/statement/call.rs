@@ -1,5 +1,6 @@
 //! CALL: the procedures of `system.runtime`, as Presto has them.
 
+use std::num::NonZero;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -21,11 +22,12 @@ use crate::session::Session;
 /// The schema of the procedures.
 const SCHEMA: &str = "system.runtime.";
 /// Each procedure with its parameters in order.
-const PROCEDURES: [(&str, &[&str]); 4] = [
+const PROCEDURES: [(&str, &[&str]); 5] = [
     ("kill_query", &["query_id", "message"]),
     ("submit_job", &["text", "name", "into", "priority", "attempts_max", "timeout_ms", "memory_limit", "again"]),
     ("cancel_job", &["job_id"]),
     ("stop_job", &["job_id", "drain"]),
+    ("rescale_job", &["job_id", "tasks"]),
 ];
 
 /// `CALL system.runtime.procedure([parameter =>] value, …)`
@@ -34,6 +36,7 @@ pub(super) enum Call {
     SubmitJob(Box<Submission>),
     CancelJob(String),
     StopJob { job: String, drain: bool },
+    RescaleJob { job: String, tasks: NonZero<u32> },
 }
 
 impl Call {
@@ -55,6 +58,12 @@ impl Call {
                 job: arguments.required("job_id")?,
                 drain: arguments.parsed("drain")?.unwrap_or_default(),
             },
+            "rescale_job" => {
+                let job = arguments.required("job_id")?;
+                let tasks = arguments.parsed("tasks")?;
+                let tasks = tasks.ok_or_else(|| Error::invalid_input("rescale_job needs tasks"))?;
+                Self::RescaleJob { job, tasks }
+            }
             _ => Self::SubmitJob(Box::new(Submission {
                 text: arguments.required("text")?,
                 name: arguments.take("name"),
@@ -72,7 +81,7 @@ impl Call {
     /// Whether it may be done twice.
     pub(super) fn is_repeatable(&self) -> bool {
         match self {
-            Self::KillQuery(_) | Self::CancelJob(_) | Self::StopJob { .. } => true,
+            Self::KillQuery(_) | Self::CancelJob(_) | Self::StopJob { .. } | Self::RescaleJob { .. } => true,
             Self::SubmitJob(submission) => submission.name.is_some() && !submission.again,
         }
     }
@@ -88,6 +97,9 @@ impl Call {
             }
             Self::StopJob { job, drain } => {
                 Planned::command(async move { session.engine.jobs.stop(&job, &session.user, drain).await })
+            }
+            Self::RescaleJob { job, tasks } => {
+                Planned::command(async move { session.engine.jobs.rescale(&job, &session.user, tasks).await })
             }
             Self::SubmitJob(submission) => {
                 let detail = check_text(&session, &planner.text.scope, &submission)?;
@@ -246,6 +258,8 @@ mod tests {
             ("call system.runtime.cancel_job('a', 'b')", "fewer values"),
             ("call system.runtime.stop_job('a', drain => 'perhaps')", "drain cannot be 'perhaps'"),
             ("call system.runtime.stop_job(drain => true)", "needs job_id"),
+            ("call system.runtime.rescale_job('a')", "needs tasks"),
+            ("call system.runtime.rescale_job('a', 0)", "tasks cannot be '0'"),
             ("call system.runtime.cancel_job(now())", "'now' is no parameter"),
             ("call system.runtime.cancel_job('a'", "')'"),
         ] {

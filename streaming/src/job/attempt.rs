@@ -1,19 +1,22 @@
-//! One attempt of a job's task, from its statements to its end.
+//! One attempt of a job, from its statements to the end of its tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tereza_engine::Engine;
 use tereza_engine::flink::StreamInsert;
 use tereza_runtime::{Error, Result};
 
 use super::flow::Flow;
-use super::plan_record::{first, in_force, topics};
+use super::plan_record::{self, first, in_force, shared, topics};
 use super::prepare::{Prepared, ReadTable, WrittenTable};
 use super::settings::JobSettings;
-use super::stats::Stats;
+use super::stats::{JobStats, Stats};
+use super::tasks;
 use crate::Tables;
 use crate::connector::{
     self, Collect, Connector, Files, FilesTable, Found, Inputs, KafkaTable, Reader, SinkWriter, Target, TopicWriter,
@@ -26,15 +29,14 @@ use crate::log::object::ObjectLog;
 use crate::log::{Ended, Log};
 use crate::objects::Objects;
 use crate::pipeline::Table;
-use crate::record::PlanRecord;
+use crate::record::{PlanRecord, Positions};
+use crate::shares::{self, Owners};
 use crate::table::CatalogTable;
 use crate::task::{Control, Exit, Job, Settings, Started, start};
 
 /// Tasks that a job may ever have.
 pub(crate) const TASKS_MAX: u32 = 16;
-/// The only task there is so far.
-const TASK: u32 = 0;
-/// Bytes that wait in a source, and those of a batch.
+/// Bytes that wait in the source of a task, and those of a batch.
 const QUEUE_BYTES: u64 = 16 << 20;
 
 /// What an attempt is given.
@@ -59,7 +61,7 @@ pub(crate) struct Attempt {
     pub(crate) host: Arc<dyn Host>,
     /// Set when the job is to end as if its tables ended where they are.
     pub(crate) drain: Arc<AtomicBool>,
-    pub(crate) stats: Arc<Stats>,
+    pub(crate) stats: Arc<JobStats>,
 }
 
 /// What a new job is kept by.
@@ -70,22 +72,51 @@ pub(crate) trait Notes: Send + Sync {
 
     /// The job has a plan.
     async fn planned(&self, fingerprint: &str) -> Result<()>;
+
+    /// Something that its owner should know.
+    async fn tell(&self, text: &str) -> Result<()>;
+}
+
+/// What the tasks of a job have in common.
+struct Common {
+    log: Arc<dyn Log>,
+    plan: PlanRecord,
+    tables: Tables<RecordBatch>,
+    catalog_tables: BTreeMap<String, Arc<CatalogTable>>,
+    /// Topic that is written → its partitions.
+    partitions: BTreeMap<String, i32>,
+    /// Set by a task that waits for another plan.
+    waits: Arc<AtomicBool>,
 }
 
 impl Attempt {
-    /// Makes the job if it is new, and works until its input ends or it is told to stop. An attempt that only waits, since the
-    /// plan in force has nothing for it to do, is `Unavailable`.
+    /// Makes the job if it is new, gives it as many tasks as are asked for, and works until its input ends or it is told to stop. An
+    /// attempt that only waits, since the plan in force has nothing for a task to do, is `Unavailable`.
     pub(crate) async fn run(self, notes: &dyn Notes, control: &Control) -> Result<Exit, Ended> {
-        let prepared = Prepared::new(&self.inserts, &self.settings, self.origin_ms)?;
+        let prepared = self.prepare()?;
+        let alone = prepared.alone();
         let catalog_tables = self.catalog_tables(prepared.catalog_tables()).await?;
         let tables: Tables<RecordBatch> = catalog_tables
             .iter()
             .map(|(name, table)| (name.clone(), Arc::clone(table) as Arc<dyn Table<Rows = RecordBatch>>))
             .collect();
+        let written = prepared.written_topics()?;
         let connection = prepared.connection.clone().filter(|_| prepared.writes_topics());
         let log = self.open_log(connection, notes).await?;
-        let plan = match in_force(&*log, &self.objects, &self.uid).await? {
-            Some(plan) => plan,
+        let coordinator = self.coordinator(Arc::clone(&log), tables.clone());
+        let asked = self.settings.tasks;
+        let (plan, told) = match in_force(&*log, &self.objects, &self.uid).await? {
+            Some(plan) if plan.deleted => {
+                return Err(Error::not_found(format!("the job {} is deleted", self.uid)).into());
+            }
+            Some(plan) => {
+                let seen = self.seen(&plan, asked, alone.is_some(), &*log).await?;
+                let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), &seen);
+                match plan.cuts.len() == wanted as usize {
+                    true => (plan, told),
+                    false => (coordinator.rescale(|all| Owners::new(all, wanted).shares(all)).await?, told),
+                }
+            }
             None if self.has_plan => {
                 return Err(Error::not_found(format!(
                     "the log of the job {} is lost: it had a plan, and there is none",
@@ -96,34 +127,85 @@ impl Attempt {
             None => {
                 let uuids = self.uuids(&tables).await?;
                 let plan = tokio::task::block_in_place(|| first(&prepared, uuids, &self.fingerprint))?;
-                self.make(plan, Arc::clone(&log), &tables).await?
+                let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), &shares::positions(&plan));
+                (made(coordinator.create(shared(plan, wanted)).await)?, told)
             }
         };
+        if let Some(told) = told {
+            notes.tell(&told).await?;
+        }
         if !self.has_plan {
             notes.planned(&self.fingerprint).await?;
         }
+        let partitions = partitions(written).await?;
+        let common = Common { log, plan, tables, catalog_tables, partitions, waits: Arc::default() };
+        let mut tasks = vec![self.task(0, prepared, &common, control).await?];
+        for task in (1..).take(common.plan.cuts.len().saturating_sub(1)) {
+            tasks.push(self.task(task, self.prepare()?, &common, control).await?);
+        }
+        let ended = tasks::run(tasks, control, tasks::STOP_TIMEOUT).await;
+        let Common { log, plan, waits, .. } = &common;
+        if waits.load(Ordering::Relaxed) && plan_record::is_half_changed(plan, &**log, &self.objects).await? {
+            let tasks = u32::try_from(plan.cuts.len()).unwrap_or(u32::MAX);
+            coordinator.rescale(|all| Owners::new(all, tasks).shares(all)).await?;
+        }
+        ended
+    }
+
+    fn prepare(&self) -> Result<Prepared> {
+        Prepared::new(&self.inserts, &self.settings, self.origin_ms)
+    }
+
+    /// The partitions of a job, for who asks how many tasks it can have.
+    async fn seen(&self, plan: &PlanRecord, asked: u32, is_alone: bool, log: &dyn Log) -> Result<Positions> {
+        // Only for more tasks it matters what they have found since the plan.
+        match is_alone || asked.min(TASKS_MAX) as usize <= plan.cuts.len() {
+            true => Ok(shares::positions(plan)),
+            false => plan_record::seen(plan, log, &self.objects).await,
+        }
+    }
+
+    /// What begins a task and runs it.
+    async fn task(
+        &self,
+        task: u32,
+        prepared: Prepared,
+        common: &Common,
+        control: &Control,
+    ) -> Result<BoxFuture<'static, Result<Exit, Ended>>> {
         let Prepared { graph, tables: read, sinks, connection } = prepared;
-        let (inputs, flow_tables) = self.inputs(read, connection.as_ref(), &plan)?;
-        let sinks = self.sinks(sinks, &catalog_tables).await?;
-        let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, TASK, Arc::clone(&self.stats));
+        let stats = self.stats.task();
+        let (inputs, flow_tables) = self.inputs(task, read, connection.as_ref(), &common.plan, &stats)?;
+        let sinks = self.sinks(task, sinks, common).await?;
+        let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, task, Arc::clone(&stats));
         let job = Job {
-            uid: self.uid,
-            task: TASK,
-            fingerprint: self.fingerprint,
-            log,
-            objects: self.objects,
-            root: self.root,
-            tables,
-            host: self.host,
+            uid: self.uid.clone(),
+            task,
+            fingerprint: self.fingerprint.clone(),
+            log: Arc::clone(&common.log),
+            objects: self.objects.clone(),
+            root: self.root.clone(),
+            tables: common.tables.clone(),
+            host: Arc::clone(&self.host),
             settings: Settings { epoch: self.settings.epoch, apply: self.settings.apply, ..Settings::default() },
             #[cfg(test)]
             rules: crate::rules::Rules::default(),
         };
-        match start(Arc::new(job), flow, inputs).await? {
-            Started::Running(task) => task.run(control).await,
-            Started::Finished => Ok(Exit::Finished),
-            Started::Waiting(why) => Err(Ended::Failed(Error::unavailable(why))),
+        let (control, waits) = (control.clone(), Arc::clone(&common.waits));
+        Ok(async move {
+            match start(Arc::new(job), flow, inputs).await? {
+                Started::Running(task) => {
+                    stats.begins(task.last());
+                    task.run(&control).await
+                }
+                Started::Finished => Ok(Exit::Finished),
+                Started::Waiting(why) => {
+                    waits.store(true, Ordering::Relaxed);
+                    Err(Error::unavailable(why).into())
+                }
+            }
         }
+        .boxed())
     }
 
     /// The log of the job: in Kafka if rows go there, in the object store otherwise.
@@ -136,7 +218,7 @@ impl Attempt {
             Some(id) => id.clone(),
             None => {
                 let (uid, log) = (self.uid.clone(), log.clone());
-                let id = blocking(move || made(&log, &connection, &uid)).await?;
+                let id = blocking(move || topic(&log, &connection, &uid)).await?;
                 notes.log_made(&id).await?;
                 id
             }
@@ -157,51 +239,42 @@ impl Attempt {
     async fn uuids(&self, tables: &Tables<RecordBatch>) -> Result<BTreeMap<String, String>> {
         let mut uuids = BTreeMap::new();
         for (name, table) in tables {
-            uuids.insert(name.clone(), table.load(&format!("tereza.{}.{TASK}", self.uid)).await?.uuid);
+            uuids.insert(name.clone(), table.load(&format!("tereza.{}.0", self.uid)).await?.uuid);
         }
         Ok(uuids)
     }
 
-    async fn make(
-        &self,
-        plan: PlanRecord,
-        log: Arc<dyn Log>,
-        tables: &Tables<RecordBatch>,
-    ) -> Result<PlanRecord, Ended> {
-        let coordinator = Coordinator {
+    fn coordinator(&self, log: Arc<dyn Log>, tables: Tables<RecordBatch>) -> Coordinator<RecordBatch> {
+        Coordinator {
             uid: self.uid.clone(),
             log,
             objects: self.objects.clone(),
             root: self.root.clone(),
-            tables: tables.clone(),
+            tables,
             host: Arc::clone(&self.host),
             #[cfg(test)]
             rules: crate::rules::Rules::default(),
-        };
-        match coordinator.create(plan).await {
-            // That of another process, or of an attempt that was told of no commit. The next attempt finds it.
-            Err(Ended::Failed(error)) if error.kind() == tereza_runtime::ErrorKind::AlreadyExists => {
-                Err(Error::conflict(error.message()).into())
-            }
-            made => made,
         }
     }
 
     fn inputs(
         &self,
+        task: u32,
         tables: Vec<ReadTable>,
         connection: Option<&Connection>,
         plan: &PlanRecord,
+        stats: &Arc<Stats>,
     ) -> Result<(Inputs, Vec<super::flow::FlowTable>)> {
         let (mut read, mut flows) = (Vec::new(), Vec::new());
         let mut group = None;
         let mut discovery = None;
-        let (mut has_topics, mut headers) = (false, false);
+        let mut headers = false;
+        let mut of_kafka = Vec::new();
         for table in tables {
             let (from, kafka, topics) = match &table.connector {
                 Connector::Kafka(kafka) => {
                     let topics = topics(&kafka.options, plan);
-                    has_topics = true;
+                    of_kafka.extend(topics.clone());
                     headers |= kafka.wants_headers();
                     group = group.or_else(|| kafka.options.group.clone());
                     discovery = discovery.into_iter().chain(kafka.options.discovery).min();
@@ -226,39 +299,30 @@ impl Attempt {
             flows.push(table.flow(topics.into_iter().collect(), &self.settings)?);
             read.push(connector::Table { reader: Reader::new(table.table, kafka)?.only(&wanted)?, from });
         }
-        let feed = match connection.filter(|_| has_topics) {
-            None => None,
-            Some(connection) => {
-                let read = plan.cuts.iter().flat_map(|cut| cut.positions.keys());
-                let ids = read.filter_map(|topic| Some((topic.clone(), plan.topics.get(topic)?.clone())));
-                let settings = FeedSettings {
-                    connection: connection.clone(),
-                    group: group.unwrap_or_else(|| format!("tereza.{}", self.uid)),
-                    topics: ids.collect(),
-                    ends: plan.ends.clone(),
-                    limits: Limits { queue_bytes: QUEUE_BYTES, discovery, owner: (TASK, 1) },
-                };
-                Some(Feed::new(settings, Collect::new(headers)))
-            }
-        };
-        let drain = Arc::clone(&self.drain);
-        Ok((Inputs::new(read, feed, drain, Arc::clone(&self.host), Arc::clone(&self.stats))?, flows))
+        let of_kafka = own(&of_kafka, task, plan);
+        let feed = connection.filter(|_| !of_kafka.ids.is_empty()).map(|connection| {
+            let settings = FeedSettings {
+                connection: connection.clone(),
+                group: group.unwrap_or_else(|| format!("tereza.{}", self.uid)),
+                topics: of_kafka.ids,
+                ends: of_kafka.ends,
+                limits: Limits { queue_bytes: QUEUE_BYTES, discovery, task, owners: Owners::of_plan(plan) },
+            };
+            Feed::new(settings, Collect::new(headers))
+        });
+        let (drain, host) = (Arc::clone(&self.drain), Arc::clone(&self.host));
+        Ok((Inputs::new(read, feed, drain, host, Arc::clone(stats))?, flows))
     }
 
-    async fn sinks(
-        &self,
-        sinks: Vec<WrittenTable>,
-        tables: &BTreeMap<String, Arc<CatalogTable>>,
-    ) -> Result<Vec<SinkWriter>> {
+    async fn sinks(&self, task: u32, sinks: Vec<WrittenTable>, common: &Common) -> Result<Vec<SinkWriter>> {
         let mut writers = Vec::new();
         for sink in sinks {
             writers.push(match sink {
                 WrittenTable::Stream { table, connector } => {
                     let target = match connector {
                         Connector::Kafka(kafka) => {
-                            let (connection, topic) = (kafka.options.connection.clone(), kafka.topic()?.to_owned());
-                            let partitions = blocking(move || Cluster::new(&connection)?.partitions(&topic)).await?;
-                            let mut writer = TopicWriter::new(&table, &kafka, partitions, TASK)?;
+                            let partitions = common.partitions.get(kafka.topic()?).copied().unwrap_or_default();
+                            let mut writer = TopicWriter::new(&table, &kafka, partitions, task)?;
                             writer.prepare().await?;
                             Target::Topic(Box::new(writer))
                         }
@@ -272,7 +336,7 @@ impl Attempt {
                 }
                 WrittenTable::Catalog { catalog, schema, table } => {
                     let name = format!("{catalog}.{schema}.{table}");
-                    let opened = tables.get(&name);
+                    let opened = common.catalog_tables.get(&name);
                     let opened = opened.ok_or_else(|| Error::internal(format!("table {name} is not open")))?;
                     let (table, columns) = (name.clone(), opened.schema());
                     SinkWriter::new(table, &columns, Target::Table { schema: opened.schema(), name })
@@ -283,8 +347,62 @@ impl Attempt {
     }
 }
 
+/// What a task has of topics.
+#[derive(Debug, PartialEq, Eq)]
+struct Own {
+    /// Topic → id, of those that it reads or may find new partitions of.
+    ids: BTreeMap<String, String>,
+    /// The ends of its partitions. A topic that has ends and none of them is here, without any.
+    ends: Positions,
+}
+
+/// A topic with ends is read by those who have partitions of it, since it gets no new ones; one without by all tasks.
+fn own(topics: &[String], task: u32, plan: &PlanRecord) -> Own {
+    let mut own = Own { ids: BTreeMap::new(), ends: Positions::new() };
+    let cut = usize::try_from(task).ok().and_then(|task| plan.cuts.get(task));
+    for topic in topics {
+        let at = cut.and_then(|cut| cut.positions.get(topic));
+        let is_read = match plan.ends.get(topic) {
+            None => true,
+            Some(ends) => {
+                let is_own = |partition: &i32| at.is_some_and(|at| at.contains_key(partition));
+                let ends: BTreeMap<i32, i64> =
+                    ends.iter().filter(|(partition, _)| is_own(partition)).map(|(at, end)| (*at, *end)).collect();
+                let has_any = !ends.is_empty();
+                own.ends.insert(topic.clone(), ends);
+                has_any
+            }
+        };
+        if let Some(id) = plan.topics.get(topic).filter(|_| is_read) {
+            own.ids.insert(topic.clone(), id.clone());
+        }
+    }
+    own
+}
+
+/// How many partitions the topics have that are written.
+async fn partitions(sinks: Vec<(Connection, String)>) -> Result<BTreeMap<String, i32>> {
+    let ask = move || {
+        let of = |(connection, topic): (Connection, String)| {
+            Ok((topic.clone(), Cluster::new(&connection)?.partitions(&topic)?))
+        };
+        sinks.into_iter().map(of).collect()
+    };
+    blocking(ask).await
+}
+
+/// A plan that is there already is that of another process, or of an attempt that was told of no commit. The next attempt finds it.
+fn made(plan: Result<PlanRecord, Ended>) -> Result<PlanRecord, Ended> {
+    match plan {
+        Err(Ended::Failed(error)) if error.kind() == tereza_runtime::ErrorKind::AlreadyExists => {
+            Err(Error::conflict(error.message()).into())
+        }
+        made => made,
+    }
+}
+
 /// Makes the topic of the job's logs, or finds the one that an attempt made which then died: there is no plan in it yet.
-fn made(log: &KafkaLog, connection: &Connection, uid: &str) -> Result<String> {
+fn topic(log: &KafkaLog, connection: &Connection, uid: &str) -> Result<String> {
     match log.create(uid, TASKS_MAX, None) {
         Err(error) if error.kind() == tereza_runtime::ErrorKind::AlreadyExists => {
             let topic = KafkaLog::topic(uid);
@@ -298,4 +416,31 @@ fn made(log: &KafkaLog, connection: &Connection, uid: &str) -> Result<String> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::internal(format!("a call of Kafka panicked: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Cut;
+
+    #[test]
+    fn a_topic_with_ends_is_read_by_who_has_partitions_of_it() {
+        let at = |partitions: &[i32]| -> BTreeMap<i32, i64> { partitions.iter().map(|at| (*at, 9)).collect() };
+        let of = |pairs: &[(&str, &[i32])]| -> Positions {
+            pairs.iter().map(|(topic, partitions)| ((*topic).to_owned(), at(partitions))).collect()
+        };
+        let cut = |positions| Cut { positions, ..Cut::default() };
+        let plan = PlanRecord {
+            topics: ["ends", "open", "out"].map(|topic| (topic.to_owned(), format!("id of {topic}"))).into(),
+            ends: of(&[("ends", &[0, 1])]),
+            cuts: vec![cut(of(&[("ends", &[0, 1]), ("open", &[])])), cut(of(&[("ends", &[]), ("open", &[0])]))],
+            ..PlanRecord::default()
+        };
+        let topics = ["ends".to_owned(), "open".to_owned()];
+        let ids = |own: &Own| own.ids.keys().cloned().collect::<Vec<_>>();
+        let (first, second) = (own(&topics, 0, &plan), own(&topics, 1, &plan));
+        assert_eq!((ids(&first), &first.ends), (topics.to_vec(), &plan.ends));
+        assert_eq!((ids(&second), second.ends), (vec!["open".to_owned()], of(&[("ends", &[])])));
+        assert!(own(&topics[..1], 1, &plan).ids.is_empty(), "it reads nothing of Kafka");
+    }
 }

@@ -15,6 +15,7 @@ use crate::kafka::{BoundedMode, Feed, FeedSettings, Limits, OffsetReset, Startup
 use crate::operator::{ChangelogMode, failed};
 use crate::pipeline::{Polled, Source};
 use crate::record::Positions;
+use crate::shares::Owners;
 
 /// Bytes that wait in a source, and those of a batch.
 const QUEUE_BYTES: u64 = 16 << 20;
@@ -56,7 +57,7 @@ pub(crate) async fn scan(
                 group: format!("tereza.scan.{}", ids::new_id()),
                 topics: begin.topics,
                 ends: begin.ends,
-                limits: Limits { queue_bytes: QUEUE_BYTES, discovery: None, owner: (0, 1) },
+                limits: Limits { queue_bytes: QUEUE_BYTES, discovery: None, task: 0, owners: Owners::one() },
             };
             let kafka = KafkaTable { options, formats, places };
             let feed = Feed::new(settings, Collect::new(kafka.wants_headers()));

@@ -1,7 +1,8 @@
 //! Stream jobs: statements that a session has planned become tasks that run.
 //!
 //! Files in reading order: `settings`, `prepare` (what the statements need), `plan_record` (where a new job begins), `attempt` (one
-//! attempt of the task), `flow` (its computation), `chains` (its state), `stats`, `runner` (jobs of the catalog), `bounded` (tables of streams in the batch engine).
+//! attempt of the job), `tasks` (its tasks at once), `flow` (the computation of one), `chains` (its state), `stats`, `runner` (jobs of
+//! the catalog), `bounded` (tables of streams in the batch engine).
 
 mod attempt;
 mod bounded;
@@ -12,5 +13,6 @@ mod prepare;
 mod runner;
 mod settings;
 pub(crate) mod stats;
+mod tasks;
 
 pub use runner::{StreamRunner, StreamSettings};

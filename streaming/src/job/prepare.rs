@@ -146,11 +146,28 @@ impl Prepared {
         Ok(one.map(|(_, connection)| connection.clone()))
     }
 
+    /// Why the job can have one task only; `None` if it can have several.
+    pub(crate) fn alone(&self) -> Option<String> {
+        let operator = self.graph.keyed()?;
+        Some(format!("all rows of a key belong together in the operator {operator}"))
+    }
+
     /// Whether rows go to topics, or messages that cannot be read do.
     pub(crate) fn writes_topics(&self) -> bool {
         let keeps = |read: &ReadTable| matches!(&read.connector, Connector::Kafka(kafka) if kafka.options.dead_letters.is_some());
         self.tables.iter().any(keeps)
             || self.sinks.iter().any(|sink| matches!(sink, WrittenTable::Stream { connector: Connector::Kafka(_), .. }))
+    }
+
+    /// The topics of sinks, and how they are reached.
+    pub(crate) fn written_topics(&self) -> Result<Vec<(Connection, String)>> {
+        let topic = |sink: &WrittenTable| match sink {
+            WrittenTable::Stream { connector: Connector::Kafka(kafka), .. } => {
+                Some(kafka.topic().map(|topic| (kafka.options.connection.clone(), topic.to_owned())))
+            }
+            WrittenTable::Stream { .. } | WrittenTable::Catalog { .. } => None,
+        };
+        self.sinks.iter().filter_map(topic).collect()
     }
 
     /// Catalog, schema and name of the tables of the catalog that are written.

@@ -1,4 +1,4 @@
-//! Runs the stream jobs of the catalog, each in one task, again and again until it ends.
+//! Runs the stream jobs of the catalog, again and again until they end.
 //!
 //! Who runs a job is in its record; that nobody else commits for it is the log's business. So a job that two processes take for
 //! theirs is fenced from one to the other, and loses no row by it.
@@ -33,7 +33,8 @@ use super::attempt::{Attempt, Notes};
 use super::bounded;
 use super::prepare::Prepared;
 use super::settings::JobSettings;
-use super::stats::Stats;
+use super::stats::JobStats;
+use super::tasks::passes;
 use crate::host::{Host, System};
 use crate::log::Ended;
 use crate::objects::Objects;
@@ -85,6 +86,8 @@ enum Outcome {
     Stopped,
     /// The process is asked to end.
     Drained,
+    /// It begins again in another number of tasks.
+    Rescaled,
     /// Somebody else has the job, or nobody is to.
     Gone,
     /// It begins again.
@@ -234,11 +237,11 @@ impl StreamRunner {
         let mut pause = Pause::new(self.settings.retry_pause);
         let mut is_doubted = false;
         loop {
-            let stats = Arc::new(Stats::default());
+            let stats = Arc::new(JobStats::default());
             let attempt = self.attempt(&job, &detail, Arc::clone(&stats), &stop);
             let outcome = AssertUnwindSafe(attempt).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(Error::internal("the job's task panicked")));
-            if stats.epoch() > 0 {
+            if stats.has_committed() {
                 pause = Pause::new(self.settings.retry_pause);
                 is_doubted = false;
             }
@@ -311,6 +314,10 @@ impl StreamRunner {
                     detail.note(now_ms, attempt, "queued again: the process is asked to end");
                 }
                 Outcome::Gone => {}
+                Outcome::Rescaled => {
+                    starts_again = true;
+                    detail.note(now_ms, attempt, "begins again: another number of tasks is asked for");
+                }
                 Outcome::Again(error) => {
                     starts_again = true;
                     detail.note(now_ms, attempt, format_args!("begins again: {}", described(error)));
@@ -328,6 +335,7 @@ impl StreamRunner {
                 match outcome {
                     Outcome::Again(error) => tracing::warn!(job = id, %error, "a stream job begins again"),
                     Outcome::Failed(error) => tracing::error!(job = id, %error, "a stream job has failed"),
+                    Outcome::Rescaled => tracing::info!(job = id, "a stream job gets another number of tasks"),
                     _ => tracing::info!(job = id, state = job.state, "a stream job ended"),
                 }
                 starts_again
@@ -341,7 +349,7 @@ impl StreamRunner {
     }
 
     /// Plans and runs a job until it ends or is told to.
-    async fn attempt(&self, job: &Job, detail: &Detail, stats: Arc<Stats>, stop: &CancellationToken) -> Outcome {
+    async fn attempt(&self, job: &Job, detail: &Detail, stats: Arc<JobStats>, stop: &CancellationToken) -> Outcome {
         let (cancelled, stopping) = (self.jobs.enter(&job.id), self.jobs.stopping(&job.id));
         if detail.stop.is_some() {
             stopping.cancel();
@@ -354,7 +362,9 @@ impl StreamRunner {
         let notes = Record { jobs: &self.jobs, id: &job.id };
         let control = Control::default();
         let mut running = std::pin::pin!(attempt.run(&notes, &control));
-        let mut watching = std::pin::pin!(self.watch(&job.id, &cancelled, &stopping));
+        let rescaled = CancellationToken::new();
+        let tasks = detail.stream.as_ref().and_then(StreamJob::parallelism);
+        let mut watching = std::pin::pin!(self.watch(&job.id, tasks, &cancelled, &stopping, &rescaled));
         let mut told = tokio::time::interval(TELL_PAUSE);
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = (clock::now(), 0);
@@ -365,6 +375,7 @@ impl StreamRunner {
                 _ = told.tick() => self.tell(&job.id, &stats, &mut last),
                 () = stop.cancelled() => break "the process is asked to end",
                 () = cancelled.cancelled() => break "it is cancelled",
+                () = rescaled.cancelled() => break "another number of tasks is asked for",
                 () = stopping.cancelled(), if !drain.load(Ordering::Relaxed) => {
                     if !self.is_to_drain(&job.id).await {
                         break "it is stopped";
@@ -376,7 +387,11 @@ impl StreamRunner {
         tracing::info!(job = job.id, why, "a stream job ends its epoch");
         control.stop();
         match tokio::time::timeout(STOP_TIMEOUT, running).await {
-            Ok(ended) => self.ended(ended, stop, &cancelled),
+            Ok(ended) => match self.ended(ended, stop, &cancelled) {
+                // If it is stopped too, the next attempt is.
+                Outcome::Stopped if rescaled.is_cancelled() && !cancelled.is_cancelled() => Outcome::Rescaled,
+                outcome => outcome,
+            },
             // What was not committed is read again by the next attempt.
             Err(_) if stop.is_cancelled() => Outcome::Drained,
             Err(_) if cancelled.is_cancelled() => Outcome::Gone,
@@ -384,9 +399,16 @@ impl StreamRunner {
         }
     }
 
-    /// Tells a job that runs here what others wrote into its record: that it is to stop, or not to run here any more. It does not
-    /// end by itself.
-    async fn watch(&self, id: &str, cancelled: &CancellationToken, stopping: &CancellationToken) {
+    /// Tells a job that runs here what others wrote into its record: that it is to stop, or not to run here any more, or to run in
+    /// another number of tasks than `tasks`. It does not end by itself.
+    async fn watch(
+        &self,
+        id: &str,
+        tasks: Option<&str>,
+        cancelled: &CancellationToken,
+        stopping: &CancellationToken,
+        rescaled: &CancellationToken,
+    ) {
         loop {
             tokio::time::sleep(LOOK_PAUSE).await;
             match self.jobs.look(id).await {
@@ -396,6 +418,9 @@ impl StreamRunner {
                     }
                     if detail.stop.is_some() {
                         stopping.cancel();
+                    }
+                    if detail.stream.as_ref().and_then(StreamJob::parallelism) != tasks {
+                        rescaled.cancel();
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => cancelled.cancel(),
@@ -421,7 +446,7 @@ impl StreamRunner {
     }
 
     /// Plans a job as it was submitted.
-    async fn plan(&self, job: &Job, detail: &Detail, stats: Arc<Stats>, drain: Arc<AtomicBool>) -> Result<Attempt> {
+    async fn plan(&self, job: &Job, detail: &Detail, stats: Arc<JobStats>, drain: Arc<AtomicBool>) -> Result<Attempt> {
         let stream = detail.stream.as_ref();
         let stream =
             stream.ok_or_else(|| Error::internal(format!("the record of job '{}' is of no stream", job.id)))?;
@@ -454,7 +479,7 @@ impl StreamRunner {
         })
     }
 
-    fn tell(&self, id: &str, stats: &Stats, last: &mut (std::time::Instant, u64)) {
+    fn tell(&self, id: &str, stats: &JobStats, last: &mut (std::time::Instant, u64)) {
         let (before, rows_before) = *last;
         let rows_in = stats.rows_in();
         let seconds = before.elapsed().as_secs_f64();
@@ -506,6 +531,15 @@ impl Notes for Record<'_> {
     async fn planned(&self, fingerprint: &str) -> Result<()> {
         self.change(|stream| stream.fingerprint = Some(fingerprint.to_owned())).await
     }
+
+    async fn tell(&self, text: &str) -> Result<()> {
+        let now_ms = self.jobs.now_ms();
+        let noted = self.jobs.change(self.id, |job, detail| {
+            detail.note(now_ms, job.attempts, text);
+            Ok(())
+        });
+        noted.await.map(drop)
+    }
 }
 
 impl Record<'_> {
@@ -523,10 +557,8 @@ impl Record<'_> {
 /// What an attempt's end means for the job.
 fn outcome_of(ended: Ended) -> Outcome {
     match ended {
-        Ended::Failed(error) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => {
-            Outcome::Failed(error)
-        }
-        ended => Outcome::Again(ended.into_error()),
+        ended if passes(&ended) => Outcome::Again(ended.into_error()),
+        ended => Outcome::Failed(ended.into_error()),
     }
 }
 

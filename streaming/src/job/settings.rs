@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tereza_engine::jobs::PARALLELISM;
 use tereza_runtime::{Error, Result};
 
 use crate::kafka::duration;
@@ -34,6 +35,8 @@ pub(crate) struct JobSettings {
     pub(crate) state_ttl_ms: Option<i64>,
     /// `table.exec.source.idle-timeout`, in milliseconds; none is never.
     pub(crate) idle_after_ms: Option<i64>,
+    /// `parallelism.default`: the tasks that are asked for, at least 1.
+    pub(crate) tasks: u32,
 }
 
 impl JobSettings {
@@ -55,8 +58,14 @@ impl JobSettings {
                 "'{EPOCH_KEY}' is {epoch:?}, expected {EPOCH_MIN:?} to {EPOCH_MAX:?}"
             )));
         }
+        let tasks = match given.get(PARALLELISM) {
+            None => 1,
+            Some(text) => text.trim().parse().ok().filter(|tasks| *tasks > 0).ok_or_else(|| {
+                Error::invalid_input(format!("'{PARALLELISM}' is '{text}', expected a number of at least 1"))
+            })?,
+        };
         let apply = time(APPLY_KEY)?.unwrap_or(APPLY).max(EPOCH_MIN);
-        Ok(Self { epoch, apply, state_ttl_ms: millis(TTL_KEY)?, idle_after_ms: millis(IDLE_KEY)? })
+        Ok(Self { epoch, apply, state_ttl_ms: millis(TTL_KEY)?, idle_after_ms: millis(IDLE_KEY)?, tasks })
     }
 
     pub(crate) fn of_plan(&self) -> plan::Settings {
@@ -69,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_flinks() {
+    fn settings_are_flinks() {
         let given = |pairs: &[(&str, &str)]| {
             JobSettings::new(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
         };
@@ -79,6 +88,10 @@ mod tests {
         assert_eq!(given(&[]).unwrap().epoch, EPOCH);
         for wrong in ["soon", "1 ms", "2 d"] {
             assert!(given(&[(EPOCH_KEY, wrong)]).unwrap_err().to_string().contains(EPOCH_KEY), "{wrong}");
+        }
+        assert_eq!((given(&[]).unwrap().tasks, given(&[(PARALLELISM, "8")]).unwrap().tasks), (1, 8));
+        for wrong in ["0", "-1", "many"] {
+            assert!(given(&[(PARALLELISM, wrong)]).unwrap_err().to_string().contains(PARALLELISM), "{wrong}");
         }
     }
 }

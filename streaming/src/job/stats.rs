@@ -1,5 +1,6 @@
-//! How far a task is, for those who watch.
+//! How far a task is, and the tasks of a job together, for those who watch.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ pub(crate) struct Stats {
 /// What the last committed record says.
 #[derive(Debug, Default)]
 struct Committed {
+    /// Whether this attempt has committed it.
+    is_own: bool,
     /// Its epoch; 0 before the first one.
     epoch: u64,
     /// The next row of each partition.
@@ -58,7 +61,12 @@ impl Stats {
     }
 
     pub(crate) fn committed(&self, record: &EpochRecord) {
-        *self.committed.lock() = Committed { epoch: record.epoch, positions: record.positions.clone() };
+        *self.committed.lock() = Committed { is_own: true, epoch: record.epoch, positions: record.positions.clone() };
+    }
+
+    /// The attempt goes on from this record.
+    pub(crate) fn begins(&self, record: &EpochRecord) {
+        *self.committed.lock() = Committed { is_own: false, epoch: record.epoch, positions: record.positions.clone() };
     }
 
     /// Partitions of Kafka go so far.
@@ -66,38 +74,8 @@ impl Stats {
         *self.ends.lock() = ends;
     }
 
-    /// Rows that were read.
-    pub(crate) fn rows_in(&self) -> u64 {
-        self.rows_in.load(Ordering::Relaxed)
-    }
-
-    /// Rows that went to sinks.
-    pub(crate) fn rows_out(&self) -> u64 {
-        self.rows_out.load(Ordering::Relaxed)
-    }
-
-    /// Rows that came after their window was final.
-    pub(crate) fn late_rows(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that operators hold.
-    pub(crate) fn state_bytes(&self) -> u64 {
-        self.state_bytes.load(Ordering::Relaxed)
-    }
-
-    /// The least watermark of all tables that have one, in ms since 1970; `i64::MAX` after the end.
-    pub(crate) fn watermark_ms(&self) -> Option<i64> {
-        Some(self.watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark > i64::MIN)
-    }
-
-    /// The epoch of the last committed record; 0 before the first one.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.committed.lock().epoch
-    }
-
     /// Messages that are committed in Kafka and in no committed record yet; `None` where nothing is known of them.
-    pub(crate) fn lag(&self) -> Option<u64> {
+    fn lag(&self) -> Option<u64> {
         let (committed, ends) = (self.committed.lock(), self.ends.lock());
         let mut lag = None;
         for (topic, partitions) in &committed.positions {
@@ -111,6 +89,66 @@ impl Stats {
     }
 }
 
+/// How far the tasks of a job are.
+#[derive(Debug, Default)]
+pub(crate) struct JobStats(Mutex<Vec<Arc<Stats>>>);
+
+impl JobStats {
+    /// Those of one more task.
+    pub(crate) fn task(&self) -> Arc<Stats> {
+        let stats = Arc::new(Stats::default());
+        self.0.lock().push(Arc::clone(&stats));
+        stats
+    }
+
+    fn sum(&self, of: impl Fn(&Stats) -> &AtomicU64) -> u64 {
+        self.0.lock().iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Rows that were read.
+    pub(crate) fn rows_in(&self) -> u64 {
+        self.sum(|stats| &stats.rows_in)
+    }
+
+    /// Rows that went to sinks.
+    pub(crate) fn rows_out(&self) -> u64 {
+        self.sum(|stats| &stats.rows_out)
+    }
+
+    /// Rows that came after their window was final.
+    pub(crate) fn late_rows(&self) -> u64 {
+        self.sum(|stats| &stats.late)
+    }
+
+    /// Bytes that operators hold.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.sum(|stats| &stats.state_bytes)
+    }
+
+    /// The least watermark of all tables that have one, in ms since 1970; `i64::MAX` after the end.
+    pub(crate) fn watermark_ms(&self) -> Option<i64> {
+        let watermarks: Vec<i64> = self.0.lock().iter().map(|stats| stats.watermark.load(Ordering::Relaxed)).collect();
+        watermarks.into_iter().filter(|watermark| *watermark > i64::MIN).min()
+    }
+
+    /// The lowest epoch that a task has committed last; 0 before the first one.
+    pub(crate) fn epoch(&self) -> u64 {
+        let epochs: Vec<u64> = self.0.lock().iter().map(|stats| stats.committed.lock().epoch).collect();
+        epochs.into_iter().filter(|epoch| *epoch > 0).min().unwrap_or_default()
+    }
+
+    /// Whether a task has committed anything since this attempt began.
+    pub(crate) fn has_committed(&self) -> bool {
+        self.0.lock().iter().any(|stats| stats.committed.lock().is_own)
+    }
+
+    /// Messages that are committed in Kafka and in no committed record yet; `None` where nothing is known of them.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        let lags: Vec<u64> = self.0.lock().iter().filter_map(|stats| stats.lag()).collect();
+        lags.into_iter().reduce(|sum, lag| sum + lag)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -119,14 +157,32 @@ mod tests {
 
     #[test]
     fn lag_is_what_is_there_and_not_committed() {
-        let stats = Stats::default();
-        assert_eq!(stats.lag(), None);
+        let job = JobStats::default();
+        let stats = job.task();
+        assert_eq!((job.epoch(), job.lag()), (0, None));
         let positions = |offsets: &[i64]| -> Positions {
             let partitions = (0..).zip(offsets.iter().copied()).collect::<BTreeMap<i32, i64>>();
             Positions::from([("t".to_owned(), partitions)])
         };
         stats.ends(positions(&[10, 20]));
         stats.committed(&EpochRecord { epoch: 3, positions: positions(&[4, 25, 7]), ..EpochRecord::default() });
-        assert_eq!((stats.epoch(), stats.lag()), (3, Some(6)));
+        assert_eq!((job.epoch(), job.lag(), job.has_committed()), (3, Some(6), true));
+    }
+
+    #[test]
+    fn tasks_add_up() {
+        let job = JobStats::default();
+        let (one, other) = (job.task(), job.task());
+        assert_eq!((job.watermark_ms(), job.has_committed()), (None, false));
+        one.begins(&EpochRecord { epoch: 7, ..EpochRecord::default() });
+        assert_eq!((job.epoch(), job.has_committed()), (7, false), "nothing is known of the other one");
+        other.committed(&EpochRecord { epoch: 5, ..EpochRecord::default() });
+        for (stats, n) in [(&one, 1), (&other, 10)] {
+            stats.read(n);
+            stats.wrote(2 * n);
+            stats.holds(3 * n, 4 * n, Some(i64::try_from(n).unwrap()));
+        }
+        assert_eq!((job.rows_in(), job.rows_out(), job.late_rows(), job.state_bytes()), (11, 22, 33, 44));
+        assert_eq!((job.watermark_ms(), job.epoch(), job.has_committed()), (Some(1), 5, true));
     }
 }

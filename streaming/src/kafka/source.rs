@@ -15,6 +15,7 @@ use super::client::{self, Connection, Context, ENDS_INTERVAL, REQUEST_TIMEOUT};
 use super::start::watermarks;
 use super::topic_ids::topic_ids;
 use crate::record::Positions;
+use crate::shares::Owners;
 
 /// Longest single wait in librdkafka, so that what is to be done by time is done.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
@@ -40,8 +41,10 @@ pub struct Limits {
     pub queue_bytes: u64,
     /// How often new partitions are looked for; `None` is never.
     pub discovery: Option<Duration>,
-    /// This task, and how many there are: a new partition p belongs to task p mod tasks.
-    pub owner: (u32, u32),
+    /// This task, which takes those of the new partitions that are its own.
+    pub task: u32,
+    /// Whose they are.
+    pub owners: Owners,
 }
 
 /// A message of a topic.
@@ -233,9 +236,12 @@ impl Source {
         self.consumer.client().context().ends()
     }
 
-    /// Whether every partition is at its end. A source without ends is never finished.
+    /// Whether every partition is at its end. A source without ends is never finished, nor is one that waits for the first partition
+    /// of a topic that is its own.
     pub fn is_finished(&self) -> bool {
-        self.slots.iter().all(|slot| slot.ended) && !self.slots.is_empty()
+        self.slots.iter().all(|slot| slot.ended)
+            && !self.slots.is_empty()
+            && self.ids.keys().all(|topic| self.index.contains_key(topic))
     }
 
     /// Tells the consumer group how far a committed record is, for tools that show lag. Nobody waits for it, and it may fail.
@@ -406,7 +412,6 @@ impl Source {
     /// Looks for new partitions and takes those of this task, from their earliest offset. A topic with ends has none.
     fn discover(&mut self) -> Result<()> {
         self.check_ids()?;
-        let (task, tasks) = self.limits.owner;
         let known: Vec<(String, i32)> = self.known.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
         for (topic, known) in known {
             if self.slots.iter().any(|slot| slot.topic == topic && slot.end.is_some()) {
@@ -420,7 +425,8 @@ impl Source {
             let mut slots = Vec::new();
             // Also those that came while nobody looked.
             let is_read = |partition| self.index.get(&topic).is_some_and(|of| of.contains_key(&partition));
-            let is_own = |partition: &i32| partition.unsigned_abs() % tasks.max(1) == task && !is_read(*partition);
+            let Limits { task, owners, .. } = &self.limits;
+            let is_own = |partition: &i32| owners.owner(&topic, *partition) == *task && !is_read(*partition);
             for partition in (0..count).filter(is_own) {
                 let (low, _) = watermarks(&self.consumer, &topic, partition)?;
                 list.add_partition_offset(&topic, partition, Offset::Offset(low))

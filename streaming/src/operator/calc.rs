@@ -81,6 +81,10 @@ impl Operator for Calc {
         format!("calc({:?}, {:?}, {})", self.condition, self.columns, columns_text(&self.schema))
     }
 
+    fn is_keyed(&self) -> bool {
+        false
+    }
+
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {
         let batch = match &self.condition {
             None => batch,

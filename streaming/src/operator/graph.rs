@@ -201,6 +201,11 @@ impl Graph {
         self.nodes.iter().find(|node| node.id == id).map(|node| node.operator.describe())
     }
 
+    /// The id of the first operator that needs all rows of a key in one task.
+    pub fn keyed(&self) -> Option<&str> {
+        self.nodes.iter().find(|node| node.operator.is_keyed()).map(|node| node.id.as_str())
+    }
+
     /// The ids of the operators, in the order of their numbers, with what they send to whom.
     pub fn lines(&self) -> Vec<String> {
         let to = |target: &Target| match target {

@@ -102,6 +102,11 @@ pub trait Operator: Send {
     /// All that gives the state its meaning, as text. State is restored only into an operator with the same.
     fn describe(&self) -> String;
 
+    /// Whether all rows of a key must come to one task; else each row counts for itself.
+    fn is_keyed(&self) -> bool {
+        true
+    }
+
     /// Takes a batch of one of the inputs, which count from 0.
     fn process(&mut self, input: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()>;
 

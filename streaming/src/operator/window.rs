@@ -155,6 +155,10 @@ impl Operator for WindowAssign {
         format!("window({:?}, {}, {})", self.windows, self.time, columns_text(&self.schema))
     }
 
+    fn is_keyed(&self) -> bool {
+        false
+    }
+
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {
         let times = event_times(batch.rows().column(self.time), self.schema.field(self.time).name())?;
         let mut rows = Vec::with_capacity(times.len());

@@ -390,6 +390,10 @@ impl Operator for Union {
         format!("union({:?})", self.schema)
     }
 
+    fn is_keyed(&self) -> bool {
+        false
+    }
+
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {
         // The inputs may differ in names and in what may be NULL.
         let columns = batch.rows().columns().to_vec();

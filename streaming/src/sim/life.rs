@@ -2,16 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use async_trait::async_trait;
 use futures::task::noop_waker_ref;
+use parking_lot::Mutex;
 use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::job::{Count, Rows};
-use super::{Kind, QUERY, Row, Sim};
+use super::{Kind, PARTITIONS, QUERY, Row, Sim};
 use crate::coordinator::Share;
 use crate::log::Ended;
-use crate::record::{Body, Positions, StateContent};
+use crate::pipeline::{Polled, Source};
+use crate::record::{Body, EpochRecord, Positions, StateContent};
 use crate::task::{Control, Exit, Started, Task, start};
 
 type Attempt = Task<Count, Rows>;
@@ -80,7 +84,7 @@ fn create(sim: &Sim, tasks: u32) {
 }
 
 fn rescale(sim: &Sim, shares: &[Share]) -> Result<u64, Ended> {
-    let done = finish(sim, sim.coordinator_of().rescale(shares)).map(|plan| plan.generation);
+    let done = finish(sim, sim.coordinator_of().rescale(|_| shares.to_vec())).map(|plan| plan.generation);
     settle(sim);
     done
 }
@@ -145,6 +149,73 @@ fn a_plan_moves_partitions_and_state() {
     for task in 0..2 {
         assert_eq!(finish(&sim, running(&sim, task).run(&Control::default())).unwrap(), Exit::Finished);
     }
+    sim.judge().unwrap();
+}
+
+/// A source that finds partition 2 by itself, and whether it has read of it.
+struct Finds(Rows, Arc<AtomicBool>);
+
+#[async_trait]
+impl Source for Finds {
+    type Input = Vec<(i32, i64)>;
+
+    async fn assign(&mut self, positions: &Positions) -> Result<()> {
+        let mut positions = positions.clone();
+        positions.entry("in".to_owned()).or_default().entry(2).or_insert(0);
+        self.0.assign(&positions).await
+    }
+
+    async fn poll(&mut self) -> Result<Polled<Self::Input>> {
+        let polled = self.0.poll().await?;
+        if matches!(&polled, Polled::Rows { positions, .. } if positions["in"].contains_key(&2)) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+        Ok(polled)
+    }
+
+    fn committed(&mut self, record: &EpochRecord) {
+        self.0.committed(record);
+    }
+}
+
+#[test]
+fn partitions_that_a_task_found_move_with_the_others() {
+    let sim = calm(Kind::KafkaToTopic);
+    let share = |partitions: &[i32]| Share {
+        partitions: [("in".to_owned(), partitions.to_vec())].into(),
+        key_groups: (0, PARTITIONS - 1),
+    };
+    finish(&sim, sim.coordinator_of().create(super::first_plan(&[share(&[0, 1])], false))).unwrap();
+    settle(&sim);
+    let has_read = Arc::new(AtomicBool::new(false));
+    let rows = Rows { world: Arc::clone(&sim.world), positions: Positions::new() };
+    let source = Finds(rows, Arc::clone(&has_read));
+    let started = finish(&sim, start(Arc::new(sim.job(0, QUERY)), Count::new(true, false, 2), source));
+    let Ok(Started::Running(task)) = started else { panic!("it does not run") };
+    let control = Control::default();
+    let mut run = Box::pin(task.run(&control));
+    while !has_read.load(Ordering::Relaxed) {
+        assert!(poll(&sim, &mut run, 1).is_none());
+    }
+    control.stop();
+    assert_eq!(poll(&sim, &mut run, 10_000).expect("it does not stop").unwrap(), Exit::Stopped);
+    settle(&sim);
+    let asked = Mutex::new(Vec::new());
+    let coordinator = sim.coordinator_of();
+    let plan = finish(
+        &sim,
+        coordinator.rescale(|found| {
+            let found: Vec<i32> = found["in"].keys().copied().collect();
+            asked.lock().push(found.clone());
+            vec![share(&found)]
+        }),
+    );
+    let at = plan.unwrap().cuts[0].positions["in"].clone();
+    assert_eq!(*asked.lock(), [vec![0, 1], vec![0, 1, 2]]);
+    assert!(at[&2] > 0, "{at:?}");
+    settle(&sim);
+    assert_eq!(finish(&sim, running(&sim, 0).run(&Control::default())).unwrap(), Exit::Finished);
+    settle(&sim);
     sim.judge().unwrap();
 }
 

@@ -246,7 +246,7 @@ impl Sim {
         let is_made = seen.lock().is_made;
         Box::pin(async move {
             if is_made {
-                let done = coordinator.rescale(&Self::shares(tasks)).await;
+                let done = coordinator.rescale(|_| Self::shares(tasks)).await;
                 seen.lock().ran.plans += u64::from(done.is_ok());
                 tell(&world, &seen, "rescale", done.map(|_| ()));
                 return;

@@ -37,7 +37,8 @@ impl Control {
     }
 
     /// Between two epochs the attempt is to copy what it is to `<root>/<uid>/savepoints/<id>/`. The answer comes when it is done; none
-    /// comes when the attempt ends before, or when another savepoint is asked for meanwhile.
+    /// comes when the attempt ends before, or when another savepoint is asked for meanwhile. Of several tasks with one control it is
+    /// that of any of them.
     pub fn savepoint(&self, id: &str) -> Receiver<Result<()>> {
         let (sender, receiver) = oneshot::channel();
         self.0.lock().savepoint = Some((id.to_owned(), sender));

@@ -30,6 +30,7 @@ use tereza_streaming::log::{Ended, Last, Limits as LogLimits, Log, LogName, Open
 use tereza_streaming::objects::Objects;
 use tereza_streaming::pipeline::{Part, Pipeline, Produced, Restored, Snapshot};
 use tereza_streaming::record::{Body, Cut, PlanRecord, Positions, Seal};
+use tereza_streaming::shares::Owners;
 use tereza_streaming::task::{Control, Job as TaskJob, Settings, Started, start};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -99,7 +100,12 @@ async fn attempt(job: &Job, control: &Control) -> Result<(), Ended> {
         group: "tereza.ledger".to_owned(),
         topics: ids,
         ends: Positions::new(),
-        limits: Limits { queue_bytes: 4 << 20, discovery: Some(Duration::from_secs(1)), owner: (0, 1) },
+        limits: Limits {
+            queue_bytes: 4 << 20,
+            discovery: Some(Duration::from_secs(1)),
+            task: 0,
+            owners: Owners::one(),
+        },
     };
     let times = OpenOptions::new().append(true).open(&job.times).expect("the file of times");
     let log = Timed { log: KafkaLog::new(connection).with_topic_id(&job.log), times: Arc::new(times) };

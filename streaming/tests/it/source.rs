@@ -11,11 +11,12 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tereza_runtime::{ErrorKind, clock};
 use tereza_streaming::kafka::{Assignment, Begin, KafkaOptions, Limits, Source, resolve};
 use tereza_streaming::record::Positions;
+use tereza_streaming::shares::Owners;
 
 use crate::kafka::Broker;
 use crate::support::{broker, cluster, connection, foreign, name, put, topic, wait_for};
 
-const LIMITS: Limits = Limits { queue_bytes: 4 << 20, discovery: None, owner: (0, 1) };
+const LIMITS: Limits = Limits { queue_bytes: 4 << 20, discovery: None, task: 0, owners: Owners::one() };
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options(broker: &Broker, topic: &str, more: &[(&str, &str)]) -> KafkaOptions {
@@ -254,7 +255,9 @@ fn new_partitions_are_read_by_their_owner_from_the_beginning() {
     let Some(broker) = broker() else { return };
     let topic = topic(broker, "in", 1);
     let begin = resolve(&options(broker, &topic, &[("scan.startup.mode", "latest-offset")])).unwrap();
-    let limits = |task| Limits { discovery: Some(Duration::from_millis(200)), owner: (task, 2), ..LIMITS };
+    let owners = Owners::new(&begin.starts, 2);
+    let discovery = Some(Duration::from_millis(200));
+    let limits = |task| Limits { discovery, task, owners: owners.clone(), ..LIMITS };
     let mut even = open(broker, &begin, limits(0));
     let mut odd = open(broker, &Begin { starts: Positions::new(), ..begin.clone() }, limits(1));
     block_on(admin(broker).create_partitions(&[NewPartitions::new(&topic, 3)], &AdminOptions::new())).unwrap();

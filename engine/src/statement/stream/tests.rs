@@ -446,6 +446,8 @@ async fn a_stream_is_stopped_by_whoever_runs_it() {
     assert_eq!(world.detail(&id).await.1.stop, Some(true));
     world.run(&format!("CALL system.runtime.stop_job('{id}')")).await;
     assert_eq!(world.detail(&id).await.1.stop, Some(false));
+    world.run(&format!("CALL system.runtime.rescale_job('{id}', 3)")).await;
+    assert_eq!(world.detail(&id).await.1.stream.expect("a stream").parallelism(), Some("3"));
     let progress = StreamProgress {
         epoch: 7,
         watermark_ms: Some(5_000),
