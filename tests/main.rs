@@ -22,5 +22,6 @@ mod slt;
 mod sources;
 mod streams;
 mod support;
+mod table_sinks;
 mod tidy;
 mod tpc;

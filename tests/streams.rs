@@ -77,7 +77,7 @@ impl Kafka {
         )
     }
 
-    fn orders(&self) -> String {
+    pub(crate) fn orders(&self) -> String {
         format!(
             "SET tereza.dialect = 'flink';
              CREATE TABLE orders (`key` STRING, seq BIGINT, amount BIGINT, ts TIMESTAMP(3),
@@ -113,7 +113,7 @@ impl Orders {
 }
 
 /// A time of the first day of 2026.
-fn timestamp(ms: i64) -> String {
+pub(crate) fn timestamp(ms: i64) -> String {
     let (seconds, millis) = (ms / 1_000, ms % 1_000);
     format!("2026-01-01 {:02}:{:02}:{:02}.{millis:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }

@@ -13,12 +13,15 @@ use tereza_runtime::{Error, ErrorKind, Result};
 
 use crate::host::{Backoff, Host};
 use crate::objects::Objects;
-use crate::pipeline::{Change, Outcome, Table};
-use crate::record::{Applied, DataFile, Files, Pending};
+use crate::pipeline::{Change, Moment, Outcome, Table};
+use crate::record::{Applied, DataFile, EpochRecord, Files, OpenPartition, Pending};
 use crate::rules::{Rule, Rules};
 
 /// Tries of a table's commit before it is left for later.
 const TRIES_MAX: u32 = 8;
+
+/// Partitions of a task that may wait to be completed.
+const PARTITIONS_MAX: usize = 10_000;
 
 /// Tables by their names in plans and records.
 pub type Tables<R> = BTreeMap<String, Arc<dyn Table<Rows = R>>>;
@@ -31,12 +34,25 @@ pub(crate) struct Backlog(Mutex<State>);
 struct State {
     pending: Vec<Pending>,
     applied: BTreeMap<String, Applied>,
+    /// Partitions that are to be completed, and how far the last record has come.
+    partitions: Vec<OpenPartition>,
+    watermark_ms: Option<i64>,
 }
 
 impl Backlog {
+    /// What a record says, with its partitions.
+    pub(crate) fn of(record: &EpochRecord) -> Self {
+        let backlog = Self::new(record.pending.clone(), record.applied.clone());
+        let mut state = backlog.0.lock();
+        state.partitions.clone_from(&record.partitions);
+        state.watermark_ms = record.watermark_ms();
+        drop(state);
+        backlog
+    }
+
     /// What a record says.
     pub(crate) fn new(pending: Vec<Pending>, applied: BTreeMap<String, Applied>) -> Self {
-        let backlog = Self(Mutex::new(State { pending, applied }));
+        let backlog = Self(Mutex::new(State { pending, applied, ..State::default() }));
         backlog.0.lock().prune();
         backlog
     }
@@ -47,9 +63,45 @@ impl Backlog {
         (state.pending.clone(), state.applied.clone())
     }
 
-    /// A record with these files is committed.
-    pub(crate) fn committed(&self, pending: &[Pending]) {
-        self.0.lock().pending.extend_from_slice(pending);
+    /// Partitions that are to be completed, with those that get files now.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` if they are too many.
+    pub(crate) fn partitions(&self, touched: &[OpenPartition]) -> Result<Vec<OpenPartition>> {
+        let mut open = self.0.lock().partitions.clone();
+        touch(&mut open, touched);
+        if open.len() > PARTITIONS_MAX && !touched.is_empty() {
+            return Err(Error::resource_exhausted(format!(
+                "{} partitions of tables wait to be complete, the bound is {PARTITIONS_MAX}",
+                open.len()
+            ))
+            .with_hint("'sink.partition-commit.delay' of the table says how long they wait"));
+        }
+        Ok(open)
+    }
+
+    /// A record with these files is committed; of these partitions.
+    pub(crate) fn committed(&self, pending: &[Pending], touched: &[OpenPartition], watermark_ms: Option<i64>) {
+        let mut state = self.0.lock();
+        state.pending.extend_from_slice(pending);
+        touch(&mut state.partitions, touched);
+        // A source that was idle may come back with an earlier one.
+        state.watermark_ms = state.watermark_ms.max(watermark_ms);
+    }
+
+    /// Partitions whose files are all in their folders, with the uuids of their tables.
+    fn whole_partitions(&self) -> (Vec<(OpenPartition, String)>, Option<i64>) {
+        let state = self.0.lock();
+        let whole = state.partitions.iter().filter_map(|partition| {
+            let applied = state.applied.get(&partition.table)?;
+            (partition.epoch <= applied.marker).then(|| (partition.clone(), applied.uuid.clone()))
+        });
+        (whole.collect(), state.watermark_ms)
+    }
+
+    /// A partition is complete, unless it got files meanwhile.
+    fn completed(&self, partition: &OpenPartition) {
+        self.0.lock().partitions.retain(|open| open != partition);
     }
 
     /// Epochs of tables that are to be applied.
@@ -61,6 +113,16 @@ impl Backlog {
         let mut state = self.0.lock();
         state.applied.insert(table.to_owned(), applied);
         state.prune();
+    }
+}
+
+/// Notes that partitions get files.
+fn touch(open: &mut Vec<OpenPartition>, touched: &[OpenPartition]) {
+    for new in touched {
+        match open.iter_mut().find(|open| open.table == new.table && open.values == new.values) {
+            Some(open) => open.epoch = new.epoch,
+            None => open.push(new.clone()),
+        }
     }
 }
 
@@ -107,14 +169,46 @@ impl<R: Send> Applier<R> {
                 self.backlog.applied(&name, Applied { marker, uuid: applied.uuid });
             }
         }
+        self.complete_due().await
+    }
+
+    /// Completes partitions whose time has come, when all their files are in their folders.
+    async fn complete_due(&self) -> Result<()> {
+        let (whole, watermark_ms) = self.backlog.whole_partitions();
+        let moment = Moment { watermark_ms, now_ms: self.host.now_ms() };
+        for (partition, uuid) in whole {
+            let table = self.table(&partition.table)?;
+            if table.is_due(&partition, moment)? {
+                self.complete(&**table, &partition, &uuid).await?;
+                self.backlog.completed(&partition);
+            }
+        }
         Ok(())
+    }
+
+    async fn complete(&self, table: &dyn Table<Rows = R>, partition: &OpenPartition, uuid: &str) -> Result<()> {
+        let mut backoff = Backoff::new();
+        for _ in 0..TRIES_MAX {
+            if table.complete(uuid, &partition.values).await? == Outcome::Committed {
+                return Ok(());
+            }
+            backoff.pause(&*self.host).await;
+        }
+        let (name, values) = (&partition.table, partition.values.join("/"));
+        Err(Error::unavailable(format!(
+            "the partition {values} of the table {name} waits: others change the table all the time"
+        )))
+    }
+
+    fn table(&self, name: &str) -> Result<&Arc<dyn Table<Rows = R>>> {
+        self.tables.get(name).ok_or_else(|| {
+            Error::internal(format!("a record of {} names the table {name}, the plan does not", self.uid))
+        })
     }
 
     /// The table's marker when it has all of `pending`.
     pub(crate) async fn apply(&self, name: &str, known: &Applied, pending: &[&Pending]) -> Result<u64> {
-        let table = self.tables.get(name).ok_or_else(|| {
-            Error::internal(format!("a record of {} names the table {name}, the plan does not", self.uid))
-        })?;
+        let table = self.table(name)?;
         let key = format!("tereza.{}.{}", self.uid, self.task);
         let mut backoff = Backoff::new();
         let mut failed = None;

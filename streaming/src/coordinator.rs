@@ -13,7 +13,9 @@ use crate::apply::{Applier, Backlog, Tables};
 use crate::host::{Backoff, Host};
 use crate::log::{Ended, Last, Log, LogName, Opened, Writer};
 use crate::objects::{Objects, store_error};
-use crate::record::{Applied, Body, Cut, Entry, EpochRecord, PlanRecord, Positions, Seal, StatePart, Watermarks};
+use crate::record::{
+    Applied, Body, Cut, Entry, EpochRecord, OpenPartition, PlanRecord, Positions, Seal, StatePart, Watermarks,
+};
 use crate::rules::{Rule, Rules};
 use crate::shares::positions;
 use crate::task::{load, named, object_of, unless_superseded};
@@ -246,7 +248,7 @@ impl<R: Send> Coordinator<R> {
     }
 
     async fn drain(&self, record: &EpochRecord) -> Result<()> {
-        let backlog = Arc::new(Backlog::new(record.pending.clone(), record.applied.clone()));
+        let backlog = Arc::new(Backlog::of(record));
         let applier = Applier {
             uid: self.uid.clone(),
             task: record.task,
@@ -293,6 +295,12 @@ impl<R: Send> Coordinator<R> {
             let old = old.get(task)?;
             old.record.as_ref().map_or(&old.cut.applied, |record| &record.applied).get(table).cloned()
         };
+        // All their files are in their folders by now.
+        let partitions = old.iter().flat_map(|old| match &old.record {
+            Some(record) => &record.partitions,
+            None => &old.cut.partitions,
+        });
+        let partitions: Vec<_> = partitions.map(|open| OpenPartition { epoch: 0, ..open.clone() }).collect();
         let new = |uuid: &String| Applied { uuid: uuid.clone(), marker: 0 };
         let cut = |(task, share): (usize, &Share)| Cut {
             epoch,
@@ -305,6 +313,7 @@ impl<R: Send> Coordinator<R> {
                 .iter()
                 .map(|(table, uuid)| (table.clone(), applied(task, table).unwrap_or_else(|| new(uuid))))
                 .collect(),
+            partitions: if task == 0 { partitions.clone() } else { Vec::new() },
         };
         shares.iter().enumerate().map(cut).collect()
     }

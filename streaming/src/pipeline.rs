@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tereza_runtime::Result;
 
 use crate::log::Output;
-use crate::record::{DataFile, EpochRecord, Positions, Watermarks};
+use crate::record::{DataFile, EpochRecord, OpenPartition, Positions, Watermarks};
 
 pub use crate::record::Upstream;
 
@@ -132,6 +132,27 @@ pub trait Table: Send + Sync {
     /// Begins files that no reader sees. `name` is used once and is to be part of their names.
     async fn begin(&self, name: &str) -> Result<Box<dyn FileWriter<Rows = Self::Rows>>>;
 
+    /// Removes files whose names begin with `prefix`, and that are not among `kept`, if they are old enough to be in no record
+    /// that is still to come; how many. Only for who has fenced all that may begin such names.
+    async fn remove_orphans(&self, _prefix: &str, _kept: &[DataFile]) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// The partition of a file by its values, if the table says when partitions are complete.
+    fn partition(&self, _file: &DataFile) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
+
+    /// Whether it is time to complete a partition.
+    fn is_due(&self, _partition: &OpenPartition, _moment: Moment) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Completes a partition of the table with this uuid. It may be done again, by anybody.
+    async fn complete(&self, _uuid: &str, _values: &[String]) -> Result<Outcome> {
+        Ok(Outcome::Committed)
+    }
+
     /// Whether a file is there with its size.
     async fn has(&self, file: &DataFile) -> Result<bool>;
 
@@ -163,6 +184,14 @@ pub struct Version {
     pub uuid: String,
     /// The last epoch whose files are in it, by the key that was asked for; 0 is none.
     pub marker: u64,
+}
+
+/// How far time has come, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Of the last record; none before the first watermark, `i64::MAX` after the end.
+    pub watermark_ms: Option<i64>,
+    pub now_ms: i64,
 }
 
 /// Files for a table.

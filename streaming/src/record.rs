@@ -94,6 +94,9 @@ pub struct EpochRecord {
     pub pending: Vec<Pending>,
     /// Table → how far it had them when this was written.
     pub applied: BTreeMap<String, Applied>,
+    /// Partitions whose tables say when they are complete, and that are not yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<OpenPartition>,
     /// Objects that nothing names any more once this is committed.
     pub garbage: Vec<String>,
     /// Of the query whose state this is.
@@ -147,6 +150,18 @@ pub struct Pending {
     pub table: String,
     pub epoch: u64,
     pub files: Files,
+}
+
+/// A partition with files of a task that is to be completed later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenPartition {
+    pub table: String,
+    /// The catalog's texts of its values.
+    pub values: Vec<String>,
+    /// The last epoch with files of it.
+    pub epoch: u64,
+    /// When its first file was complete, in milliseconds since 1970.
+    pub since_ms: i64,
 }
 
 /// A list of files, or an object with its JSON.
@@ -216,6 +231,9 @@ pub struct Cut {
     pub key_groups: (u16, u16),
     pub state: Vec<StatePart>,
     pub applied: BTreeMap<String, Applied>,
+    /// Partitions that are still to be completed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<OpenPartition>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -330,6 +348,17 @@ fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T> {
 }
 
 impl EpochRecord {
+    /// Up to where time has come in all that is read, in milliseconds since 1970: `i64::MAX` at the end of the input. None if
+    /// something that holds others back has no watermark yet, or nothing has one.
+    pub fn watermark_ms(&self) -> Option<i64> {
+        if self.finished {
+            return Some(i64::MAX);
+        }
+        let marks = self.watermarks.values().flat_map(BTreeMap::values).filter(|mark| !mark.idle);
+        // None is less than all others.
+        marks.map(|mark| mark.ms).min().flatten()
+    }
+
     /// Whether this may come right after `prev` of the same generation.
     ///
     /// # Errors

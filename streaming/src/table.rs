@@ -6,16 +6,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tereza_engine::{CompleteFile, Engine, StagingTable, StagingWriter, TableChange, TableState};
+use tereza_engine::{CompleteFile, Engine, PartitionCommit, StagingTable, StagingWriter, TableChange, TableState};
 use tereza_runtime::Result;
 
-use crate::pipeline::{Change, FileWriter, Outcome, Table, Version};
-use crate::record::DataFile;
+use crate::pipeline::{Change, FileWriter, Moment, Outcome, Table, Version};
+use crate::record::{DataFile, OpenPartition};
 
 /// A table of the catalog `tereza`. Its rows are batches with the columns of [`CatalogTable::schema`], by position.
 ///
-/// Files come into their partitions in the commit that sets the marker. A policy that commits partitions later (by time, or with
-/// a file that says that they are complete) has its place there: what it needs of the files is in their tokens.
+/// Files come into the folders of their partitions in the commit that sets the marker. Where the table says when partitions are
+/// complete, the partition itself comes into the catalog by [`Table::complete`].
 #[derive(Debug)]
 pub struct CatalogTable(StagingTable);
 
@@ -35,13 +35,9 @@ impl CatalogTable {
         self.0.schema()
     }
 
-    /// Removes the files of names that never came into a record, if they are older than a day, and returns how many.
-    ///
-    /// Only for who has opened the log of a task and fenced all others. `is_own` says of a name whether an earlier attempt of
-    /// the task gave it to [`Table::begin`]; names with one of the files of `kept` stay: those of the last record and of savepoints.
-    pub async fn remove_orphans(&self, is_own: impl Fn(&str) -> bool, kept: &[DataFile]) -> Result<u64> {
-        let kept: BTreeSet<&str> = kept.iter().map(|file| file.path.as_str()).collect();
-        self.0.remove_orphans(is_own, &kept).await
+    /// Whether watermarks decide when partitions are complete; none if the table says nothing of that.
+    pub fn needs_watermarks(&self) -> Option<bool> {
+        self.0.policy().map(PartitionCommit::needs_watermarks)
     }
 }
 
@@ -51,6 +47,28 @@ impl Table for CatalogTable {
 
     async fn begin(&self, name: &str) -> Result<Box<dyn FileWriter<Rows = RecordBatch>>> {
         Ok(Box::new(Files(self.0.begin(name)?)))
+    }
+
+    async fn remove_orphans(&self, prefix: &str, kept: &[DataFile]) -> Result<u64> {
+        let kept: BTreeSet<&str> = kept.iter().map(|file| file.path.as_str()).collect();
+        self.0.remove_orphans(|name| name.starts_with(prefix), &kept).await
+    }
+
+    fn partition(&self, file: &DataFile) -> Result<Option<Vec<String>>> {
+        match self.0.policy() {
+            Some(_) => self.0.partition(&complete(file.clone())),
+            None => Ok(None),
+        }
+    }
+
+    fn is_due(&self, partition: &OpenPartition, moment: Moment) -> Result<bool> {
+        let OpenPartition { values, since_ms, .. } = partition;
+        let Moment { watermark_ms, now_ms } = moment;
+        self.0.policy().map_or(Ok(true), |policy| policy.is_due(values, *since_ms, watermark_ms, now_ms))
+    }
+
+    async fn complete(&self, uuid: &str, values: &[String]) -> Result<Outcome> {
+        Ok(if self.0.complete(uuid, values).await? { Outcome::Committed } else { Outcome::Conflict })
     }
 
     async fn has(&self, file: &DataFile) -> Result<bool> {

@@ -3,7 +3,7 @@
 //! Texts to statements, and tables of streams as they are written, kept and printed: nothing is planned or run there, and
 //! nothing of DataFusion is used but its parser. Files in reading order: `statement` (what a text can be), `create` (CREATE TABLE), `table` (what it makes), `like`
 //! (tables made from others), `types` (data types), `parameters` (a table in a metastore), `script` (texts of several
-//! statements), `dialect` (Flink's rules for the parser of queries), `hints`, and `reader` (tokens, places and errors).
+//! statements), `dialect` (Flink's rules for the parser of queries), `duration`, `hints`, and `reader` (tokens, places and errors).
 //!
 //! What queries mean: `speaking` (sessions of this dialect), `settings` (what they can be set to), `secrets`, `windows`, `functions`, `arrow`
 //! (types of batches), `source` (tables of streams as they are planned), `stream_plan` (plans that never end) and `insert` (what
@@ -12,6 +12,7 @@
 mod arrow;
 mod create;
 mod dialect;
+mod duration;
 mod functions;
 mod hints;
 mod insert;
@@ -31,6 +32,7 @@ mod windows;
 
 pub use create::CreateTable;
 pub use dialect::{FlinkDialect, TableArgument, sql_type, table_argument};
+pub use duration::duration;
 pub use hints::{HINTS_MAX, Hint, HintTarget};
 pub use insert::{Sink, StreamInsert};
 pub use like::{Feature, Like, Strategy};
@@ -49,6 +51,7 @@ pub use table::{
 pub use types::{FlinkType, Interval, LENGTH_MAX, RowField, TYPE_DEPTH_MAX, TypeRoot};
 pub use windows::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 
+pub(crate) use functions::pattern::Pattern as TimePattern;
 pub(crate) use secrets::{HIDDEN, is_secret, without_secrets};
 pub(crate) use settings::{SETTINGS_MAX, is_setting};
 pub(crate) use speaking::{for_others, is_spoken, register_functions, rewrite, speaking};

@@ -153,7 +153,7 @@ async fn visible_files(writing: &Writing, folder: &str) -> Result<Vec<String>> {
 }
 
 /// Whether other engines take a file for data, by its name.
-fn is_visible(path: &Path) -> bool {
+pub(super) fn is_visible(path: &Path) -> bool {
     path.filename().is_some_and(|name| !name.starts_with(['_', '.']))
 }
 
@@ -253,6 +253,23 @@ fn new_partition(table: &Table, table_location: &str, values: Vec<String>, param
     storage.serde.parameters.remove(SPARKS_LOCATION);
     storage.location = Some(child_url(table_location, &partition_name(&table.partition_keys, &values)));
     Partition { values, create_time_s: 0, last_access_time_s: 0, storage, parameters }
+}
+
+/// Takes away from a commit the partitions that do not exist yet, with what it says of them: their files come into their folders,
+/// and no reader looks there.
+pub(super) fn leave_out_new(commit: &mut Commit, existing: &HashMap<Vec<String>, Partition>) {
+    commit.add_partitions.retain(|partition| existing.contains_key(&partition.values));
+    commit.partition_parameters.retain(|(values, _)| existing.contains_key(values));
+    commit.partition_increments.retain(|(values, _)| existing.contains_key(values));
+}
+
+/// The commit that adds a partition with the files that are in its folder already. How many rows they have is not known.
+pub(super) fn add(entry: &Entry<'_>, values: Vec<String>, files: u64, bytes: u64) -> Commit {
+    let numbers = [(NUM_FILES, files), (TOTAL_SIZE, bytes)];
+    let numbers = numbers.into_iter().map(|(key, number)| (key.to_owned(), number.to_string()));
+    let mut commit = skeleton(entry, Vec::new());
+    commit.add_partitions = vec![new_partition(entry.table, entry.location, values, numbers.collect())];
+    commit
 }
 
 /// A filter that lets through the partitions with these values, and perhaps more.

@@ -18,11 +18,12 @@
 //!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
 //! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder`, `json` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
-//! commit says), `outcome`, `roll_forward`, `recover`, `lease` (catalogs that several processes have), `files` (durable file operations), [`fail_point`] (for tests).
+//! commit says), `outcome`, `roll_forward`, `recover`, `lease` (catalogs that several processes have), `compact` (small files into larger ones), `files` (durable file operations), [`fail_point`] (for tests).
 
 pub mod fail_point;
 
 mod commit_exec;
+mod compact;
 mod encoder;
 mod entry;
 mod files;
@@ -57,11 +58,12 @@ use crate::jobs::JobStep;
 use crate::session::current_step;
 use output::Output;
 
+pub(crate) use compact::compact;
 pub(crate) use lease::{Lease, begin as begin_lease, end as end_lease};
 pub(crate) use recover::recover;
 pub(crate) use remote::{RemoteTasks, decode_tasks, encode_tasks};
 pub(crate) use roll_forward::{Turns, finish_pending};
-pub use staging::{CompleteFile, StagingTable, StagingWriter, TableChange, TableState};
+pub use staging::{CompleteFile, PartitionCommit, StagingTable, StagingWriter, TableChange, TableState};
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
 const STAGING_FOLDER: &str = "_tereza";

@@ -134,6 +134,7 @@ impl Attempt {
         if let Some(told) = told {
             notes.tell(&told).await?;
         }
+        check_partition_commits(&catalog_tables, &prepared.tables, &plan)?;
         if !self.has_plan {
             notes.planned(&self.fingerprint).await?;
         }
@@ -399,6 +400,26 @@ fn made(plan: Result<PlanRecord, Ended>) -> Result<PlanRecord, Ended> {
         }
         made => made,
     }
+
+/// Refuses what would let partitions wait for ever, or be complete too early.
+fn check_partition_commits(
+    tables: &BTreeMap<String, Arc<CatalogTable>>,
+    read: &[ReadTable],
+    plan: &PlanRecord,
+) -> Result<()> {
+    for (name, table) in tables {
+        let Some(needs_watermarks) = table.needs_watermarks() else { continue };
+        if plan.cuts.len() > 1 {
+            return Err(Error::unsupported(format!("partitions of table {name} that several tasks complete"))
+                .with_hint("run the job in one task, or take the 'sink.partition-commit' parameters away"));
+        }
+        if needs_watermarks && read.iter().all(|read| read.table.watermark().is_none()) {
+            return Err(Error::invalid_input(format!(
+                "table {name} has 'sink.partition-commit.trigger' = 'partition-time', and no table that is read has a watermark"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the topic of the job's logs, or finds the one that an attempt made which then died: there is no plan in it yet.

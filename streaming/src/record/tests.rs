@@ -34,6 +34,12 @@ fn record() -> EpochRecord {
             files: Files::Inline(vec![DataFile { path: "f".to_owned(), size: 1, rows: 2, token: "up".to_owned() }]),
         }],
         applied: BTreeMap::from([("t".to_owned(), Applied { uuid: "x".to_owned(), marker: 5 })]),
+        partitions: vec![OpenPartition {
+            table: "t".to_owned(),
+            values: vec!["2026-01-01".to_owned()],
+            epoch: 6,
+            since_ms: 9,
+        }],
         garbage: vec!["old".to_owned()],
         fingerprint: "q".to_owned(),
         finished: true,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::Int64Type;
@@ -17,10 +18,15 @@ use tereza_runtime::{ErrorKind, Settings};
 
 use super::*;
 use crate::apply::{Applier, Backlog, Tables};
+use crate::coordinator::Coordinator;
 use crate::host::{Host, System};
+use crate::log::Log;
+use crate::log::object::ObjectLog;
 use crate::objects::Objects;
-use crate::record::{self, Applied, Pending};
+use crate::pipeline::{Pipeline, Polled, Produced, Restored, Snapshot, Source};
+use crate::record::{self, Applied, Cut, EpochRecord, Pending, PlanRecord, Positions};
 use crate::rules::Rules;
+use crate::task::{self, Job, Started, start};
 
 const UID: &str = "7d1c";
 const KEY: &str = "tereza.7d1c.0";
@@ -222,4 +228,152 @@ async fn whoever_dies_leaves_a_table_before_its_commit_or_after_it() {
         }
         after.close().await;
     }
+}
+
+/// Partitions `k=0` and `k=1` are complete when the watermark is past the first two hours of 1970.
+const BY_WATERMARK: &str = "CREATE TABLE t (id BIGINT) PARTITIONED BY (k STRING) TBLPROPERTIES (
+    'sink.partition-commit.trigger' = 'partition-time', 'partition.time-extractor.timestamp-formatter' = '''k=''H')";
+const HOUR_MS: i64 = 3_600_000;
+
+#[tokio::test]
+async fn partitions_come_when_their_files_are_in_and_their_time_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    run(&engine, BY_WATERMARK).await;
+    let table = open(&engine).await;
+    assert_eq!(table.needs_watermarks(), Some(true));
+    let uuid = table.load(KEY).await.unwrap().uuid;
+    let files = written(&table, "e1", &[0, 1, 2]).await;
+    let values: Vec<_> = files.iter().map(|file| table.partition(file).unwrap().unwrap()).collect();
+    let open_partition =
+        |values: &Vec<String>, epoch| OpenPartition { table: "t".into(), values: values.clone(), epoch, since_ms: 0 };
+    let mark = record::Watermark { ms: Some(1), idle: false };
+    let record = EpochRecord {
+        pending: vec![Pending { table: "t".into(), epoch: 1, files: record::Files::Inline(files) }],
+        applied: BTreeMap::from([("t".to_owned(), Applied { uuid: uuid.clone(), marker: 0 })]),
+        partitions: values.iter().map(|values| open_partition(values, 1)).collect(),
+        watermarks: BTreeMap::from([("in".to_owned(), BTreeMap::from([(0, mark)]))]),
+        ..EpochRecord::default()
+    };
+    let mut applier = applier(table, &uuid, 0, &[]);
+    applier.backlog = Arc::new(Backlog::of(&record));
+    applier.turn().await.unwrap();
+    assert_eq!(ids(&engine).await, [0, 2], "files are in, and one partition is not complete");
+    let waiting = applier.backlog.partitions(&[]).unwrap();
+    assert_eq!(waiting, [open_partition(&vec!["k=1".to_owned()], 1)]);
+    // It gets more files, and its time is there but not past.
+    let late = open_partition(&waiting[0].values, 2);
+    let more = written(&open(&engine).await, "e2", &[3]).await;
+    let pending = Pending { table: "t".into(), epoch: 2, files: record::Files::Inline(more) };
+    applier.backlog.committed(&[pending], std::slice::from_ref(&late), Some(HOUR_MS));
+    applier.turn().await.unwrap();
+    assert_eq!((ids(&engine).await, applier.backlog.partitions(&[]).unwrap()), (vec![0, 2], vec![late]));
+    applier.backlog.committed(&[], &[], Some(HOUR_MS + 1));
+    applier.turn().await.unwrap();
+    assert_eq!((ids(&engine).await, applier.backlog.partitions(&[]).unwrap()), (vec![0, 1, 2, 3], vec![]));
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn too_many_partitions_that_wait_are_an_error() {
+    let backlog = Backlog::new(Vec::new(), BTreeMap::new());
+    let touched: Vec<OpenPartition> = (0..10_001)
+        .map(|n| OpenPartition { table: "t".into(), values: vec![format!("{n}")], epoch: 1, since_ms: 0 })
+        .collect();
+    assert_eq!(backlog.partitions(&touched[1..]).unwrap().len(), 10_000);
+    assert_eq!(backlog.partitions(&touched).unwrap_err().kind(), ErrorKind::ResourceExhausted);
+}
+
+/// Neither rows nor state.
+struct Still;
+
+impl Pipeline for Still {
+    type Input = ();
+    type Rows = RecordBatch;
+
+    fn process(&mut self, (): (), _: i64, _: &mut Produced<RecordBatch>) -> Result<()> {
+        Ok(())
+    }
+
+    fn tick(&mut self, _: i64, _: &mut Produced<RecordBatch>) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn snapshot(&mut self, _: &mut Produced<RecordBatch>) -> Result<Snapshot> {
+        Ok(Snapshot::default())
+    }
+
+    fn restore(&mut self, _: Restored) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for Still {
+    type Input = ();
+
+    async fn assign(&mut self, _: &Positions) -> Result<()> {
+        Ok(())
+    }
+
+    async fn poll(&mut self) -> Result<Polled<()>> {
+        Ok(Polled::Idle)
+    }
+
+    fn committed(&mut self, _: &EpochRecord) {}
+}
+
+#[tokio::test]
+async fn an_attempt_removes_what_dead_ones_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path()).await;
+    let url = folder.path().join("t").display().to_string();
+    run(&engine, &format!("CREATE EXTERNAL TABLE t (id BIGINT, k STRING) STORED AS PARQUET LOCATION '{url}'")).await;
+    let table = Arc::new(open(&engine).await);
+    let uuid = table.load(KEY).await.unwrap().uuid;
+    let host: Arc<dyn Host> = Arc::new(System(Clock::system()));
+    let objects = Objects::new(Arc::new(InMemory::new()), Arc::clone(&host));
+    let log: Arc<dyn Log> = Arc::new(ObjectLog::new(objects.clone(), "jobs"));
+    let tables = Tables::from([("t".to_owned(), Arc::clone(&table) as Arc<dyn Table<Rows = RecordBatch>>)]);
+    let plan = PlanRecord {
+        tables: BTreeMap::from([("t".to_owned(), uuid)]),
+        cuts: vec![Cut { key_groups: (0, 255), ..Cut::default() }],
+        fingerprint: "q".into(),
+        ..PlanRecord::default()
+    };
+    let coordinator = Coordinator {
+        uid: UID.into(),
+        log: Arc::clone(&log),
+        objects: objects.clone(),
+        root: "jobs".into(),
+        tables: tables.clone(),
+        host: Arc::clone(&host),
+        rules: Rules::default(),
+    };
+    assert!(coordinator.create(plan).await.is_ok());
+    // Of a dead attempt long ago, of one just now, and of another job.
+    let mut files = Vec::new();
+    for name in [format!("{UID}-0-a-1"), format!("{UID}-0-b-1"), "other-0-a-1".to_owned()] {
+        files.extend(written(&table, &name, &[1]).await);
+    }
+    let path = |file: &DataFile| PathBuf::from(file.path.strip_prefix("file://").unwrap());
+    for file in [&files[0], &files[2]] {
+        let file = fs::File::options().write(true).open(path(file)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+    let job = Job {
+        uid: UID.into(),
+        task: 0,
+        fingerprint: "q".into(),
+        log,
+        objects,
+        root: "jobs".into(),
+        tables,
+        host,
+        settings: task::Settings::default(),
+        rules: Rules::default(),
+    };
+    assert!(matches!(start(Arc::new(job), Still, Still).await, Ok(Started::Running(_))));
+    assert_eq!(files.iter().map(|file| path(file).exists()).collect::<Vec<_>>(), [false, true, true]);
+    engine.close().await;
 }

@@ -14,7 +14,9 @@ use super::{Open, Task};
 use crate::log::Ended;
 use crate::objects::Objects;
 use crate::pipeline::{Part, Pipeline, Produced, Snapshot, Source};
-use crate::record::{Body, Entry, EpochRecord, Files, ObjectRef, Pending, StateContent, StatePart};
+use crate::record::{
+    Body, DataFile, Entry, EpochRecord, Files, ObjectRef, OpenPartition, Pending, StateContent, StatePart,
+};
 use crate::rules::Rule;
 
 /// What the record says besides the state.
@@ -35,6 +37,8 @@ struct Draft {
     objects: Vec<(String, Bytes)>,
     /// The files that are new in it.
     new: Vec<Pending>,
+    /// The partitions of these files that are to be completed.
+    touched: Vec<OpenPartition>,
     stored: Option<String>,
 }
 
@@ -113,11 +117,13 @@ where
         let place = format!("{}/{name}", self.job.state_path());
         let mut objects = Vec::new();
         let mut new = Vec::new();
+        let mut touched = Vec::new();
         for (index, (table, writer)) in mem::take(&mut self.open.files).into_iter().enumerate() {
             let files = writer.finish().await?;
             if files.is_empty() {
                 continue;
             }
+            self.touch(&mut touched, &table, &files)?;
             let files = if files.len() <= self.job.settings.inline_files_max {
                 Files::Inline(files)
             } else {
@@ -151,6 +157,7 @@ where
             state,
             pending: carried.into_iter().chain(new.iter().cloned()).collect(),
             applied,
+            partitions: self.backlog.partitions(&touched)?,
             garbage: Vec::new(),
             fingerprint: self.job.fingerprint.clone(),
             finished: self.last.finished || end == End::Input,
@@ -160,7 +167,7 @@ where
         let body = Body::Epoch(Box::new(record.clone()));
         match Entry::Record(body.clone()).encode() {
             Ok(bytes) if bytes.len() <= self.job.settings.inline_record_max => {
-                return Ok(Draft { record, body, objects, new, stored: None });
+                return Ok(Draft { record, body, objects, new, touched, stored: None });
             }
             Err(error) if error.kind() != ErrorKind::ResourceExhausted => return Err(error),
             Ok(_) | Err(_) => {}
@@ -168,7 +175,20 @@ where
         let path = format!("{place}-record");
         let object = later(&mut objects, path.clone(), body.encode()?);
         let body = Body::Stored { nonce: record.nonce.clone(), object };
-        Ok(Draft { record, body, objects, new, stored: Some(path) })
+        Ok(Draft { record, body, objects, new, touched, stored: Some(path) })
+    }
+
+    /// Notes the partitions of new files that are to be completed later.
+    fn touch(&self, touched: &mut Vec<OpenPartition>, table: &str, files: &[DataFile]) -> Result<()> {
+        let Some(to) = self.job.tables.get(table) else { return Ok(()) };
+        let mut partitions = BTreeSet::new();
+        for file in files {
+            partitions.extend(to.partition(file)?);
+        }
+        let (epoch, since_ms) = (self.last.epoch + 1, self.job.host.now_ms());
+        let table = || table.to_owned();
+        touched.extend(partitions.into_iter().map(|values| OpenPartition { table: table(), values, epoch, since_ms }));
+        Ok(())
     }
 
     /// Objects that the last record names and `next` does not.
@@ -180,7 +200,7 @@ where
 
     async fn commit(mut self, draft: Draft) -> Result<Self, Ended> {
         let rules = self.job.rules();
-        let Draft { record, body, objects, new, stored } = draft;
+        let Draft { record, body, objects, new, touched, stored } = draft;
         let early = !rules.breaks(Rule::SnapshotBeforeCommit);
         if early && let Err(error) = put(&self.job.objects, &objects).await {
             return Err(self.fail(error).await);
@@ -198,7 +218,7 @@ where
         if !early {
             put(&self.job.objects, &objects).await?;
         }
-        self.backlog.committed(&new);
+        self.backlog.committed(&new, &touched, record.watermark_ms());
         self.source.committed(&record);
         self.left = match self.job.objects.delete(&record.garbage).await {
             Ok(()) => Vec::new(),

@@ -103,7 +103,7 @@ where
     /// else brings them in.
     async fn end(self, exit: Exit) -> Result<Exit, Ended> {
         let task = self.drain().await?;
-        if task.last.pending.is_empty() {
+        if task.is_drained() {
             return Ok(exit);
         }
         let error =
@@ -162,9 +162,14 @@ where
             || self.open.sent_ms.zip(limit).is_some_and(|(sent, limit)| over(sent, limit))
     }
 
+    /// All files are in their tables; after the end of the input, all partitions are complete.
+    fn is_drained(&self) -> bool {
+        self.last.pending.is_empty() && !(self.last.finished && !self.last.partitions.is_empty())
+    }
+
     /// Brings all files into their tables, and says in a last record that none is pending.
     async fn drain(self) -> Result<Self, Ended> {
-        if self.last.pending.is_empty() {
+        if self.is_drained() {
             return Ok(self);
         }
         for tries in 1.. {

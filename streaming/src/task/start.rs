@@ -11,7 +11,7 @@ use crate::apply::{Applier, Backlog};
 use crate::log::{Ended, Last, LogName, Opened, Writer};
 use crate::objects::Objects;
 use crate::pipeline::{Part, Pipeline, Restored, Source};
-use crate::record::{Body, Cut, EpochRecord, PlanRecord, StateContent, StatePart};
+use crate::record::{Body, Cut, DataFile, EpochRecord, Files, PlanRecord, StateContent, StatePart};
 
 /// How far a start came.
 pub enum Started<T> {
@@ -63,7 +63,7 @@ where
         Err(why) => return Ok(Started::Waiting(why)),
     };
     let Base { record, stored, cut } = base;
-    if record.finished && record.pending.is_empty() {
+    if record.finished && record.pending.is_empty() && record.partitions.is_empty() {
         return Ok(Started::Finished);
     }
     let (writer, parts) = restore_parts(&job, &record, cut.key_groups, writer).await?;
@@ -78,8 +78,9 @@ where
         Ok(()) => Vec::new(),
         Err(_) => record.garbage.clone(),
     };
+    remove_orphans(&job, &record).await;
     source.assign(&record.positions).await?;
-    let backlog = Arc::new(Backlog::new(record.pending.clone(), record.applied.clone()));
+    let backlog = Arc::new(Backlog::of(&record));
     let applier = Applier {
         uid: job.uid.clone(),
         task: job.task,
@@ -104,6 +105,37 @@ where
         open,
         job,
     })))
+}
+
+/// Removes files of dead attempts, which this one has fenced. What cannot be removed stays for the next attempt.
+async fn remove_orphans<R>(job: &Job<R>, record: &EpochRecord) {
+    let removed = async {
+        let mut kept = Vec::new();
+        for pending in &record.pending {
+            match &pending.files {
+                Files::Inline(files) => kept.extend_from_slice(files),
+                Files::Manifest(list) => {
+                    let bytes = job.objects.get(list).await?;
+                    let bytes = bytes.ok_or_else(|| Error::internal(format!("the list {} is gone", list.path)))?;
+                    let files: Vec<DataFile> = serde_json::from_slice(&bytes)
+                        .map_err(|error| Error::internal(format!("{}: {error}", list.path)))?;
+                    kept.extend(files);
+                }
+            }
+        }
+        let mut removed = 0;
+        for table in job.tables.values() {
+            removed += table.remove_orphans(&format!("{}-{}-", job.uid, job.task), &kept).await?;
+        }
+        Ok::<_, Error>(removed)
+    };
+    match removed.await {
+        Ok(0) => {}
+        Ok(removed) => {
+            tracing::info!(uid = job.uid, task = job.task, removed, "files that no record names are removed")
+        }
+        Err(error) => tracing::warn!(uid = job.uid, task = job.task, %error, "files that no record names stay for now"),
+    }
 }
 
 fn check_plan<R>(job: &Job<R>, plan: &PlanRecord) -> Result<()> {
@@ -190,6 +222,7 @@ fn at_cut<R>(job: &Job<R>, plan: &PlanRecord, cut: &Cut) -> EpochRecord {
         watermarks: cut.watermarks.clone(),
         state: cut.state.clone(),
         applied: cut.applied.clone(),
+        partitions: cut.partitions.clone(),
         fingerprint: job.fingerprint.clone(),
         ..EpochRecord::default()
     }

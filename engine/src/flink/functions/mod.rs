@@ -2,7 +2,7 @@
 
 mod average;
 mod function;
-mod pattern;
+pub(super) mod pattern;
 mod simple;
 mod texts;
 mod times;

@@ -26,7 +26,7 @@ const NANOSECOND_DIGITS: usize = 9;
 
 /// A pattern that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Piece>);
+pub(crate) struct Pattern(Vec<Piece>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -56,7 +56,7 @@ enum Field {
 
 impl Pattern {
     /// Reads a pattern; letters that stand for something else are refused by name.
-    pub(super) fn new(text: &str) -> Result<Self> {
+    pub(crate) fn new(text: &str) -> Result<Self> {
         let mut pieces: Vec<Piece> = Vec::new();
         let mut literal = String::new();
         let mut rest = text.chars().peekable();
@@ -166,7 +166,7 @@ impl Pattern {
     }
 
     /// Reads a moment; what the pattern does not have is that of 1970-01-01 00:00. `None` if the text is not of the pattern.
-    pub(super) fn parse(&self, text: &str) -> Option<NaiveDateTime> {
+    pub(crate) fn parse(&self, text: &str) -> Option<NaiveDateTime> {
         let mut rest = text;
         let (mut year, mut month, mut day, mut ordinal) = (1970_i32, 1, 1, None);
         let (mut hour, mut minute, mut second, mut nanosecond, mut afternoon) = (0, 0, 0, 0, None);

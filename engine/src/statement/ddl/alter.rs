@@ -1,6 +1,6 @@
 //! ALTER TABLE.
 //!
-//! Files are never rewritten, so a change of columns is allowed only where every file that is there keeps its meaning.
+//! Files are never rewritten but by COMPACT, so a change of columns is allowed only where every file that is there keeps its meaning.
 //! Parquet, ORC, Avro and JSON files are read by the names of their columns, CSV files by position: adding at the end and
 //! dropping are safe by name, renaming is safe by position, and everything is safe while the table has no files.
 
@@ -22,6 +22,7 @@ use crate::session::Session;
 use crate::statement::errors;
 use crate::statement::parse::{Reader, SchemaName, TableName};
 use crate::statement::{Planned, Planner, stream};
+use crate::write;
 
 /// `ALTER TABLE [IF EXISTS] name action`
 pub(in crate::statement) struct AlterTable {
@@ -41,6 +42,7 @@ enum Action {
     AddPartitions { partitions: Vec<(Spec, Option<String>)>, if_not_exists: bool },
     DropPartitions { specs: Vec<Spec>, if_exists: bool },
     RecoverPartitions,
+    Compact(Option<Spec>),
 }
 
 impl AlterTable {
@@ -51,8 +53,11 @@ impl AlterTable {
         let partition = if reader.take("PARTITION") { Some(Spec::parse(reader)?) } else { None };
         let action = match (Action::parse(reader)?, partition) {
             (Action::SetLocation { location, .. }, spec) => Action::SetLocation { spec, location },
+            (Action::Compact(_), spec) => Action::Compact(spec),
             (action, None) => action,
-            (_, Some(_)) => return Err(Error::unsupported("ALTER TABLE … PARTITION with anything but SET LOCATION")),
+            (_, Some(_)) => {
+                return Err(Error::unsupported("ALTER TABLE … PARTITION with anything but SET LOCATION and COMPACT"));
+            }
         };
         Ok(Self { name, if_exists, action })
     }
@@ -104,6 +109,7 @@ impl AlterTable {
             }
             Action::DropPartitions { specs, if_exists } => drop_partitions(session, name, &specs, if_exists).await,
             Action::RecoverPartitions => Repair::recover(self.name).run(session).await,
+            Action::Compact(spec) => compact(session, name, &found.table, spec.as_ref()).await,
         }
     }
 }
@@ -127,6 +133,7 @@ impl Action {
             "UNSET TBLPROPERTIES",
             "SET LOCATION",
             "RECOVER PARTITIONS",
+            "COMPACT",
         ];
         match reader.take_one(&actions) {
             Some("ADD COLUMNS" | "ADD COLUMN") => {
@@ -170,6 +177,11 @@ impl Action {
             }
             Some("SET LOCATION") => Ok(Self::SetLocation { spec: None, location: reader.text()? }),
             Some("RECOVER PARTITIONS") => Ok(Self::RecoverPartitions),
+            Some("COMPACT") => match reader.text()? {
+                kind if kind.eq_ignore_ascii_case("major") => Ok(Self::Compact(None)),
+                kind => Err(Error::unsupported(format!("ALTER TABLE … COMPACT '{kind}'"))
+                    .with_hint("COMPACT 'major' rewrites partitions that have small files")),
+            },
             Some(words @ ("ADD PARTITION" | "ADD IF NOT EXISTS PARTITION")) => {
                 let mut partitions = Vec::new();
                 loop {
@@ -210,7 +222,6 @@ fn refused(reader: &Reader<'_>) -> Error {
         "TOUCH",
         "ARCHIVE",
         "CONCATENATE",
-        "COMPACT",
         "RENAME PARTITION",
         "EXECUTE",
         "ADD CONSTRAINT",
@@ -219,6 +230,24 @@ fn refused(reader: &Reader<'_>) -> Error {
         Some(words) => reader.refuse(Error::unsupported(format!("ALTER TABLE … {words}"))),
         None => reader.expected("ADD, DROP, RENAME, SET, UNSET or RECOVER PARTITIONS"),
     }
+}
+
+/// Rewrites partitions with small files, one after the other, each in a commit of its own.
+async fn compact(session: &Session, name: &TableName, table: &Table, spec: Option<&Spec>) -> Result<()> {
+    let (engine, database, table_name) = (&session.engine, &table.database, &table.name);
+    let filter = spec.map(|spec| spec.filter(table)).transpose()?.unwrap_or_default();
+    if table.partition_keys.is_empty() {
+        return write::compact(engine, database, table_name, &[]).await.map(drop);
+    }
+    let mut partitions = engine.catalog.partitions(database, table_name, &filter, None).await?;
+    partitions.retain(|partition| spec.is_none_or(|spec| spec.matches(table, partition)));
+    if let Some(spec) = spec.filter(|_| partitions.is_empty()) {
+        return Err(Error::not_found(format!("{name} has no partition ({spec})")));
+    }
+    for partition in partitions {
+        write::compact(engine, database, table_name, &partition.values).await?;
+    }
+    Ok(())
 }
 
 async fn save(session: &Session, found: &VersionedTable, table: &Table) -> Result<()> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tereza_catalog::model::{Partition, Table, partition_name};
-use tereza_catalog::store::{Snapshot, StagedFile, Write};
+use tereza_catalog::store::{Commit, Snapshot, StagedFile, Write};
 use tereza_runtime::{Error, ErrorKind, Result, ids};
 
 use super::super::entry::{self, Entry};
@@ -17,7 +17,7 @@ use super::super::{
     STAGING_FOLDER, child_url, fail_point, files, folder_of_partition, folder_of_table, recover, roll_forward,
 };
 use super::token::Token;
-use super::{CompleteFile, StagingTable, TableChange, Version, marker};
+use super::{CompleteFile, PartitionCommit, StagingTable, TableChange, Version, marker};
 use crate::engine::Engine;
 
 /// Requests to an object store at once.
@@ -29,6 +29,8 @@ pub(super) struct Bringing {
     database: String,
     name: String,
     keys: usize,
+    /// Partitions that are not there stay away.
+    adds_later: bool,
     base: Version,
     key: String,
     /// The marker that was read, and the new one.
@@ -58,6 +60,7 @@ impl Bringing {
             database: table.database.clone(),
             name: table.name.clone(),
             keys: table.output.keys.len(),
+            adds_later: table.policy.as_ref().is_some_and(PartitionCommit::adds),
             base: Version::parse(&base.token)?,
             key: key.to_owned(),
             markers: (base.marker, marker),
@@ -94,44 +97,13 @@ impl Bringing {
         let id = ids::new_id();
         let entry = Entry { id: &id, table: &now.table, location, expected_table: Some(now.id), step: None };
         let mut commit = entry::append(&entry, placed, &now.table.parameters, &existing);
+        if self.adds_later {
+            entry::leave_out_new(&mut commit, &existing);
+        }
         commit.expected_version = Some(now.version);
         commit.table_parameters.insert(self.key.clone(), self.markers.1.to_string());
 
-        let write = Write {
-            id: id.clone(),
-            database: commit.database.clone(),
-            table: commit.table.clone(),
-            owner: engine.process_id.clone(),
-            began_ms: engine.clock.unix_ms(),
-            // Whoever cleans up after this process leaves the files alone: the job's record names them.
-            staged: Vec::new(),
-        };
-        engine.catalog.begin_write(&write).await?;
-        fail_point::hit(fail_point::AFTER_BEGIN);
-        fail_point::hit(fail_point::BEFORE_COMMIT);
-        if let Err(error) = engine.catalog.commit(&commit).await {
-            match outcome(engine.catalog.as_ref(), now.version, &commit, &error).await {
-                Outcome::Committed => {}
-                Outcome::NotCommitted => {
-                    if let Err(error) = engine.catalog.end_write(&id).await {
-                        tracing::debug!(write = id, %error, "a write that did not commit is still noted");
-                    }
-                    return if error.kind() == ErrorKind::Conflict { Ok(false) } else { Err(error) };
-                }
-                Outcome::Unknown => {
-                    return Err(error.context(format!("whether write {id} was committed is not known")));
-                }
-            }
-        }
-        fail_point::hit(fail_point::AFTER_COMMIT);
-        match roll_forward::finish(engine, &commit).await {
-            Ok(()) => recover::tidy_journal(engine).await,
-            // Rows are lost: not to be called a success.
-            Err(error) if error.kind() == ErrorKind::Internal => return Err(error),
-            // The rows are committed and safe where they are; whoever opens the table next goes on.
-            Err(error) => tracing::warn!(commit = id, %error, "committed files are not rolled forward yet"),
-        }
-        Ok(true)
+        commit_now(engine, &commit, now.version).await
     }
 
     /// `Internal` for a file that is not where it was made, `InvalidInput` for one that cannot be brought from there.
@@ -148,6 +120,47 @@ impl Bringing {
         }
         Ok(())
     }
+}
+
+/// Commits what was made for the table's version `now`, and brings its files to their places. Whether the table was still that
+/// version.
+pub(super) async fn commit_now(engine: &Arc<Engine>, commit: &Commit, now: i64) -> Result<bool> {
+    let id = &commit.id;
+    let write = Write {
+        id: id.clone(),
+        database: commit.database.clone(),
+        table: commit.table.clone(),
+        owner: engine.process_id.clone(),
+        began_ms: engine.clock.unix_ms(),
+        // Whoever cleans up after this process leaves the files alone: the job's record names them.
+        staged: Vec::new(),
+    };
+    engine.catalog.begin_write(&write).await?;
+    fail_point::hit(fail_point::AFTER_BEGIN);
+    fail_point::hit(fail_point::BEFORE_COMMIT);
+    if let Err(error) = engine.catalog.commit(commit).await {
+        match outcome(engine.catalog.as_ref(), now, commit, &error).await {
+            Outcome::Committed => {}
+            Outcome::NotCommitted => {
+                if let Err(error) = engine.catalog.end_write(id).await {
+                    tracing::debug!(write = id, %error, "a write that did not commit is still noted");
+                }
+                return if error.kind() == ErrorKind::Conflict { Ok(false) } else { Err(error) };
+            }
+            Outcome::Unknown => {
+                return Err(error.context(format!("whether write {id} was committed is not known")));
+            }
+        }
+    }
+    fail_point::hit(fail_point::AFTER_COMMIT);
+    match roll_forward::finish(engine, commit).await {
+        Ok(()) => recover::tidy_journal(engine).await,
+        // Rows are lost: not to be called a success.
+        Err(error) if error.kind() == ErrorKind::Internal => return Err(error),
+        // The rows are committed and safe where they are; whoever opens the table next goes on.
+        Err(error) => tracing::warn!(commit = id, %error, "committed files are not rolled forward yet"),
+    }
+    Ok(true)
 }
 
 impl Brought {

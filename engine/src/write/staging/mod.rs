@@ -12,10 +12,16 @@
 //! * no file is in the catalog before its commit, so no process removes it as that of a dead one. Files that never came into a
 //!   record are removed by [`StagingTable::remove_orphans`] alone, at the wish of their job.
 //!
-//! Files in reading order: `writer` (rows to complete files), `token` (what a file says for its commit), `commit`, `orphans`.
+//! A table may say when its partitions are complete (`policy`). Then its files come into the folder of a partition without the
+//! partition, which readers do not see before it is completed (`complete`).
+//!
+//! Files in reading order: `writer` (rows to complete files), `token` (what a file says for its commit), `commit`, `policy`,
+//! `complete`, `orphans`.
 
 mod commit;
+mod complete;
 mod orphans;
+mod policy;
 mod token;
 mod writer;
 
@@ -26,6 +32,8 @@ use tereza_catalog::model::TableKind;
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, Result};
 
+pub use self::policy::PartitionCommit;
+use self::token::Token;
 pub use self::writer::StagingWriter;
 use super::output::Output;
 use super::{BACKGROUND, files};
@@ -43,6 +51,8 @@ pub struct StagingTable {
     name: String,
     /// Where files go, of the table as it was when it was opened.
     output: Output,
+    /// When partitions are complete, where the table says so.
+    policy: Option<PartitionCommit>,
 }
 
 /// A complete file that no reader sees.
@@ -98,8 +108,19 @@ impl StagingTable {
         let output = Output::new(engine, String::new(), found.table, false)?;
         engine.stores.place(&output.location)?;
         let output = output.listed(output.elsewhere().await?)?;
+        let policy = PartitionCommit::of(&output.table)?;
         let catalog = engine.catalog.catalog_id().await?;
-        Ok(Self { engine: Arc::clone(engine), catalog, database, name, output })
+        Ok(Self { engine: Arc::clone(engine), catalog, database, name, output, policy })
+    }
+
+    /// When partitions are complete, if the table said so when it was opened.
+    pub fn policy(&self) -> Option<&PartitionCommit> {
+        self.policy.as_ref()
+    }
+
+    /// The partition of a file, by the catalog's texts of its values; none in an unpartitioned table.
+    pub fn partition(&self, file: &CompleteFile) -> Result<Option<Vec<String>>> {
+        Ok(Token::decode(&file.token).map_err(|error| error.context(&file.path))?.partition)
     }
 
     /// What its rows are: the columns that the table had when it was opened, then its partition keys.
@@ -130,13 +151,13 @@ impl StagingTable {
         expect_files(&found)?;
         Ok(TableState {
             token: Version::of(&found).token(),
-            uuid: format!("{}.{}", self.catalog, found.id),
+            uuid: uuid(&self.catalog, &found),
             marker: marker(&found, key)?,
         })
     }
 
     /// Brings files into the table and sets the marker, in one transaction and only if the table is still the version that was
-    /// loaded; whether it is so. New partitions are made as INSERT makes them.
+    /// loaded; whether it is so. New partitions are made as INSERT makes them, unless the table's policy adds them later.
     ///
     /// # Errors
     /// `InvalidInput` if the files do not fit the table any more: a column of theirs was dropped or has another type, the
@@ -148,6 +169,27 @@ impl StagingTable {
         let ended = BACKGROUND.spawn(commit.run()).await;
         ended.map_err(|error| Error::internal("a commit did not end").with_source(error))?
     }
+
+    /// Completes a partition: adds it with the files that are in its folder, compacts these, and writes the file that says so, as
+    /// the table's policy wants. `uuid` is that of the table that is meant. Whether it is done; else the table was changed at the same
+    /// time. It may be done again.
+    ///
+    /// # Errors
+    /// `NotFound` if the table was dropped; `InvalidInput` if it is another one now, or has other partition keys.
+    pub async fn complete(&self, uuid: &str, values: &[String]) -> Result<bool> {
+        let completing = complete::Completing::new(self, uuid, values);
+        let ended = BACKGROUND.spawn(completing.clone().add()).await;
+        let folder = ended.map_err(|error| Error::internal("a commit did not end").with_source(error))??;
+        match folder {
+            Some(folder) => completing.finish(&folder).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+/// The uuid of a table in a catalog.
+fn uuid(catalog: &str, found: &VersionedTable) -> String {
+    format!("{catalog}.{}", found.id)
 }
 
 /// A version of a table in the catalog.

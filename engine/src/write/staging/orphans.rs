@@ -10,8 +10,11 @@ use super::StagingTable;
 /// A file is an orphan only if it is older: who wrote it may be slow, and its record on the way.
 const ORPHAN_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Names whose files are removed by one call; the next one goes on.
+const NAMES_MAX: usize = 1000;
+
 impl StagingTable {
-    /// Removes the files of names that never came into a record, and returns how many.
+    /// Removes the files of names that never came into a record, of at most 1000 names, and returns how many.
     ///
     /// Only who has opened the log of a task may ask, after it has fenced all others, and only for names of earlier attempts of
     /// that task: `is_own` says so of a name. `kept` are the paths of all files that its last record and its savepoints name. Names with a
@@ -24,7 +27,7 @@ impl StagingTable {
         let kept: BTreeSet<String> =
             kept.map(|url| engine.stores.place(url).map(|place| place.url())).collect::<Result<_>>()?;
         let too_young_ms = engine.clock.unix_ms() - ORPHAN_MS;
-        let mut removed = 0;
+        let (mut removed, mut names) = (0, 0);
         for root in self.output.roots() {
             let url = child_url(root, STAGING_FOLDER);
             let place = engine.stores.place(&url)?;
@@ -41,6 +44,10 @@ impl StagingTable {
                 }
                 recover::remove_from_folder(engine, &place.url_of(&folder), |_| true).await?;
                 removed += files.len() as u64;
+                names += 1;
+                if names >= NAMES_MAX {
+                    return Ok(removed);
+                }
             }
         }
         Ok(removed)

@@ -503,3 +503,51 @@ async fn what_is_no_table_of_files_is_refused() {
     assert_eq!(open("tereza", "default", "o").await.kind(), ErrorKind::Unsupported);
     assert_eq!(open("tereza", "default", "none").await.kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_partition_that_waits_is_not_read_before_it_is_complete() {
+    let fixture = Fixture::new().await;
+    let url = fixture.url("t");
+    fixture
+        .run(&format!(
+            "CREATE EXTERNAL TABLE t (id BIGINT) PARTITIONED BY (k STRING) STORED AS PARQUET LOCATION '{url}' \
+             TBLPROPERTIES ('sink.partition-commit.policy.kind' = 'metastore,success-file', 'auto-compaction' = 'true')"
+        ))
+        .await;
+    fixture.run("INSERT INTO t VALUES (0, 'old')").await;
+    let table = fixture.table("t").await;
+    let files = written(&table, "n", &keyed(&[(1, Some("old")), (2, Some("new"))])).await;
+    let mut partitions: Vec<_> = files.iter().map(|file| table.partition(file).unwrap().unwrap()).collect();
+    partitions.sort_unstable();
+    assert_eq!(partitions, [["new"], ["old"]]);
+    assert!(bring(&table, 1, &files).await.unwrap());
+    assert!(bring(&table, 2, &written(&table, "m", &keyed(&[(3, Some("new"))])).await).await.unwrap());
+    let all = "SELECT id, k FROM t ORDER BY id";
+    assert_eq!(fixture.rows(all).await, ["0|old", "1|old"]);
+    let folder = fixture.folder.path().join("t");
+    let names = |partition: &str| -> Vec<String> {
+        let entries = fs::read_dir(folder.join(partition)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names("k=new").len(), 2);
+
+    let TableState { uuid, .. } = table.load(KEY).await.unwrap();
+    let new = ["new".to_owned()];
+    let error = table.complete("another", &new).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    // Once more does no harm.
+    for _ in 0..2 {
+        assert!(table.complete(&uuid, &new).await.unwrap());
+        assert_eq!(fixture.rows(all).await, ["0|old", "1|old", "2|new", "3|new"]);
+        let names = names("k=new");
+        assert!(names.len() == 2 && names.iter().any(|name| name == "_SUCCESS"), "one file of rows: {names:?}");
+    }
+    assert!(!folder.join("k=old/_SUCCESS").exists());
+    let known = fixture.engine.catalog.partitions("default", "t", &PartitionFilter::default(), None).await.unwrap();
+    let known = known.iter().find(|partition| partition.values == new).unwrap();
+    assert_eq!(known.parameters["numFiles"], "1");
+    // Late rows are seen with their commit.
+    assert!(bring(&table, 3, &written(&table, "o", &keyed(&[(4, Some("new"))])).await).await.unwrap());
+    assert_eq!(fixture.rows("SELECT count(*) FROM t WHERE k = 'new'").await, ["3"]);
+    assert_eq!(table.load(KEY).await.unwrap().marker, 3);
+}
