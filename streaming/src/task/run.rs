@@ -164,7 +164,7 @@ where
 
     /// All files are in their tables; after the end of the input, all partitions are complete.
     fn is_drained(&self) -> bool {
-        self.last.pending.is_empty() && !(self.last.finished && !self.last.partitions.is_empty())
+        self.last.pending.is_empty() && (!self.last.finished || self.last.partitions.is_empty())
     }
 
     /// Brings all files into their tables, and says in a last record that none is pending.

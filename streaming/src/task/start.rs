@@ -108,7 +108,7 @@ where
 }
 
 /// Removes files of dead attempts, which this one has fenced. What cannot be removed stays for the next attempt.
-async fn remove_orphans<R>(job: &Job<R>, record: &EpochRecord) {
+async fn remove_orphans<R: Send>(job: &Job<R>, record: &EpochRecord) {
     let removed = async {
         let mut kept = Vec::new();
         for pending in &record.pending {
