@@ -20,13 +20,20 @@ const BOXED: [&str; 5] =
 /// The field that is the bulk of a list of partitions, and the same in nearly all of them.
 const SHARED: (&str, &str) = ("StorageDescriptor", "cols");
 
-/// Methods of servers that answer names, of which there may be very many.
-const TEXTS: [&str; 5] = [
+/// Methods with which a server answers a list that may be very long, as it is on the wire.
+const LISTED: [&str; 12] = [
     "fetch_partition_names_req",
     "get_partition_names",
     "get_partition_names_ps",
     "get_partition_names_ps_req",
     "get_partition_names_req",
+    "get_partitions",
+    "get_partitions_by_filter",
+    "get_partitions_by_filter_req",
+    "get_partitions_by_names",
+    "get_partitions_ps",
+    "get_partitions_ps_with_auth",
+    "get_partitions_with_auth",
 ];
 
 /// The whole file.
@@ -251,8 +258,12 @@ fn write_trait(out: &mut String, functions: &[&Function]) {
     );
     line(out, "    fn answered(&self) {}");
     for function in functions {
-        let is_texts = TEXTS.contains(&function.name.as_str());
-        let reply = if is_texts { "Texts".to_owned() } else { reply(function) };
+        let reply = match &function.result {
+            _ if !LISTED.contains(&function.name.as_str()) => reply(function),
+            Some(Type::List(inner)) => format!("Listed<{}>", rust_type(inner)),
+            // A struct that holds nothing but names.
+            _ => "Texts".to_owned(),
+        };
         let (name, args) = (ident(&function.name), args_name(function));
         let (parameter, value) =
             if function.args.is_empty() { (String::new(), args.as_str()) } else { (format!(", args: {args}"), "args") };

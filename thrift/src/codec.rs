@@ -16,7 +16,7 @@ pub use reader::{DecodeError, FieldReader, Reader};
 pub use scan::{ScanError, Scanner};
 pub(crate) use wire::enumeration;
 pub use wire::{Record, SentAs, Set, Shared, Wire};
-pub use writer::{Texts, Writer};
+pub use writer::{Listed, Texts, Writer};
 
 /// What a message of a peer may have. A message beyond them is refused, not cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

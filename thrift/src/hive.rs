@@ -15,7 +15,9 @@ use tereza_runtime::{Error, ErrorKind};
 
 use crate::call::{Answering, Call, Exceptions, Method, Service};
 use crate::client::{CallError, Client};
-use crate::codec::{ApplicationException, DecodeError, FieldReader, Record, SentAs, Set, Shared, Texts, Wire, Writer};
+use crate::codec::{
+    ApplicationException, DecodeError, FieldReader, Listed, Record, SentAs, Set, Shared, Texts, Wire, Writer,
+};
 
 include!(concat!(env!("OUT_DIR"), "/hive.rs"));
 

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use tereza_runtime::ErrorKind;
-use tereza_thrift::codec::Texts;
+use tereza_thrift::codec::{Listed, Texts};
 use tereza_thrift::hive::{
     self, Exception, MetaException, PartitionFilterMode, PartitionListComposingSpec, PartitionSpec,
 };
@@ -18,6 +18,36 @@ use crate::store::PartitionFilter;
 
 /// Partitions that are read from the store at once.
 const LOADED_AT_ONCE: usize = 1_000;
+
+/// Where the partitions of an answer are put together.
+pub(super) trait Gathered: Send {
+    /// Nothing yet, of an answer that has at most `limit_bytes` on the wire.
+    fn new(limit_bytes: usize) -> Self;
+
+    fn add(&mut self, partition: hive::Partition);
+}
+
+/// To be a part of something.
+impl Gathered for Vec<hive::Partition> {
+    fn new(_: usize) -> Self {
+        Self::new()
+    }
+
+    fn add(&mut self, partition: hive::Partition) {
+        self.push(partition);
+    }
+}
+
+/// To be sent: nothing is kept but what is on the wire.
+impl Gathered for Listed<hive::Partition> {
+    fn new(limit_bytes: usize) -> Self {
+        Self::new(limit_bytes)
+    }
+
+    fn add(&mut self, partition: hive::Partition) {
+        self.push(&partition);
+    }
+}
 
 /// A table that is asked about its partitions.
 pub(super) struct Asked {
@@ -91,13 +121,13 @@ impl Session {
     }
 
     /// Partitions whose first values are these; the empty value is any.
-    pub(super) async fn partitions(
+    pub(super) async fn partitions<A: Gathered>(
         &self,
         database: Option<String>,
         table: Option<String>,
         values: Option<Vec<String>>,
         max: impl Into<Option<i16>>,
-    ) -> Answer<Vec<hive::Partition>> {
+    ) -> Answer<A> {
         let asked = self.asked(database, table).await?;
         let filter = asked.prefix(values)?;
         let names = self.store().matching_partition_names(&asked.database, &asked.name, &filter, limit(max)).await?;
@@ -123,12 +153,12 @@ impl Session {
     }
 
     /// Those of the partitions that exist.
-    pub(super) async fn partitions_by_names(
+    pub(super) async fn partitions_by_names<A: Gathered>(
         &self,
         database: Option<String>,
         table: Option<String>,
         names: Option<Vec<String>>,
-    ) -> Answer<Vec<hive::Partition>> {
+    ) -> Answer<A> {
         let asked = self.asked(database, table).await?;
         let keys = &asked.keys;
         let kept = names.unwrap_or_default();
@@ -138,31 +168,29 @@ impl Session {
 
     /// The partitions with these names as an answer: some at a time, so that their columns are there once and their memory
     /// is counted before it is taken.
-    async fn load(&self, asked: &Asked, names: &[String]) -> Answer<Vec<hive::Partition>> {
+    async fn load<A: Gathered>(&self, asked: &Asked, names: &[String]) -> Answer<A> {
         let mut growing = self.growing();
         let mut lists = ColumnLists::default();
-        let mut answer = Vec::with_capacity(names.len().min(LOADED_AT_ONCE));
+        let mut answer = A::new(self.shared.settings.server.reply_limit_bytes);
         for names in names.chunks(LOADED_AT_ONCE) {
             let found = self.store().partitions_by_names(&asked.database, &asked.name, names).await;
             let found = found.map_err(|error| self.of_table(error, &asked.database, &asked.name))?;
             let sizes = found.iter().map(convert::partition_bytes);
             growing.grow(sizes.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))).await?;
-            answer.extend(
-                found
-                    .into_iter()
-                    .map(|partition| convert::partition_to(&asked.database, &asked.name, partition, &mut lists)),
-            );
+            for partition in found {
+                answer.add(convert::partition_to(&asked.database, &asked.name, partition, &mut lists));
+            }
         }
         Ok(answer)
     }
 
-    pub(super) async fn partitions_by_filter(
+    pub(super) async fn partitions_by_filter<A: Gathered>(
         &self,
         database: Option<String>,
         table: Option<String>,
         filter: Option<String>,
         max: Option<usize>,
-    ) -> Answer<Vec<hive::Partition>> {
+    ) -> Answer<A> {
         let asked = self.asked(database, table).await?;
         let names = self.names_by_filter(&asked, filter, max).await?;
         self.load(&asked, &names).await
@@ -232,7 +260,7 @@ impl Session {
         let asked = self.asked_table(database.clone(), table.clone()).await?;
         let filter = request.filter_spec.unwrap_or_default();
         let (mode, filters) = (filter.filter_mode, filter.filters.unwrap_or_default());
-        let partitions = match mode {
+        let partitions: Vec<hive::Partition> = match mode {
             Some(PartitionFilterMode::BY_NAMES) => self.partitions_by_names(database, table, Some(filters)).await?,
             Some(PartitionFilterMode::BY_EXPR) => {
                 // Several have to hold all.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use tereza_runtime::memory;
-use tereza_thrift::codec::Texts;
+use tereza_thrift::codec::{Listed, Texts};
 use tereza_thrift::hive::{self, Exception, HiveMetastore, MetaException};
 
 use super::alter_table::Demands;
@@ -302,10 +302,10 @@ impl HiveMetastore for Session {
     async fn get_partition_by_name(&self, args: hive::GetPartitionByNameArgs) -> Answer<hive::Partition> {
         self.partition_by_name(args.db_name, args.tbl_name, args.part_name).await
     }
-    async fn get_partitions(&self, args: hive::GetPartitionsArgs) -> Answer<Vec<hive::Partition>> {
+    async fn get_partitions(&self, args: hive::GetPartitionsArgs) -> Answer<Listed<hive::Partition>> {
         self.partitions(args.db_name, args.tbl_name, None, args.max_parts).await
     }
-    async fn get_partitions_with_auth(&self, args: hive::GetPartitionsWithAuthArgs) -> Answer<Vec<hive::Partition>> {
+    async fn get_partitions_with_auth(&self, args: hive::GetPartitionsWithAuthArgs) -> Answer<Listed<hive::Partition>> {
         self.partitions(args.db_name, args.tbl_name, None, args.max_parts).await
     }
     async fn get_partitions_req(&self, args: hive::GetPartitionsReqArgs) -> Answer<hive::PartitionsResponse> {
@@ -315,13 +315,13 @@ impl HiveMetastore for Session {
         let partitions = self.partitions(database, table, None, request.max_parts).await?;
         Ok(hive::PartitionsResponse { partitions })
     }
-    async fn get_partitions_ps(&self, args: hive::GetPartitionsPsArgs) -> Answer<Vec<hive::Partition>> {
+    async fn get_partitions_ps(&self, args: hive::GetPartitionsPsArgs) -> Answer<Listed<hive::Partition>> {
         self.partitions(args.db_name, args.tbl_name, args.part_vals, args.max_parts).await
     }
     async fn get_partitions_ps_with_auth(
         &self,
         args: hive::GetPartitionsPsWithAuthArgs,
-    ) -> Answer<Vec<hive::Partition>> {
+    ) -> Answer<Listed<hive::Partition>> {
         self.partitions(args.db_name, args.tbl_name, args.part_vals, args.max_parts).await
     }
     async fn get_partitions_ps_with_auth_req(
@@ -337,7 +337,7 @@ impl HiveMetastore for Session {
         };
         Ok(hive::GetPartitionsPsWithAuthResponse { partitions })
     }
-    async fn get_partitions_by_names(&self, args: hive::GetPartitionsByNamesArgs) -> Answer<Vec<hive::Partition>> {
+    async fn get_partitions_by_names(&self, args: hive::GetPartitionsByNamesArgs) -> Answer<Listed<hive::Partition>> {
         self.partitions_by_names(args.db_name, args.tbl_name, args.names).await
     }
     async fn get_partitions_by_names_req(
@@ -349,13 +349,13 @@ impl HiveMetastore for Session {
         let partitions = self.partitions_by_names(database, table, request.names).await?;
         Ok(hive::GetPartitionsByNamesResult { partitions, ..hive::GetPartitionsByNamesResult::default() })
     }
-    async fn get_partitions_by_filter(&self, args: hive::GetPartitionsByFilterArgs) -> Answer<Vec<hive::Partition>> {
+    async fn get_partitions_by_filter(&self, args: hive::GetPartitionsByFilterArgs) -> Answer<Listed<hive::Partition>> {
         self.partitions_by_filter(args.db_name, args.tbl_name, args.filter, limit(args.max_parts)).await
     }
     async fn get_partitions_by_filter_req(
         &self,
         args: hive::GetPartitionsByFilterReqArgs,
-    ) -> Answer<Vec<hive::Partition>> {
+    ) -> Answer<Listed<hive::Partition>> {
         let request = args.req.unwrap_or_default();
         names::check_catalog(request.cat_name.as_deref())?;
         self.partitions_by_filter(request.db_name, request.tbl_name, request.filter, limit(request.max_parts)).await

@@ -12,6 +12,7 @@ use tereza_thrift::hive::{
 };
 
 use super::names::{self, CATALOG, qualified};
+use super::partitions::Asked;
 use super::{Answer, Session};
 use crate::model::{ColumnStatistics, Range};
 
@@ -65,8 +66,7 @@ impl Session {
         request: PartitionsStatsRequest,
     ) -> Answer<BTreeMap<String, Vec<ColumnStatisticsObj>>> {
         names::check_catalog(request.cat_name.as_deref())?;
-        let (database, table) = (names::database(Some(request.db_name))?, names::object(Some(request.tbl_name)));
-        let keys = self.table(&database, &table).await?.partition_keys;
+        let Asked { database, name: table, keys } = self.asked(Some(request.db_name), Some(request.tbl_name)).await?;
         // Several names that clients write may be one that is kept.
         let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in request.part_names {

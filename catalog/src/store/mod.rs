@@ -375,7 +375,7 @@ pub trait Store: Send + Sync + Debug + 'static {
     ) -> Result<Texts> {
         let mut listed = Texts::new(max_bytes);
         for name in self.matching_partition_names(database, table, filter, limit).await? {
-            listed.push(&name);
+            listed.push_str(&name);
         }
         Ok(listed)
     }

@@ -1,5 +1,7 @@
 //! Encodes values, up to a bound.
 
+use std::marker::PhantomData;
+
 use super::chunks::Chunks;
 use super::kind;
 use super::wire::{Record, SentAs, Wire};
@@ -101,29 +103,45 @@ impl Writer {
     }
 }
 
-/// Strings to be sent as a list: kept as they are on the wire, so that a million of them is no million allocations and not
-/// copied for the answer. It has a bound, as a [`Writer`] has; with more it cannot be sent.
+/// A list that is kept as it is on the wire, so that a million strings are no million allocations and not copied for the
+/// answer. It has a bound, as a [`Writer`] has; with more it cannot be sent.
 #[derive(Debug, Clone)]
-pub struct Texts {
+pub struct Listed<T> {
     count: usize,
     written: Writer,
+    items: PhantomData<T>,
 }
 
+/// A list of strings.
+pub type Texts = Listed<String>;
+
 impl Texts {
+    /// Appends a string, if there is room for it and there was for all before.
+    pub fn push_str(&mut self, text: &str) {
+        self.written.put_string(text.as_bytes());
+        self.count();
+    }
+}
+
+impl<T: Wire> Listed<T> {
     /// An empty list of at most `limit` bytes on the wire.
     pub fn new(limit: usize) -> Self {
-        Self { count: 0, written: Writer::new(limit) }
+        Self { count: 0, written: Writer::new(limit), items: PhantomData }
     }
 
-    /// Appends a string, if there is room for it and there was for all before.
-    pub fn push(&mut self, text: &str) {
-        self.written.put_string(text.as_bytes());
+    /// Appends an item, if there is room for it and there was for all before.
+    pub fn push(&mut self, item: &T) {
+        item.write(&mut self.written);
+        self.count();
+    }
+
+    fn count(&mut self) {
         if !self.written.is_full() {
             self.count += 1;
         }
     }
 
-    /// How many strings there are.
+    /// How many items there are.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -144,9 +162,9 @@ impl Texts {
     }
 }
 
-impl SentAs<Vec<String>> for Texts {
+impl<T: Wire + Send> SentAs<Vec<T>> for Listed<T> {
     fn write_as(&self, writer: &mut Writer) {
-        writer.put(&[String::TYPE]);
+        writer.put(&[T::TYPE]);
         writer.put_len(self.count);
         writer.put_written(&self.written);
     }
@@ -184,11 +202,14 @@ mod tests {
             let mut expected = vec![7; before];
             expected.extend(encoded(&texts));
             let mut list = Texts::new(expected.len());
-            texts.iter().for_each(|text| list.push(text));
+            let mut items = list.clone();
+            texts.iter().for_each(|text| list.push_str(text));
+            texts.iter().for_each(|text| items.push(text));
             prop_assert_eq!((list.len(), list.is_full()), (texts.len(), false));
-            let ways: [&dyn Fn(&mut Writer); 2] = [
+            let ways: [&dyn Fn(&mut Writer); 3] = [
                 &|writer: &mut Writer| texts.write(writer),
                 &|writer: &mut Writer| SentAs::<Vec<String>>::write_as(&list, writer),
+                &|writer: &mut Writer| SentAs::<Vec<String>>::write_as(&items, writer),
             ];
             for write in ways {
                 for limit in [expected.len(), expected.len() - short.min(expected.len())] {
@@ -205,7 +226,7 @@ mod tests {
     #[test]
     fn more_than_its_limit_cannot_be_sent() {
         let mut list = Texts::new(20);
-        ["0123456789", "0123456789", "1"].iter().for_each(|text| list.push(text));
+        ["0123456789", "0123456789", "1"].iter().for_each(|text| list.push_str(text));
         assert_eq!((list.len(), list.is_full(), list.bytes() <= 20), (1, true, true));
         let mut writer = Writer::new(1000);
         SentAs::<Vec<String>>::write_as(&list, &mut writer);

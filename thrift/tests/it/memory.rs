@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tereza_runtime::Error;
 use tereza_thrift::call::Outcome;
-use tereza_thrift::codec::{Header, Limits, Reader, Record};
+use tereza_thrift::codec::{Header, Limits, Listed, Reader, Record};
 use tereza_thrift::hive::*;
 use tereza_thrift::server::{Observer, Server, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -124,9 +124,11 @@ impl HiveMetastore for Session {
         Ok(count)
     }
 
-    async fn get_partitions(&self, args: GetPartitionsArgs) -> Result<Vec<Partition>, Exception> {
+    async fn get_partitions(&self, args: GetPartitionsArgs) -> Result<Listed<Partition>, Exception> {
         let partitions = self.store.partitions.lock().unwrap();
-        Ok(partitions.iter().filter(|partition| partition.table_name == args.tbl_name).cloned().collect())
+        let mut listed = Listed::new(usize::MAX);
+        partitions.iter().filter(|partition| partition.table_name == args.tbl_name).for_each(|one| listed.push(one));
+        Ok(listed)
     }
 
     /// Declares other exceptions than this one.

@@ -200,7 +200,7 @@ pub(crate) async fn listed_names(
 ) -> Result<Texts> {
     let mut listed = Texts::new(max_bytes);
     visit(conn, parent, filter, limit, |(name,): (String,)| {
-        listed.push(&name);
+        listed.push_str(&name);
         !listed.is_full()
     })
     .await?;
