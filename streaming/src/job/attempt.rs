@@ -400,6 +400,7 @@ fn made(plan: Result<PlanRecord, Ended>) -> Result<PlanRecord, Ended> {
         }
         made => made,
     }
+}
 
 /// Refuses what would let partitions wait for ever, or be complete too early.
 fn check_partition_commits(
