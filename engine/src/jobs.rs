@@ -141,6 +141,8 @@ pub struct StreamJob {
     pub log: Option<String>,
     /// Of what the job was when it began; none before. From then on a log that is gone is lost, and no reason to begin anew.
     pub fingerprint: Option<String>,
+    /// The job has ended, its logs are closed, and all its files are in their tables.
+    pub settled: bool,
 }
 
 impl StreamJob {
@@ -431,7 +433,7 @@ impl Jobs {
         }
         let now_ms = self.clock.unix_ms();
         let cancelled = self.change(&job.id, |job, detail| {
-            let state = if detail.is_done(job) { SUCCEEDED } else { &job.state };
+            let state = if is_live(job) && detail.is_done(job) { SUCCEEDED } else { &job.state };
             if ![QUEUED, RUNNING].contains(&state) {
                 return Err(Error::not_found(format!("job '{}' has {}", job.id, ended_as(state))));
             }
@@ -575,7 +577,31 @@ impl Jobs {
         if kind == STREAM { &self.streams_queued } else { &self.queued }
     }
 
-    /// Forgets the oldest of those that are done.
+    /// Jobs of streams that have ended and of which something is left, those first that were changed longest ago.
+    pub async fn left(&self, limit: usize) -> Result<Vec<Job>> {
+        self.catalog.jobs_left(STREAM, limit).await
+    }
+
+    /// Notes that nothing is left of the job of a stream that has ended: its record may be forgotten.
+    ///
+    /// # Errors
+    /// `Conflict` if the job has not ended.
+    pub async fn nothing_left(&self, id: &str) -> Result<()> {
+        let now_ms = self.clock.unix_ms();
+        let noted = self.change(id, |job, detail| {
+            if is_live(job) {
+                return Err(Error::conflict(format!("job '{id}' is {}", job.state)));
+            }
+            if job.step == 0 {
+                job.step = 1;
+                detail.note(now_ms, job.attempts, "its logs and its state are deleted");
+            }
+            Ok(())
+        });
+        noted.await.map(drop)
+    }
+
+    /// Forgets the oldest of those that are done. Jobs of streams stay as long as something of them is left.
     pub async fn forget_old(&self) -> Result<u64> {
         self.catalog.forget_jobs(self.settings.kept_max as u64).await
     }

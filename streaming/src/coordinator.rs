@@ -4,15 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
-use object_store::ObjectStore;
-use object_store::path::Path;
 use tereza_runtime::{Error, Result};
 
 use crate::apply::{Applier, Backlog, Tables};
 use crate::host::{Backoff, Host};
 use crate::log::{Ended, Last, Log, LogName, Opened, Writer};
-use crate::objects::{Objects, store_error};
+use crate::objects::Objects;
 use crate::record::{
     Applied, Body, Cut, Entry, EpochRecord, OpenPartition, PlanRecord, Positions, Seal, StatePart, Watermarks,
 };
@@ -108,8 +105,11 @@ impl<R: Send> Coordinator<R> {
         self.append(writer, next).await
     }
 
-    /// Ends the job for good: no task of it starts again, and its objects are deleted. Its logs stay.
-    pub async fn delete(&self) -> Result<(), Ended> {
+    /// Ends the job for good: no task of it starts again, and all its files are in their tables. Its objects stay.
+    ///
+    /// # Errors
+    /// `NotFound` if it has no plan or is ended; `Unavailable` if tables do not take their files.
+    pub async fn end(&self) -> Result<(), Ended> {
         let (writer, plan, attempt) = self.open().await?;
         let (writer, _) = self.seal_all(&plan, writer).await?;
         let next = PlanRecord {
@@ -117,17 +117,13 @@ impl<R: Send> Coordinator<R> {
             nonce: self.host.new_id(),
             prev_nonce: plan.nonce.clone(),
             attempt,
-            cuts: Vec::new(),
-            garbage: Vec::new(),
             deleted: true,
-            ..plan
+            uid: plan.uid,
+            cluster: plan.cluster,
+            fingerprint: plan.fingerprint,
+            ..PlanRecord::default()
         };
-        self.append(writer, next).await?;
-        let path = format!("{}/{}/state", self.root, self.uid);
-        let listed = self.objects.store.list(Some(&Path::from(path.as_str())));
-        let listed: Vec<_> = listed.try_collect().await.map_err(|error| store_error(&path, error))?;
-        let paths: Vec<String> = listed.into_iter().map(|object| object.location.to_string()).collect();
-        Ok(self.objects.delete(&paths).await?)
+        self.append(writer, next).await.map(drop)
     }
 
     /// Opens the log of plans and reads the one in force.

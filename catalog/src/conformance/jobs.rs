@@ -19,6 +19,7 @@ pub async fn run(store: &dyn Store) {
     the_greatest_priority_is_next_and_then_the_oldest(store).await;
     a_commit_is_a_step_of_the_attempt_that_runs(store).await;
     old_jobs_are_forgotten(store).await;
+    jobs_that_left_something_are_kept(store).await;
     senseless_jobs_are_refused(store).await;
 }
 
@@ -204,6 +205,37 @@ pub async fn old_jobs_are_forgotten(store: &dyn Store) {
     for gone in [&done[1], &done[2], &live.id] {
         expect_error(store.job(gone).await, ErrorKind::NotFound);
     }
+}
+
+/// A stream's job that is done stays until its step is 1, and is told of until then.
+pub async fn jobs_that_left_something_are_kept(store: &dyn Store) {
+    let stream = |state: &str| Job { kind: "stream".into(), state: state.into(), ..job() };
+    let (first, second, live) = (stream("queued"), stream("queued"), stream("queued"));
+    for job in [&first, &second, &live] {
+        store.create_job(job).await.expect("a new job");
+    }
+    for job in [&second, &first] {
+        store.update_job(&Job { state: "cancelled".into(), ..job.clone() }).await.expect("updated");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let left = async |limit: usize| -> Vec<String> {
+        let left = store.jobs_left("stream", limit).await.expect("the jobs");
+        left.into_iter().map(|job| job.id).collect()
+    };
+    assert_eq!(left(10).await, [&*second.id, &*first.id]);
+    assert_eq!(left(1).await, [&*second.id]);
+    store.forget_jobs(0).await.expect("forgotten");
+    assert_eq!(left(10).await, [&*second.id, &*first.id]);
+    let read = store.job(&second.id).await.expect("the job");
+    store.update_job(&Job { step: 1, ..read }).await.expect("updated");
+    assert_eq!(left(10).await, [&*first.id]);
+    store.forget_jobs(0).await.expect("forgotten");
+    expect_error(store.job(&second.id).await, ErrorKind::NotFound);
+    for kept in [&first, &live] {
+        let read = store.job(&kept.id).await.expect("is kept");
+        store.update_job(&Job { state: "failed".into(), step: 1, ..read }).await.expect("updated");
+    }
+    store.forget_jobs(0).await.expect("forgotten");
 }
 
 /// A job needs an id and one of the known states.

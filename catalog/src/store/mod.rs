@@ -630,6 +630,9 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn next_job(&self, kind: &str) -> Result<Option<Job>>;
     /// Replaces a job if its version is still `job.version`, else `Conflict`; returns the new version.
     async fn update_job(&self, job: &Job) -> Result<i64>;
-    /// Forgets all jobs that are done but the `kept` that were the last to end, and returns how many.
+    /// At most `limit` jobs of a kind that are done and whose step is 0, those first that were changed longest ago.
+    async fn jobs_left(&self, kind: &str, limit: usize) -> Result<Vec<Job>>;
+    /// Forgets all jobs that are done but the `kept` that were the last to end, and returns how many. Those of the kind `stream`
+    /// whose step is 0 stay: something of them is left.
     async fn forget_jobs(&self, kept: u64) -> Result<u64>;
 }

@@ -2,11 +2,13 @@
 //!
 //! Files in reading order: `settings`, `prepare` (what the statements need), `plan_record` (where a new job begins), `attempt` (one
 //! attempt of the job), `tasks` (its tasks at once), `flow` (the computation of one), `chains` (its state), `stats`, `runner` (jobs of
-//! the catalog), `bounded` (tables of streams in the batch engine).
+//! the catalog), `deletion` and `cleaner` (what is left of a job that has ended), `bounded` (tables of streams in the batch engine).
 
 mod attempt;
 mod bounded;
 mod chains;
+mod cleaner;
+pub(crate) mod deletion;
 mod flow;
 mod plan_record;
 mod prepare;

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Notes};
 use super::bounded;
+use super::cleaner::Cleaner;
 use super::prepare::Prepared;
 use super::settings::JobSettings;
 use super::stats::JobStats;
@@ -110,6 +111,13 @@ impl StreamRunner {
 
     /// Runs jobs until `stop` fires; those that run then are queued again, for the next process.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
+        let cleaner = Cleaner::new(
+            Arc::clone(&self.jobs),
+            Arc::clone(&self.engine),
+            Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host)),
+            self.settings.root.clone(),
+        );
+        let cleaning = tokio::spawn(cleaner.run(stop.clone()));
         let mut running = JoinSet::new();
         let mut pause = Pause::new(self.settings.retry_pause);
         let mut others = tokio::time::interval(self.engine.others_pause());
@@ -149,7 +157,7 @@ impl StreamRunner {
             }
         }
         while running.join_next().await.is_some() {}
-        Ok(())
+        cleaning.await.map_err(|error| Error::internal(format!("the cleaner of ended jobs panicked: {error}")))
     }
 
     /// Queues the jobs of processes that died.

@@ -13,6 +13,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use super::job::{Count, Rows};
 use super::{Kind, PARTITIONS, QUERY, Row, Sim};
 use crate::coordinator::Share;
+use crate::job::deletion::{Removed, sweep};
 use crate::log::Ended;
 use crate::pipeline::{Polled, Source};
 use crate::record::{Body, EpochRecord, Positions, StateContent};
@@ -89,6 +90,11 @@ fn rescale(sim: &Sim, shares: &[Share]) -> Result<u64, Ended> {
     done
 }
 
+fn delete(sim: &Sim) {
+    finish(sim, sim.coordinator_of().end()).unwrap();
+    assert_eq!(finish(sim, sweep(&sim.objects, "root", super::UID)).unwrap(), Removed::All);
+}
+
 /// What is decided becomes visible.
 fn settle(sim: &Sim) {
     (0..200).for_each(|_| sim.kafka.tick());
@@ -124,7 +130,7 @@ fn a_savepoint_stands_alone() {
     let mut answer = control.savepoint("s");
     assert_eq!(finish(&sim, run).unwrap(), Exit::Finished);
     answer.try_recv().unwrap().expect("no answer").unwrap();
-    finish(&sim, sim.coordinator_of().delete()).unwrap();
+    delete(&sim);
     let bytes = sim.store.look("root/job/savepoints/s/0/record.json").unwrap();
     let Body::Epoch(record) = Body::decode(&bytes).unwrap() else { panic!("no record") };
     assert!(record.epoch > 0 && record.pending.is_empty() && record.garbage.is_empty(), "{record:?}");
@@ -249,13 +255,37 @@ fn a_deleted_job_stays_deleted() {
     create(&sim, 2);
     let task = running(&sim, 0);
     assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), 25).is_none());
-    finish(&sim, sim.coordinator_of().delete()).unwrap();
+    delete(&sim);
     settle(&sim);
     assert_eq!(waiting(&sim, 0), "the job is deleted");
     assert_eq!(failed(rescale(&sim, &Sim::shares(1))).kind(), ErrorKind::NotFound);
     let again = finish(&sim, sim.coordinator_of().create(super::first_plan(&Sim::shares(1), true)));
     assert_eq!(failed(again).kind(), ErrorKind::AlreadyExists);
     assert_eq!(sim.store.names("root/job/state/"), Vec::<String>::new());
+}
+
+#[test]
+fn the_end_of_a_job_brings_its_files_into_their_table() {
+    for kind in [Kind::KafkaToBoth, Kind::ObjectsToTable] {
+        let sim = calm(kind);
+        create(&sim, 1);
+        let mut committed = 0_i64;
+        // Attempts that die, each after more work than the one before.
+        for polls in (40..2000).step_by(20) {
+            let task = running(&sim, 0);
+            committed = task.last().positions.values().flat_map(|at| at.values()).sum();
+            if committed > 0 {
+                break;
+            }
+            assert!(poll(&sim, &mut Box::pin(task.run(&Control::default())), polls).is_none(), "{kind:?}");
+        }
+        assert!(committed > 0);
+        finish(&sim, sim.coordinator_of().end()).unwrap();
+        assert_eq!(i64::try_from(sim.table.row_count()).unwrap(), committed, "{kind:?}");
+        // The end of what is ended.
+        assert_eq!(failed(finish(&sim, sim.coordinator_of().end())).kind(), ErrorKind::NotFound);
+        assert_eq!(waiting(&sim, 0), "the job is deleted");
+    }
 }
 
 #[test]

@@ -471,6 +471,10 @@ impl Store for HmsStore {
         self.0.local.update_job(job).await
     }
 
+    async fn jobs_left(&self, kind: &str, limit: usize) -> Result<Vec<Job>> {
+        self.0.local.jobs_left(kind, limit).await
+    }
+
     async fn forget_jobs(&self, kept: u64) -> Result<u64> {
         self.0.local.forget_jobs(kept).await
     }

@@ -13,6 +13,8 @@ const QUEUED: &str = "queued";
 const RUNNING: &str = "running";
 const LIVE: [&str; 2] = [QUEUED, RUNNING];
 const DONE: [&str; 3] = ["succeeded", "failed", "cancelled"];
+/// The kind of jobs that leave something behind until their step is 1.
+const STREAM: &str = "stream";
 
 /// What every method here binds and reads, in this order; then come the version, and the id.
 macro_rules! columns {
@@ -151,7 +153,20 @@ pub(crate) async fn do_step(conn: &mut Connection, step: &JobStep, now_ms: i64) 
     }
 }
 
-/// Forgets all jobs that are done but the `kept` that were the last to end.
+/// Jobs of a kind that are done and whose step is 0, those first that were changed longest ago.
+pub(crate) async fn left(conn: &mut Connection, kind: &str, limit: usize) -> Result<Vec<Job>> {
+    let left = select_jobs!("WHERE STATE NOT IN (?, ?) AND KIND = ? AND STEP = 0 ORDER BY UPDATED_MS, JOB_ID LIMIT ?");
+    let rows: Vec<Row> = query_as(left)
+        .bind(QUEUED)
+        .bind(RUNNING)
+        .bind(kind)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.into_iter().map(job).collect())
+}
+
+/// Forgets all jobs that are done but the `kept` that were the last to end, and those of streams whose step is 0.
 pub(crate) async fn forget(conn: &mut Connection, kept: u64) -> Result<u64> {
     let old = "SELECT UPDATED_MS, JOB_ID FROM TZ_JOBS WHERE STATE NOT IN (?, ?) \
                ORDER BY UPDATED_MS DESC, JOB_ID DESC LIMIT 1 OFFSET ?";
@@ -162,9 +177,17 @@ pub(crate) async fn forget(conn: &mut Connection, kept: u64) -> Result<u64> {
         .fetch_optional(&mut *conn)
         .await?;
     let Some((ended_ms, id)) = newest_to_go else { return Ok(0) };
-    let delete =
-        "DELETE FROM TZ_JOBS WHERE STATE NOT IN (?, ?) AND (UPDATED_MS < ? OR (UPDATED_MS = ? AND JOB_ID <= ?))";
-    let deleted = query(delete).bind(QUEUED).bind(RUNNING).bind(ended_ms).bind(ended_ms).bind(id).execute(conn).await?;
+    let delete = "DELETE FROM TZ_JOBS WHERE STATE NOT IN (?, ?) AND (KIND <> ? OR STEP <> 0) \
+                  AND (UPDATED_MS < ? OR (UPDATED_MS = ? AND JOB_ID <= ?))";
+    let deleted = query(delete)
+        .bind(QUEUED)
+        .bind(RUNNING)
+        .bind(STREAM)
+        .bind(ended_ms)
+        .bind(ended_ms)
+        .bind(id)
+        .execute(conn)
+        .await?;
     Ok(deleted.rows_affected())
 }
 

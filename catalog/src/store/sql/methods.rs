@@ -495,6 +495,10 @@ impl Store for Catalog {
         change!(self, conn => jobs::update(conn, job, now_ms))
     }
 
+    async fn jobs_left(&self, kind: &str, limit: usize) -> Result<Vec<Job>> {
+        read!(self, conn => jobs::left(conn, kind, limit))
+    }
+
     async fn forget_jobs(&self, kept: u64) -> Result<u64> {
         change!(self, conn => jobs::forget(conn, kept))
     }
