@@ -16,6 +16,7 @@ mod kafka;
 mod lake;
 mod metastore;
 mod robust;
+mod savepoints;
 mod scale;
 mod shared;
 mod slt;

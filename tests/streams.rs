@@ -19,10 +19,10 @@ const KILLS: usize = 8;
 const KEYS: i64 = 17;
 /// Rows in each of the rounds between two kills.
 const ROWS: i64 = 400;
-const WINDOW_MS: i64 = 10_000;
+pub(crate) const WINDOW_MS: i64 = 10_000;
 /// Event time between two rows of one partition.
 const STEP_MS: i64 = 25;
-const PARTITIONS: i64 = 3;
+pub(crate) const PARTITIONS: i64 = 3;
 
 /// A broker and a client of it that is not ours.
 pub(crate) struct Kafka {
@@ -51,6 +51,11 @@ impl Kafka {
 
     pub(crate) fn topic(&self, name: &str, partitions: i64) {
         text(self.client(&["topic", name, &partitions.to_string()]).output().unwrap());
+    }
+
+    /// Whether a topic is there.
+    pub(crate) fn has_topic(&self, name: &str) -> bool {
+        text(self.client(&["topics"]).output().unwrap()).lines().any(|known| known == name)
     }
 
     /// Rows of partition, key and value; headers may follow on a value, with a tab between.
@@ -88,14 +93,18 @@ impl Kafka {
 }
 
 /// Rows with their truth: sums of windows by key.
-struct Orders {
+pub(crate) struct Orders {
     next: i64,
     random: StdRng,
-    windows: BTreeMap<(i64, i64), (i64, i64)>,
+    pub(crate) windows: BTreeMap<(i64, i64), (i64, i64)>,
 }
 
 impl Orders {
-    fn rows(&mut self, count: i64) -> Vec<(i64, String, String)> {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { next: 0, random: StdRng::seed_from_u64(seed), windows: BTreeMap::new() }
+    }
+
+    pub(crate) fn rows(&mut self, count: i64) -> Vec<(i64, String, String)> {
         (0..count)
             .map(|_| {
                 let seq = self.next;
@@ -132,7 +141,7 @@ fn windows_are_answered_once_whenever_the_server_dies() {
     kafka.topic("totals", 2);
     let seed = ids::jitter(u64::MAX);
     println!("seed {seed}");
-    let mut orders = Orders { next: 0, random: StdRng::seed_from_u64(seed), windows: BTreeMap::new() };
+    let mut orders = Orders::new(seed);
     let mut world = World::start(&["--set", "streaming.retry_pause_ms=50"]);
     let totals = format!(
         "CREATE TABLE archive (seq BIGINT, amount BIGINT, k STRING) PARTITIONED BY (k);
@@ -203,7 +212,7 @@ fn sums_of_keys_replace_one_another_and_a_bounded_job_ends() {
     let Some(kafka) = Kafka::start() else { return };
     kafka.topic("orders", PARTITIONS);
     kafka.topic("sums", 2);
-    let mut orders = Orders { next: 0, random: StdRng::seed_from_u64(7), windows: BTreeMap::new() };
+    let mut orders = Orders::new(7);
     kafka.put("orders", &orders.rows(3_000));
     let world = World::start(&[]);
     let bootstrap = kafka.broker.bootstrap();

@@ -6,6 +6,7 @@
 //! done with that was interrupted. Why so: `docs/decisions/0006-jobs.md`.
 
 mod patience;
+mod savepoint;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::patience::{LAST_TRIES, Pause, described, may_pass};
+pub use self::savepoint::{SavepointOrder, SavepointTaken};
 use crate::flink::StreamTable;
 use crate::query::{Progress, QueryId};
 use crate::statement::memory_limit_bytes;
@@ -119,6 +121,12 @@ pub struct Detail {
     /// The job of a stream is to end: whether windows that are open are answered first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<bool>,
+    /// The savepoint that is to be taken of the job of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<SavepointOrder>,
+    /// What has become of the last ones that were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub savepoints: Vec<SavepointTaken>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
 }

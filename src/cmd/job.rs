@@ -36,8 +36,37 @@ enum Action {
     Wait(One),
     /// End a job: what it has committed stays, nothing more is
     Cancel(One),
+    /// End the job of a stream after its last epoch
+    Stop(Stop),
+    /// Take a savepoint of the job of a stream, and print its path
+    Savepoint(Savepoint),
     /// What happened to a job
     Logs(One),
+}
+
+#[derive(Debug, clap::Args)]
+struct Stop {
+    /// Its id or name
+    id: String,
+    /// With a savepoint, whose path is printed
+    #[arg(long, conflicts_with = "drain")]
+    savepoint: bool,
+    /// When its open windows are answered
+    #[arg(long)]
+    drain: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct Savepoint {
+    /// Its id or name
+    id: String,
+    /// The first part of the savepoint's own name
+    #[arg(long, default_value = "savepoint")]
+    name: String,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,6 +117,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitStatus> {
         Action::Show(one) => show(one).await,
         Action::Wait(one) => wait_for(one).await,
         Action::Cancel(one) => cancel(one).await,
+        Action::Stop(stop) => end(stop).await,
+        Action::Savepoint(one) => savepoint(&one.remote, &one.id, &one.name, false).await,
         Action::Logs(one) => logs(one).await,
     };
     Ok(status.unwrap_or_else(|Refusal { status, error }| {
@@ -132,6 +163,29 @@ async fn cancel(one: &One) -> Result<ExitStatus, Refusal> {
     let remote = Remote::open(&one.remote, SessionDefaults::default()).await?;
     remote.rows(&format!("CALL system.runtime.cancel_job({})", quoted(&one.id))).await?;
     eprintln!("cancelled");
+    remote.close().await;
+    Ok(ExitStatus::Done)
+}
+
+async fn end(stop: &Stop) -> Result<ExitStatus, Refusal> {
+    if stop.savepoint {
+        return savepoint(&stop.remote, &stop.id, "savepoint", true).await;
+    }
+    let remote = Remote::open(&stop.remote, SessionDefaults::default()).await?;
+    let call = format!("CALL system.runtime.stop_job({}, drain => {})", quoted(&stop.id), stop.drain);
+    remote.rows(&call).await?;
+    eprintln!("to be stopped");
+    remote.close().await;
+    Ok(ExitStatus::Done)
+}
+
+async fn savepoint(remote: &RemoteArgs, id: &str, name: &str, stop: bool) -> Result<ExitStatus, Refusal> {
+    let remote = Remote::open(remote, SessionDefaults::default()).await?;
+    let (id, name) = (quoted(id), quoted(name));
+    let rows = remote.rows(&format!("CALL system.runtime.savepoint_job({id}, {name}, stop => {stop})")).await?;
+    let row = rows.into_iter().find(|batch| batch.num_rows() > 0);
+    let row = row.ok_or_else(|| Error::internal("the server answers no path"))?;
+    writeln!(io::stdout().lock(), "{}", text(&row, "savepoint path")?).map_err(output::failed_write)?;
     remote.close().await;
     Ok(ExitStatus::Done)
 }

@@ -28,6 +28,7 @@ const PROCEDURES: [(&str, &[&str]); 5] = [
     ("cancel_job", &["job_id"]),
     ("stop_job", &["job_id", "drain"]),
     ("rescale_job", &["job_id", "tasks"]),
+    ("savepoint_job", &["job_id", "name", "stop"]),
 ];
 
 /// `CALL system.runtime.procedure([parameter =>] value, …)`
@@ -37,6 +38,7 @@ pub(super) enum Call {
     CancelJob(String),
     StopJob { job: String, drain: bool },
     RescaleJob { job: String, tasks: NonZero<u32> },
+    SavepointJob { job: String, name: Option<String>, stop: bool },
 }
 
 impl Call {
@@ -64,6 +66,11 @@ impl Call {
                 let tasks = tasks.ok_or_else(|| Error::invalid_input("rescale_job needs tasks"))?;
                 Self::RescaleJob { job, tasks }
             }
+            "savepoint_job" => Self::SavepointJob {
+                job: arguments.required("job_id")?,
+                name: arguments.take("name"),
+                stop: arguments.parsed("stop")?.unwrap_or_default(),
+            },
             _ => Self::SubmitJob(Box::new(Submission {
                 text: arguments.required("text")?,
                 name: arguments.take("name"),
@@ -83,6 +90,7 @@ impl Call {
         match self {
             Self::KillQuery(_) | Self::CancelJob(_) | Self::StopJob { .. } | Self::RescaleJob { .. } => true,
             Self::SubmitJob(submission) => submission.name.is_some() && !submission.again,
+            Self::SavepointJob { .. } => false,
         }
     }
 
@@ -101,6 +109,7 @@ impl Call {
             Self::RescaleJob { job, tasks } => {
                 Planned::command(async move { session.engine.jobs.rescale(&job, &session.user, tasks).await })
             }
+            Self::SavepointJob { job, name, stop } => savepoint(&session, job, name, stop),
             Self::SubmitJob(submission) => {
                 let detail = check_text(&session, &planner.text.scope, &submission)?;
                 let schema = Arc::new(Schema::new(vec![Field::new("job_id", DataType::Utf8, false)]));
@@ -113,6 +122,18 @@ impl Call {
             }
         })
     }
+}
+
+/// Has a savepoint taken of a job; its path is the result.
+pub(super) fn savepoint(session: &Arc<Session>, job: String, name: Option<String>, stop: bool) -> Planned {
+    let session = Arc::clone(session);
+    let schema = Arc::new(Schema::new(vec![Field::new("savepoint path", DataType::Utf8, false)]));
+    let row = Arc::clone(&schema);
+    Planned::rows(schema, async move {
+        let path = session.engine.jobs.savepoint(&job, &session.user, name, stop).await?;
+        RecordBatch::try_new(row, vec![Arc::new(StringArray::from(vec![path]))])
+            .map_err(|error| Error::internal(format!("a path is not a row: {error}")))
+    })
 }
 
 /// Refuses a text that cannot be parsed, before anybody waits for it. Names are looked up when it runs.

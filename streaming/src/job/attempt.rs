@@ -14,6 +14,7 @@ use tereza_runtime::{Error, Result};
 use super::flow::Flow;
 use super::plan_record::{self, first, in_force, shared, topics};
 use super::prepare::{Prepared, ReadTable, WrittenTable};
+use super::savepoint::Origin;
 use super::settings::JobSettings;
 use super::stats::{JobStats, Stats};
 use super::tasks;
@@ -47,6 +48,8 @@ pub(crate) struct Attempt {
     pub(crate) fingerprint: String,
     pub(crate) inserts: Vec<StreamInsert>,
     pub(crate) settings: JobSettings,
+    /// The savepoint that a new job begins from.
+    pub(crate) origin: Option<Origin>,
     /// What times of made rows count from.
     pub(crate) origin_ms: i64,
     pub(crate) state_bytes_max: usize,
@@ -127,6 +130,11 @@ impl Attempt {
             None => {
                 let uuids = self.uuids(&tables).await?;
                 let plan = tokio::task::block_in_place(|| first(&prepared, uuids, &self.fingerprint))?;
+                let (asked, plan) = match &self.origin {
+                    // The next attempt has more tasks, if they are asked for.
+                    Some(origin) => (1, origin.begin(plan, &self.objects, &self.root, &self.uid).await?),
+                    None => (asked, plan),
+                };
                 let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), &shares::positions(&plan));
                 (made(coordinator.create(shared(plan, wanted)).await)?, told)
             }
@@ -178,7 +186,8 @@ impl Attempt {
         let stats = self.stats.task();
         let (inputs, flow_tables) = self.inputs(task, read, connection.as_ref(), &common.plan, &stats)?;
         let sinks = self.sinks(task, sinks, common).await?;
-        let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, task, Arc::clone(&stats));
+        let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, task, Arc::clone(&stats))
+            .ignoring_unclaimed(self.origin.as_ref().is_some_and(|origin| origin.ignores_unclaimed));
         let job = Job {
             uid: self.uid.clone(),
             task,

@@ -89,6 +89,13 @@ impl ByTask {
         self.0.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
     }
 
+    /// Leaves out the chains that `is_wanted`, given an operator and its base, does not want.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&str, &[u8]) -> bool) {
+        for chains in self.0.values_mut() {
+            chains.retain(|id, chain| chain.first().is_some_and(|base| is_wanted(id, &base.bytes)));
+        }
+    }
+
     /// The chains of an operator, one of each task.
     pub(super) fn of(&self, operator: &str) -> Vec<Vec<Bytes>> {
         let of_tasks = self.0.values().filter_map(|chains| chains.get(operator));

@@ -39,6 +39,8 @@ pub(crate) struct Flow {
     task: u32,
     epoch: u64,
     chains: Chains,
+    /// State that no operator takes is left out and not refused.
+    ignores_unclaimed: bool,
     has_begun: bool,
     stats: Arc<Stats>,
 }
@@ -52,8 +54,15 @@ impl Flow {
         task: u32,
         stats: Arc<Stats>,
     ) -> Self {
-        let (epoch, chains, has_begun) = (0, Chains::new(task), false);
-        Self { graph, tables, sinks, state_bytes_max, task, epoch, chains, has_begun, stats }
+        let (epoch, chains, ignores_unclaimed, has_begun) = (0, Chains::new(task), false, false);
+        Self { graph, tables, sinks, state_bytes_max, task, epoch, chains, ignores_unclaimed, has_begun, stats }
+    }
+
+    /// Leaves out state that no operator takes, if `ignores`.
+    #[must_use]
+    pub(crate) fn ignoring_unclaimed(mut self, ignores: bool) -> Self {
+        self.ignores_unclaimed = ignores;
+        self
     }
 
     fn context(&self, now_ms: i64) -> Context {
@@ -170,8 +179,11 @@ impl Pipeline for Flow {
                 .map_err(|_| Error::internal(format!("a task of the key group {group}, the last is 255")))
         };
         let groups = group(from.key_groups.0)?..=group(from.key_groups.1)?;
-        let (restored, epoch) = ByTask::read(&from.parts)?;
+        let (mut restored, epoch) = ByTask::read(&from.parts)?;
         self.epoch = epoch;
+        if self.ignores_unclaimed {
+            restored.retain(|id, base| self.graph.claims(id, base));
+        }
         let known: BTreeSet<&str> = self.graph.ids().collect();
         if let Some(lost) = restored.operators().difference(&known).next() {
             let text = format!("there is state of the operator {lost}, and none of this name in the plan of the query");

@@ -2,7 +2,7 @@
 //!
 //! Files in reading order: `settings`, `prepare` (what the statements need), `plan_record` (where a new job begins), `attempt` (one
 //! attempt of the job), `tasks` (its tasks at once), `flow` (the computation of one), `chains` (its state), `stats`, `runner` (jobs of
-//! the catalog), `deletion` and `cleaner` (what is left of a job that has ended), `bounded` (tables of streams in the batch engine).
+//! the catalog), `savepoint`, `deletion` and `cleaner` (what is left of a job that has ended), `bounded` (tables of streams in the batch engine).
 
 mod attempt;
 mod bounded;
@@ -10,9 +10,10 @@ mod chains;
 mod cleaner;
 pub(crate) mod deletion;
 mod flow;
-mod plan_record;
+pub(crate) mod plan_record;
 mod prepare;
 mod runner;
+pub(crate) mod savepoint;
 mod settings;
 pub(crate) mod stats;
 mod tasks;

@@ -33,6 +33,7 @@ use super::attempt::{Attempt, Notes};
 use super::bounded;
 use super::cleaner::Cleaner;
 use super::prepare::Prepared;
+use super::savepoint::{Origin, path_of};
 use super::settings::JobSettings;
 use super::stats::JobStats;
 use super::tasks::passes;
@@ -373,12 +374,22 @@ impl StreamRunner {
         let rescaled = CancellationToken::new();
         let tasks = detail.stream.as_ref().and_then(StreamJob::parallelism);
         let mut watching = std::pin::pin!(self.watch(&job.id, tasks, &cancelled, &stopping, &rescaled));
+        let asked = AtomicBool::new(false);
+        let mut taking = Box::pin(self.take_savepoint(&job.id, &control, &asked));
         let mut told = tokio::time::interval(TELL_PAUSE);
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = (clock::now(), 0);
         let why = loop {
             tokio::select! {
-                ended = &mut running => return self.ended(ended, stop, &cancelled),
+                ended = &mut running => {
+                    control.no_savepoint();
+                    if asked.load(Ordering::Relaxed) {
+                        // It may have ended with a savepoint, which is to be noted first.
+                        _ = tokio::time::timeout(STOP_TIMEOUT, taking).await;
+                    }
+                    return self.ended(ended, stop, &cancelled);
+                }
+                () = &mut taking => taking = Box::pin(self.take_savepoint(&job.id, &control, &asked)),
                 () = &mut watching => {}
                 _ = told.tick() => self.tell(&job.id, &stats, &mut last),
                 () = stop.cancelled() => break "the process is asked to end",
@@ -437,6 +448,28 @@ impl StreamRunner {
         }
     }
 
+    /// Waits until a savepoint is asked for, has it taken, and notes it. One that the attempt does not take is for the next attempt;
+    /// each has a place of its own.
+    async fn take_savepoint(&self, job: &str, control: &Control, asked: &AtomicBool) {
+        let order = loop {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            match self.jobs.look(job).await {
+                Ok((_, Detail { savepoint: Some(order), .. })) => break order,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(job, %error, "the record of a stream job cannot be read"),
+            }
+        };
+        asked.store(true, Ordering::Relaxed);
+        let id = format!("{}-{}", order.name, self.host.new_id());
+        if let Ok(done) = control.savepoint(&id, order.stop).await {
+            let outcome = done.map(|()| path_of(&id)).map_err(|error| described(&error));
+            if let Err(error) = self.jobs.savepoint_taken(job, &order, outcome).await {
+                tracing::warn!(job, %error, "it is not noted that a savepoint was taken");
+            }
+        }
+        asked.store(false, Ordering::Relaxed);
+    }
+
     /// Whether a job that is to stop first answers what its windows hold. Where that cannot be told, nothing is answered early.
     async fn is_to_drain(&self, id: &str) -> bool {
         self.jobs.look(id).await.is_ok_and(|(_, detail)| detail.stop == Some(true))
@@ -474,6 +507,7 @@ impl StreamRunner {
             },
             inserts: inserts?,
             settings: JobSettings::new(&stream.settings)?,
+            origin: Origin::of(&stream.settings)?,
             origin_ms: job.created_ms,
             state_bytes_max: self.settings.state_bytes_max,
             log: stream.log.clone(),
@@ -511,6 +545,10 @@ impl StreamRunner {
 #[async_trait]
 impl Streams for StreamRunner {
     async fn check(&self, inserts: &[StreamInsert], settings: &BTreeMap<String, String>) -> Result<String> {
+        if let Some(origin) = Origin::of(settings)? {
+            let objects = Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host));
+            origin.check(&objects, &self.settings.root).await?;
+        }
         let settings = JobSettings::new(settings)?;
         Ok(Prepared::new(inserts, &settings, self.host.now_ms())?.lines().join("\n"))
     }

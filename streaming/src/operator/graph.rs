@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::Batch;
-use super::state::{SnapshotWriter, StateReader};
+use super::state::{SnapshotWriter, StateReader, is_of};
 use super::watermark::WatermarkMerge;
 use super::{Context, Operator};
 
@@ -189,6 +189,11 @@ impl Graph {
             node.saved = Some(state.epoch());
         }
         Ok(())
+    }
+
+    /// Whether a chain is the state of the operator with this id. What cannot be read is not: its error is told when it is restored.
+    pub fn claims(&self, id: &str, snapshot: &[u8]) -> bool {
+        self.describe(id).is_some_and(|description| is_of(&description, snapshot).unwrap_or(true))
     }
 
     /// The ids of the operators, in the order of their numbers.

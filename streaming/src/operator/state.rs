@@ -318,6 +318,11 @@ pub(crate) fn span(bytes: &[u8]) -> Result<(Option<u64>, u64)> {
     Ok((header.after, header.epoch))
 }
 
+/// Whether a snapshot is of an operator that describes itself so.
+pub fn is_of(description: &str, snapshot: &[u8]) -> Result<bool> {
+    Ok(read_header(snapshot)?.0.fingerprint == fingerprint(description))
+}
+
 /// The state in one or several chains of snapshots: several where the tasks before had a part of the keys each.
 #[derive(Debug, Default)]
 pub struct StateReader {

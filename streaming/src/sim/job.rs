@@ -11,7 +11,7 @@ use tereza_runtime::{Error, Result};
 use super::world::World;
 use super::{ROWS, Row, TABLE, TOPIC};
 use crate::log::Output;
-use crate::pipeline::{Part, Pipeline, Polled, Produced, Restored, Snapshot, Source};
+use crate::pipeline::{Kept, Part, Pipeline, Polled, Produced, Restored, Snapshot, Source};
 use crate::record::{EpochRecord, Positions};
 
 pub(super) struct Count {

@@ -127,11 +127,11 @@ fn a_savepoint_stands_alone() {
     let control = Control::default();
     let mut run = Box::pin(running(&sim, 0).run(&control));
     assert!(poll(&sim, &mut run, 60).is_none());
-    let mut answer = control.savepoint("s");
+    let mut answer = control.savepoint("s", false);
     assert_eq!(finish(&sim, run).unwrap(), Exit::Finished);
     answer.try_recv().unwrap().expect("no answer").unwrap();
     delete(&sim);
-    let bytes = sim.store.look("root/job/savepoints/s/0/record.json").unwrap();
+    let bytes = sim.store.look("root/savepoints/s/0/record.json").unwrap();
     let Body::Epoch(record) = Body::decode(&bytes).unwrap() else { panic!("no record") };
     assert!(record.epoch > 0 && record.pending.is_empty() && record.garbage.is_empty(), "{record:?}");
     for part in &record.state {

@@ -13,6 +13,8 @@ use super::Task;
 use super::epoch::End;
 use super::start::gone;
 use crate::host::Backoff;
+use crate::job::plan_record::in_force;
+use crate::job::savepoint::{Manifest, path_of};
 use crate::log::Ended;
 use crate::pipeline::{Pipeline, Polled, Produced, Source};
 use crate::record::{Body, EpochRecord, Positions, StateContent};
@@ -27,7 +29,7 @@ pub struct Control(Arc<Mutex<Told>>);
 #[derive(Debug, Default)]
 struct Told {
     stop: bool,
-    savepoint: Option<(String, Sender<Result<()>>)>,
+    savepoint: Option<(String, bool, Sender<Result<()>>)>,
 }
 
 impl Control {
@@ -36,13 +38,18 @@ impl Control {
         self.0.lock().stop = true;
     }
 
-    /// Between two epochs the attempt is to copy what it is to `<root>/<uid>/savepoints/<id>/`. The answer comes when it is done; none
-    /// comes when the attempt ends before, or when another savepoint is asked for meanwhile. Of several tasks with one control it is
-    /// that of any of them.
-    pub fn savepoint(&self, id: &str) -> Receiver<Result<()>> {
+    /// Between two epochs the attempt is to copy what it is to `<root>/savepoints/<id>/`, and with `stop` to end with that. The
+    /// answer comes when it is done; none comes when the attempt ends before, or when another savepoint is asked for meanwhile. Of
+    /// several tasks with one control it is that of any of them.
+    pub fn savepoint(&self, id: &str, stop: bool) -> Receiver<Result<()>> {
         let (sender, receiver) = oneshot::channel();
-        self.0.lock().savepoint = Some((id.to_owned(), sender));
+        self.0.lock().savepoint = Some((id.to_owned(), stop, sender));
         receiver
+    }
+
+    /// The attempt has ended: a savepoint that it did not begin is not taken.
+    pub(crate) fn no_savepoint(&self) {
+        self.0.lock().savepoint = None;
     }
 }
 
@@ -76,11 +83,16 @@ where
         let mut waiting = Backoff::new();
         while !self.last.finished {
             let savepoint = control.0.lock().savepoint.take();
-            if let Some((id, answer)) = savepoint {
+            if let Some((id, stop, answer)) = savepoint {
                 let done;
                 (self, done) = self.savepoint(&id).await?;
+                let is_done = done.is_ok();
                 // Who asked may be gone.
                 _ = answer.send(done);
+                // Nothing is committed behind the savepoint.
+                if stop && is_done {
+                    return Ok(Exit::Stopped);
+                }
             }
             if control.0.lock().stop {
                 return self.close(End::Epoch).await?.end(Exit::Stopped).await;
@@ -189,15 +201,24 @@ where
         self.close(End::Stop).await
     }
 
-    /// Copies the last record and its objects to where nothing else refers to them. The record is put last: without it there is no
-    /// savepoint.
+    /// Copies the last record and its objects to where nothing else refers to them. The manifest is put last: without it there is
+    /// no savepoint.
     async fn savepoint(mut self, id: &str) -> Result<(Self, Result<()>), Ended> {
         self = self.close(End::Epoch).await?.drain().await?;
         if !self.last.pending.is_empty() {
             let error = Error::unavailable("tables do not take their files, so there is no savepoint");
             return Ok((self, Err(error)));
         }
-        let place = format!("{}/{}/savepoints/{id}/{}", self.job.root, self.job.uid, self.job.task);
+        let plan = match in_force(&*self.job.log, &self.job.objects, &self.job.uid).await {
+            Ok(Some(plan)) if plan.generation == self.last.generation => plan,
+            Ok(_) => return Ok((self, Err(Error::unavailable("the plan of the job changes now")))),
+            Err(error) => return Ok((self, Err(error))),
+        };
+        if plan.cuts.len() != 1 {
+            let error = Error::unsupported(format!("a savepoint of a job in {} tasks", plan.cuts.len()));
+            return Ok((self, Err(error)));
+        }
+        let place = format!("{}/{}/{}", self.job.root, path_of(id), self.job.task);
         let mut record = EpochRecord { garbage: Vec::new(), ..self.last.clone() };
         for (index, part) in record.state.iter_mut().enumerate() {
             let StateContent::Object(object) = &mut part.content else { continue };
@@ -211,10 +232,20 @@ where
                 Err(error) => return Ok((self, Err(error))),
             }
         }
-        let done = match Body::Epoch(Box::new(record)).encode() {
-            Ok(bytes) => self.job.objects.put(&format!("{place}/record.json"), bytes).await.map(|_| ()),
-            Err(error) => Err(error),
+        let job = Arc::clone(&self.job);
+        let done = async {
+            let bytes = Body::Epoch(Box::new(record)).encode()?;
+            let record = job.objects.put(&format!("{place}/record.json"), bytes).await?;
+            let manifest = Manifest {
+                uid: job.uid.clone(),
+                at_ms: job.host.now_ms(),
+                cluster: plan.cluster,
+                topics: plan.topics,
+                tasks: vec![record],
+            };
+            manifest.put(&job.objects, &job.root, id).await
         };
+        let done = done.await;
         Ok((self, done))
     }
 }

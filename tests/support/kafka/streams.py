@@ -1,6 +1,7 @@
 """Another client of Kafka for tests of stream jobs: makes topics, writes rows, reads what is committed.
 
     streams.py BOOTSTRAP topic NAME PARTITIONS
+    streams.py BOOTSTRAP topics               the names of all topics
     streams.py BOOTSTRAP put TOPIC            rows from standard input: partition, key, value, with tabs between; empty is none;
                                               pairs of headers may follow, as JSON
     streams.py BOOTSTRAP read TOPIC COUNT     rows as lines of JSON, until there are so many or a minute is over; a second more
@@ -22,6 +23,11 @@ SETTLE_S = 1
 def make(bootstrap, name, partitions):
     client = AdminClient({"bootstrap.servers": bootstrap})
     client.create_topics([NewTopic(name, int(partitions), 1)])[name].result()
+
+
+def names(bootstrap):
+    for name in AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics:
+        print(name)
 
 
 def put(bootstrap, topic):
@@ -73,4 +79,4 @@ def read(bootstrap, topic, count):
 
 if __name__ == "__main__":
     bootstrap, what, *arguments = sys.argv[1:]
-    {"topic": make, "put": put, "read": read}[what](bootstrap, *arguments)
+    {"topic": make, "topics": names, "put": put, "read": read}[what](bootstrap, *arguments)

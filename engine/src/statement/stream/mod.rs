@@ -23,6 +23,7 @@ pub(super) use insert::{Inserted, inserted, plan_inserts};
 pub(super) use kept::{column_rows, create_statement, drop_temporary, find, is_temporary, of_table};
 pub(super) use submit::{explain, submit};
 
+use super::call::savepoint;
 use super::parse::{TableName, Text};
 use super::{Planned, Planner};
 use crate::flink::{self, CreateTable, Describe, DropKind, FlinkStatement, INSERTS_MAX, Show, StopJob};
@@ -341,10 +342,11 @@ impl StreamStatement {
             Self::ShowCurrent { is_catalog } => settings::show_current(planner, is_catalog),
             Self::ShowJobs => planner.plan_text(&submit::jobs(None)).await,
             Self::DescribeJob(id) => planner.plan_text(&submit::jobs(Some(&id))).await,
-            Self::Stop(stop) if stop.savepoint => Err(Error::unsupported("STOP JOB WITH SAVEPOINT").with_hint(
-                "STOP JOB 'id' ends a job after its last epoch, CALL system.runtime.stop_job('id', drain => true) when its \
-                 open windows are answered",
-            )),
+            Self::Stop(stop) if stop.savepoint && stop.drain => {
+                Err(Error::unsupported("STOP JOB WITH SAVEPOINT WITH DRAIN")
+                    .with_hint("what open windows hold is in the savepoint, or answered by WITH DRAIN, and not both"))
+            }
+            Self::Stop(stop) if stop.savepoint => Ok(savepoint(planner.session, stop.id, None, true)),
             Self::Stop(stop) => Ok(submit::stop(planner, stop.id, stop.drain)),
         }
     }
