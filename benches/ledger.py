@@ -289,6 +289,11 @@ class World:
         self.kafka.stop()
 
 
+def kills(world):
+    """How often a process was killed; zombies do not count."""
+    return sum(count for what, count in world.done.items() if what != "zombie")
+
+
 def judge(world, orders):
     """What is wrong, a line each."""
     wrong, seen = [], collections.Counter()
@@ -338,11 +343,11 @@ def main():
             orders = Orders(f"127.0.0.1:{world.kafka.port}", seed)
             orders.start()
             world.goes_on()
-            while sum(world.done.values()) < arguments.kills:
+            while kills(world) < arguments.kills:
                 what = world.event()
                 took = world.goes_on()
                 recoveries.append(took)
-                print(f"{sum(world.done.values()):4} {what:8} goes on after {took:.1f} s", file=sys.stderr, flush=True)
+                print(f"{kills(world):4} {what:8} goes on after {took:.1f} s", file=sys.stderr, flush=True)
             orders.end()
             wrong, windows = judge(world, orders)
         except BaseException:
