@@ -13,15 +13,17 @@ use crate::streams::{Kafka, stream_job};
 use crate::support::wait_for;
 
 const PARTITIONS: i64 = 6;
+/// Those that the topic has in the end.
+const GROWN: i64 = 8;
 /// Rows that are put at once.
 const ROWS: i64 = 600;
 /// Partitions of the copy: each task writes into one of its own.
 const COPIES: i64 = 3;
 
-/// Puts the rows from `next` on.
-fn put(kafka: &Kafka, next: &mut i64) {
+/// Puts the rows from `next` on into so many partitions.
+fn put(kafka: &Kafka, partitions: i64, next: &mut i64) {
     let rows: Vec<(i64, String, String)> =
-        (*next..*next + ROWS).map(|seq| (seq % PARTITIONS, seq.to_string(), format!("{{\"seq\":{seq}}}"))).collect();
+        (*next..*next + ROWS).map(|seq| (seq % partitions, seq.to_string(), format!("{{\"seq\":{seq}}}"))).collect();
     kafka.put("origin", &rows);
     *next += ROWS;
 }
@@ -35,6 +37,13 @@ fn copies(kafka: &Kafka, count: i64) -> Vec<(i64, i64)> {
     kafka.read("copies", &count.to_string()).iter().map(of).collect()
 }
 
+/// Whether each row up to `next` is there once.
+fn check(found: &[(i64, i64)], next: i64, what: &str) {
+    let rows: BTreeSet<i64> = found.iter().map(|(seq, _)| *seq).collect();
+    assert!(rows.iter().copied().eq(0..next), "{what}: {} of {next} rows", rows.len());
+    assert_eq!(found.len(), rows.len(), "{what}: rows are there twice");
+}
+
 fn tables(kafka: &Kafka) -> String {
     format!(
         "SET tereza.dialect = 'flink';
@@ -42,7 +51,7 @@ fn tables(kafka: &Kafka) -> String {
          CREATE TABLE copies (seq BIGINT) {};
          SET 'execution.checkpointing.interval' = '100 ms';
          SET 'table.exec.sink.commit-interval' = '300 ms';",
-        kafka.with("origin", ""),
+        kafka.with("origin", ", 'scan.topic-partition-discovery.interval' = '500 ms'"),
         kafka.with("copies", ", 'sink.partitioner' = 'fixed'"),
     )
 }
@@ -74,25 +83,29 @@ fn rows_come_once_in_one_task_then_three_then_two() {
     };
 
     let mut next = 0;
-    for tasks in [1, 3, 2] {
+    for (tasks, partitions) in [(1, PARTITIONS), (3, PARTITIONS), (2, GROWN)] {
+        if partitions > PARTITIONS {
+            // Tasks find the new ones by themselves; the next plan has to go on there.
+            kafka.grow("origin", partitions);
+            put(&kafka, partitions, &mut next);
+            check(&copies(&kafka, next), next, &format!("seed {seed}, new partitions"));
+        }
         if tasks > 1 {
             // Rows are on their way while it changes, and the server may die in the middle.
-            put(&kafka, &mut next);
+            put(&kafka, partitions, &mut next);
             text(world.run(&["sql", "-c", &format!("CALL system.runtime.rescale_job('{id}', {tasks})")]));
             kill(&mut world, 4_000);
             let told = format!("runs in {tasks} tasks");
             wait_for("the tasks", || text(world.run(&["job", "logs", &id])).contains(&told).then_some(()));
         }
         let from = next;
-        put(&kafka, &mut next);
+        put(&kafka, partitions, &mut next);
         kill(&mut world, 1_500);
-        put(&kafka, &mut next);
+        put(&kafka, partitions, &mut next);
         let found = copies(&kafka, next);
-        let rows: BTreeSet<i64> = found.iter().map(|(seq, _)| *seq).collect();
-        assert!(rows.iter().copied().eq(0..next), "seed {seed}, {tasks} tasks: {} of {next} rows", rows.len());
-        assert_eq!(found.len(), rows.len(), "seed {seed}, {tasks} tasks: rows are there twice");
-        let wrote: BTreeSet<i64> =
-            found.iter().filter(|(seq, _)| *seq >= from).map(|(_, partition)| *partition).collect();
+        check(&found, next, &format!("seed {seed}, {tasks} tasks"));
+        let late = found.iter().filter(|(seq, _)| *seq >= from);
+        let wrote: BTreeSet<i64> = late.map(|(_, partition)| *partition).collect();
         assert!(wrote.iter().copied().eq(0..tasks), "seed {seed}: tasks {wrote:?} of {tasks} have written");
     }
     let ask = "SELECT count(*), count(DISTINCT seq), max(seq) FROM archive";
@@ -108,7 +121,7 @@ fn tasks_are_as_many_as_have_something_to_do_and_end_together() {
     kafka.topic("copies", COPIES);
     kafka.topic("counts", 1);
     let mut next = 0;
-    put(&kafka, &mut next);
+    put(&kafka, PARTITIONS, &mut next);
     let world = World::start(&[]);
     let bounded = "origin /*+ OPTIONS('scan.bounded.mode' = 'latest-offset') */";
     let bootstrap = kafka.bootstrap();
@@ -126,9 +139,7 @@ fn tasks_are_as_many_as_have_something_to_do_and_end_together() {
     let (id, logs) =
         job("copy", &format!("SET 'parallelism.default' = '8'; INSERT INTO copies SELECT seq FROM {bounded};"));
     assert!(logs.contains("runs in 6 tasks: partitions to read: 6"), "{logs}");
-    let found = copies(&kafka, next);
-    let rows: BTreeSet<i64> = found.iter().map(|(seq, _)| *seq).collect();
-    assert!(found.len() == rows.len() && rows.into_iter().eq(0..next), "{found:?}");
+    check(&copies(&kafka, next), next, "six tasks");
     let refused = world.run(&["sql", "-c", &format!("CALL system.runtime.rescale_job('{id}', 2)")]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("has succeeded"), "{refused:?}");
 

@@ -58,6 +58,11 @@ impl Kafka {
         text(self.client(&["topics"]).output().unwrap()).lines().any(|known| known == name)
     }
 
+    /// Gives a topic more partitions: so many in all.
+    pub(crate) fn grow(&self, name: &str, partitions: i64) {
+        text(self.client(&["grow", name, &partitions.to_string()]).output().unwrap());
+    }
+
     /// Rows of partition, key and value; headers may follow on a value, with a tab between.
     pub(crate) fn put(&self, topic: &str, rows: &[(i64, String, String)]) {
         let mut client = self.client(&["put", topic]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -2,6 +2,7 @@
 
     streams.py BOOTSTRAP topic NAME PARTITIONS
     streams.py BOOTSTRAP topics               the names of all topics
+    streams.py BOOTSTRAP grow NAME PARTITIONS
     streams.py BOOTSTRAP put TOPIC            rows from standard input: partition, key, value, with tabs between; empty is none;
                                               pairs of headers may follow, as JSON
     streams.py BOOTSTRAP read TOPIC COUNT     rows as lines of JSON, until there are so many or a minute is over; a second more
@@ -14,7 +15,7 @@ import sys
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 PATIENCE_S = 60
 SETTLE_S = 1
@@ -28,6 +29,16 @@ def make(bootstrap, name, partitions):
 def names(bootstrap):
     for name in AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics:
         print(name)
+
+
+def grow(bootstrap, name, partitions):
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.create_partitions([NewPartitions(name, int(partitions))])[name].result()
+    deadline = time.monotonic() + PATIENCE_S
+    while len(client.list_topics(name, 10).topics[name].partitions) < int(partitions):
+        if time.monotonic() > deadline:
+            raise SystemExit("the partitions do not come")
+        time.sleep(0.05)
 
 
 def put(bootstrap, topic):
@@ -79,4 +90,4 @@ def read(bootstrap, topic, count):
 
 if __name__ == "__main__":
     bootstrap, what, *arguments = sys.argv[1:]
-    {"topic": make, "topics": names, "put": put, "read": read}[what](bootstrap, *arguments)
+    {"topic": make, "topics": names, "grow": grow, "put": put, "read": read}[what](bootstrap, *arguments)
