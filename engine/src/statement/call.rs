@@ -22,7 +22,7 @@ use crate::session::Session;
 /// The schema of the procedures.
 const SCHEMA: &str = "system.runtime.";
 /// Each procedure with its parameters in order.
-const PROCEDURES: [(&str, &[&str]); 5] = [
+const PROCEDURES: [(&str, &[&str]); 6] = [
     ("kill_query", &["query_id", "message"]),
     ("submit_job", &["text", "name", "into", "priority", "attempts_max", "timeout_ms", "memory_limit", "again"]),
     ("cancel_job", &["job_id"]),

@@ -130,6 +130,14 @@ impl Attempt {
             None => {
                 let uuids = self.uuids(&tables).await?;
                 let plan = tokio::task::block_in_place(|| first(&prepared, uuids, &self.fingerprint))?;
+                let files = prepared.tables.iter().find(|read| matches!(read.connector, Connector::Files(_)));
+                if let Some(read) = files.filter(|_| self.origin.is_some()) {
+                    let name = read.table.name();
+                    return Err(Error::unsupported(format!(
+                        "a job that reads the files of table {name} and begins from a savepoint"
+                    ))
+                    .into());
+                }
                 let (asked, plan) = match &self.origin {
                     // The next attempt has more tasks, if they are asked for.
                     Some(origin) => (1, origin.begin(plan, &self.objects, &self.root, &self.uid).await?),

@@ -79,10 +79,13 @@ impl Remains<'_> {
 
     /// How the cluster is reached that has the job's logs; none if they are in the object store.
     fn connection(&self) -> Result<Option<Connection>> {
-        for name in &self.stream.sinks {
-            let Some(table) = self.stream.tables.get(name) else { continue };
-            if matches!(table.options.get("connector").map(String::as_str), Some("kafka" | "upsert-kafka")) {
-                return Ok(Some(KafkaOptions::parse(&table.options)?.connection));
+        for (name, table) in &self.stream.tables {
+            if !matches!(table.options.get("connector").map(String::as_str), Some("kafka" | "upsert-kafka")) {
+                continue;
+            }
+            let options = KafkaOptions::parse(&table.options)?;
+            if self.stream.sinks.contains(name) || options.dead_letters.is_some() {
+                return Ok(Some(options.connection));
             }
         }
         Ok(None)
@@ -190,7 +193,7 @@ pub(crate) async fn sweep(objects: &Objects, root: &str, uid: &str) -> Result<Re
         let parts: Vec<String> =
             object.location.prefix_match(&base).into_iter().flatten().map(|part| part.as_ref().to_owned()).collect();
         match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["state" | "probe", ..] => deleted.push(object.location.to_string()),
+            ["state" | "probe" | "files", ..] => deleted.push(object.location.to_string()),
             [task, chain, slot] => {
                 let (Ok(task), Ok(chain), Ok(slot)) = (task.parse(), chain.parse(), slot.parse()) else { continue };
                 match last.get_mut(&(task, chain)) {
@@ -282,9 +285,14 @@ mod tests {
         for path in kept {
             put(&store, path).await;
         }
-        for path in
-            ["root/job/0/00/00", "root/job/0/00/01", "root/job/1/00/00", "root/job/state/0/a", "root/job/probe/a"]
-        {
+        for path in [
+            "root/job/0/00/00",
+            "root/job/0/00/01",
+            "root/job/1/00/00",
+            "root/job/state/0/a",
+            "root/job/probe/a",
+            "root/job/files/t/0.json",
+        ] {
             put(&store, path).await;
         }
         let objects = Objects::new(Arc::clone(&store) as _, Arc::new(System(Clock::system())));

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tereza_runtime::{Error, Result};
 
 use crate::objects::{Objects, Patience};
-use crate::record::{Body, EpochRecord, ObjectRef, PlanRecord, StateContent};
+use crate::record::{Body, EpochRecord, ObjectRef, OpenPartition, PlanRecord, StateContent};
 
 const MAGIC: &str = "tereza.savepoint";
 const VERSION: u32 = 1;
@@ -195,6 +195,9 @@ impl Origin {
         cut.watermarks = record.watermarks;
         cut.watermarks.retain(|topic, _| cut.positions.contains_key(topic));
         cut.epoch = record.epoch;
+        // All their files are in their folders.
+        let open = record.partitions.into_iter().filter(|open| plan.tables.contains_key(&open.table));
+        cut.partitions = open.map(|open| OpenPartition { epoch: 0, ..open }).collect();
         for (index, mut part) in record.state.into_iter().enumerate() {
             if let StateContent::Object(object) = &mut part.content {
                 let bytes = objects.get(object).await?;

@@ -60,13 +60,10 @@ async fn who_stops_within_a_transaction_holds_up_the_others_for_a_bounded_time()
     let (is_stopped, url) = (stopped.clone(), at.url());
     let slow = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let call = runtime.block_on(async {
-            let slow = MySqlStore::open(&url, Settings::default(), Clock::system()).await.unwrap();
-            let call = tokio::spawn(async move { slow.stage("w", &file).await });
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(!call.is_finished(), "it waits for the row");
-            call
-        });
+        let slow = runtime.block_on(MySqlStore::open(&url, Settings::default(), Clock::system())).unwrap();
+        let call = runtime.spawn(async move { slow.stage("w", &file).await });
+        runtime.block_on(tokio::time::sleep(Duration::from_secs(1)));
+        assert!(!call.is_finished(), "it waits for the row");
         // Nothing runs here until it is woken.
         is_stopped.notify_one();
         goes_on.1.recv().unwrap();
