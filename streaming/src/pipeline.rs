@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tereza_runtime::Result;
+use tereza_runtime::{Error, Result};
 
 use crate::log::Output;
 use crate::record::{DataFile, EpochRecord, OpenPartition, Positions, Watermarks};

@@ -46,8 +46,10 @@ fn rows_of(chains: &ByTask, id: &str) -> HashMap<u8, Vec<u8>> {
     rows
 }
 
+/// What keys become; none is gone.
+type Changes = Vec<(u8, Option<Vec<u8>>)>;
 /// An operator's number, and what changes in it.
-type Change = (usize, Vec<(u8, Option<Vec<u8>>)>);
+type Change = (usize, Changes);
 
 fn epochs() -> impl Strategy<Value = Vec<(Vec<Change>, bool)>> {
     let value = prop_oneof![
@@ -71,7 +73,7 @@ proptest! {
             let mut chains = Chains::new(3);
             let mut record: Vec<Part> = Vec::new();
             for (epoch, (changes, begins_again)) in (1..).zip(epochs) {
-                let mut by_operator: BTreeMap<&str, Vec<(u8, Option<Vec<u8>>)>> = BTreeMap::new();
+                let mut by_operator: BTreeMap<&str, Changes> = BTreeMap::new();
                 for (operator, mut change) in changes {
                     by_operator.entry(OPERATORS[operator]).or_default().append(&mut change);
                 }

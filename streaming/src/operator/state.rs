@@ -338,6 +338,9 @@ pub struct StateReader {
     dropped: BTreeMap<String, i64>,
 }
 
+/// Group, key and value of an entry; no value where the key is gone.
+type Latest<'a> = (u8, &'a [u8], Option<&'a [u8]>);
+
 /// A live entry of a keyed table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -471,7 +474,7 @@ impl StateReader {
 
     /// The latest of each key of a keyed table, with no value where the key is gone. Of the oldest snapshot, keys that are gone are
     /// there too if they are there again.
-    fn latest(&self, table: &str) -> Vec<(u8, &[u8], Option<&[u8]>)> {
+    fn latest(&self, table: &str) -> Vec<Latest<'_>> {
         let mut seen: HashSet<&[u8], BuildKeyHasher> = HashSet::default();
         let mut latest = Vec::new();
         let Some(batches) = self.keyed.get(table) else { return latest };
