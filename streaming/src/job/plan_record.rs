@@ -123,8 +123,11 @@ pub(crate) fn first(prepared: &Prepared, tables: BTreeMap<String, String>, finge
     Ok(plan)
 }
 
-/// The plan of one task for several.
+/// The first plan of one task for several. One that begins with state stays as it is.
 pub(crate) fn shared(plan: PlanRecord, tasks: u32) -> PlanRecord {
+    if tasks <= 1 {
+        return plan;
+    }
     let positions = shares::positions(&plan);
     let cut =
         |share: Share| Cut { positions: of_share(&positions, &share), key_groups: share.key_groups, ..Cut::default() };
