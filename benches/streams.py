@@ -214,8 +214,6 @@ def recovery(kafka, tereza, state_mb):
     wait_for("the next commit", has_committed, PATIENCE_S, 0.02)
     took = time.monotonic() - began
     cancel(tereza, job)
-    log = (tereza.folder.parent / "tereza.log").read_text()
-    sys.stderr.write(log[-3000:])
     return {"keys": keys, "state_objects_mb": round(state), "rss_before_mb": round(resident), "ready_s": round(ready, 2),
             "next_commit_s": round(took, 2), "rss_after_mb": round(resident_mb(tereza.pid))}
 

@@ -259,7 +259,9 @@ impl Operator for GroupAggregate {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        for entry in reader.entries(TABLE) {
+        let entries = reader.entries(TABLE);
+        self.groups.reserve(entries.len());
+        for entry in entries {
             let group = self.groups.intern(entry.key);
             self.grow();
             let mut value = entry.value;

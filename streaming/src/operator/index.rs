@@ -19,6 +19,12 @@ pub(crate) struct KeyIndex {
 }
 
 impl KeyIndex {
+    /// Makes room for so many more keys.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        self.numbers.reserve(keys);
+        self.keys.reserve(keys);
+    }
+
     /// The key's number; it gets one if it has none.
     pub(crate) fn intern(&mut self, key: &[u8]) -> u32 {
         if let Some(number) = self.numbers.get(key) {

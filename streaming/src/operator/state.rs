@@ -468,17 +468,25 @@ impl StateReader {
 
     /// The live entries of a keyed table.
     pub fn entries(&self, table: &str) -> Vec<Entry<'_>> {
-        let latest = self.latest(table).into_iter();
-        latest.filter_map(|(group, key, value)| value.map(|value| Entry { group, key, value })).collect()
+        let mut live = Vec::with_capacity(self.rows_of(table));
+        self.latest(table, |(group, key, value)| live.extend(value.map(|value| Entry { group, key, value })));
+        live.reverse();
+        live
     }
 
-    /// The latest of each key of a keyed table, with no value where the key is gone. Of the oldest snapshot, keys that are gone are
-    /// there too if they are there again.
-    fn latest(&self, table: &str) -> Vec<Latest<'_>> {
-        let mut seen: HashSet<&[u8], BuildKeyHasher> = HashSet::default();
-        let mut latest = Vec::new();
-        let Some(batches) = self.keyed.get(table) else { return latest };
+    /// Rows of a keyed table, latest or not.
+    fn rows_of(&self, table: &str) -> usize {
+        self.keyed.get(table).into_iter().flatten().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Visits the latest of each key of a keyed table, the newest first, with no value where the key is gone. Of the oldest snapshot,
+    /// keys that are gone are visited too if they are there again.
+    fn latest<'a>(&'a self, table: &str, mut visit: impl FnMut(Latest<'a>)) {
+        let Some(batches) = self.keyed.get(table) else { return };
         let oldest = self.oldest.get(table).copied().unwrap_or_default();
+        let newer: usize = batches.iter().skip(oldest).map(RecordBatch::num_rows).sum();
+        let mut seen: HashSet<&[u8], BuildKeyHasher> = HashSet::default();
+        seen.reserve(newer);
         for (place, batch) in batches.iter().enumerate().rev() {
             let groups = batch.column(0).as_primitive::<UInt8Type>();
             let keys: &LargeBinaryArray = batch.column(1).as_binary();
@@ -488,12 +496,10 @@ impl StateReader {
                 // What is large needs no set of its keys.
                 let is_latest = if place < oldest { !seen.contains(key) } else { seen.insert(key) };
                 if is_latest {
-                    latest.push((groups.value(row), key, values.is_valid(row).then(|| values.value(row))));
+                    visit((groups.value(row), key, values.is_valid(row).then(|| values.value(row))));
                 }
             }
         }
-        latest.reverse();
-        latest
     }
 
     /// The live rows of a bucketed table, as they were written.
@@ -543,7 +549,9 @@ impl StateReader {
             }
         }
         for table in self.keyed.keys() {
-            for (group, key, value) in self.latest(table) {
+            let mut entries = Vec::with_capacity(self.rows_of(table));
+            self.latest(table, |entry| entries.push(entry));
+            for (group, key, value) in entries.into_iter().rev() {
                 if value.is_some() || after.is_some() {
                     writer.grouped_entry(table, group, key, value)?;
                 }
