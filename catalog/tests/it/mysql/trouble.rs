@@ -56,20 +56,20 @@ async fn who_stops_within_a_transaction_holds_up_the_others_for_a_bounded_time()
     let row =
         "BEGIN; INSERT INTO TZ_STAGED (WRITE_ID, PLACE, TARGET) VALUES ('w', 'file:///t/_tereza/a', 'file:///t/a')";
     raw_sql(row).execute(&mut conn).await.unwrap();
-    let (stopped, goes_on) = (Arc::new(Notify::new()), std::sync::mpsc::channel());
-    let (is_stopped, url) = (stopped.clone(), at.url());
+    let (is_stopped, stopped) = tokio::sync::oneshot::channel();
+    let (goes_on, url) = (std::sync::mpsc::channel(), at.url());
     let slow = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let slow = runtime.block_on(MySqlStore::open(&url, Settings::default(), Clock::system())).unwrap();
         let call = runtime.spawn(async move { slow.stage("w", &file).await });
-        runtime.block_on(tokio::time::sleep(Duration::from_secs(1)));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
         assert!(!call.is_finished(), "it waits for the row");
         // Nothing runs here until it is woken.
-        is_stopped.notify_one();
+        is_stopped.send(()).unwrap();
         goes_on.1.recv().unwrap();
         runtime.block_on(call).unwrap()
     });
-    stopped.notified().await;
+    stopped.await.unwrap();
     raw_sql("ROLLBACK").execute(&mut conn).await.unwrap();
     let began = clock::now();
     assert!(store.give_up_write("w").await.unwrap());
