@@ -133,7 +133,10 @@ class Tereza:
         ports = [f"listen.{port}=0" for port in ("flight_sql", "metastore", "registry", "console", "scheduler")]
         command = [self.program, self.role, "--data", str(self.folder), *(part for port in ports for part in ("--set", port))]
         self.process = subprocess.Popen([*command, *self.settings], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        wait_for("tereza", lambda: (self.folder / "endpoints.json").exists(), pause=0.01)
+        # Only who serves clients says where.
+        says = pathlib.Path(self.log.name)
+        is_ready = {"up": lambda: (self.folder / "endpoints.json").exists(), "stream": lambda: "ready in" in says.read_text()}
+        wait_for("tereza", is_ready[self.role], pause=0.01)
         self.pid = self.process.pid
 
     def sql(self, statements):
