@@ -215,6 +215,6 @@ impl ReadTable {
 fn stream(provider: &dyn TableProvider) -> Result<&StreamSource> {
     provider.downcast_ref::<StreamSource>().ok_or_else(|| {
         Error::unsupported("a table that is no stream in a query of a stream")
-            .with_hint("join it with FOR SYSTEM_TIME AS OF, or read it in a query of its own")
+            .with_hint("read it in a query of its own")
     })
 }

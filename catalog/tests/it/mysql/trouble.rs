@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::raw_sql;
+use sqlx::{Connection, MySqlConnection, query_scalar, raw_sql};
 use tereza_catalog::model::{LockMode, LockPart};
 use tereza_catalog::store::mysql::Settings;
 use tereza_catalog::store::{LockRequest, StagedFile, Write};
@@ -62,8 +62,16 @@ async fn who_stops_within_a_transaction_holds_up_the_others_for_a_bounded_time()
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let slow = runtime.block_on(MySqlStore::open(&url, Settings::default(), Clock::system())).unwrap();
         let call = runtime.spawn(async move { slow.stage("w", &file).await });
-        runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
-        assert!(!call.is_finished(), "it waits for the row");
+        let waits = "SELECT COUNT(*) FROM information_schema.INNODB_TRX JOIN information_schema.PROCESSLIST \
+                     ON ID = trx_mysql_thread_id WHERE DB = DATABASE() AND trx_state = 'LOCK WAIT'";
+        runtime.block_on(async {
+            let mut conn = MySqlConnection::connect(&url).await.unwrap();
+            let began = clock::now();
+            while query_scalar::<_, i64>(waits).fetch_one(&mut conn).await.unwrap() == 0 {
+                assert!(began.elapsed() < Duration::from_secs(8), "it does not wait for the row");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
         // Nothing runs here until it is woken.
         is_stopped.send(()).unwrap();
         goes_on.1.recv().unwrap();
