@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 PATIENCE_S = 60
 SETTLE_S = 1
+CODECS = ["zstd", "lz4", "gzip", "snappy", "none"]
 
 
 def make(bootstrap, name, partitions):
@@ -42,9 +43,12 @@ def grow(bootstrap, name, partitions):
 
 
 def put(bootstrap, topic):
-    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20})
+    # Each partition is written with another codec, so that all of them are read.
+    producers = [Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20, "compression.type": codec})
+                 for codec in CODECS]
     for line in sys.stdin:
         partition, key, value, *headers = line.rstrip("\n").split("\t")
+        producer = producers[int(partition) % len(producers)]
         more = {"headers": [tuple(pair) for pair in json.loads(headers[0])]} if headers else {}
         while True:
             try:
@@ -53,7 +57,7 @@ def put(bootstrap, topic):
             except BufferError:
                 producer.poll(0.1)
         producer.poll(0)
-    if producer.flush(PATIENCE_S):
+    if any(producer.flush(PATIENCE_S) for producer in producers):
         raise SystemExit("rows are not delivered")
 
 
