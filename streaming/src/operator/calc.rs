@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::functions::core::getfield::GetFieldFunc;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::Batch;
@@ -22,9 +24,65 @@ pub type Expression = Arc<dyn PhysicalExpr>;
 #[derive(Debug)]
 pub struct Calc {
     condition: Option<Expression>,
+    read: Read,
+    /// Over the columns that are read.
     columns: Vec<Expression>,
     schema: SchemaRef,
     mode: ChangelogMode,
+    description: String,
+}
+
+/// The columns and members of structs that expressions read: only these are copied where a condition lets some rows pass.
+#[derive(Debug)]
+struct Read {
+    values: Vec<Expression>,
+    schema: SchemaRef,
+}
+
+impl Read {
+    /// What expressions read of the input, and the same expressions over what is read.
+    fn new(input: &Schema, expressions: Vec<Expression>) -> Result<(Self, Vec<Expression>)> {
+        let mut values: Vec<Expression> = Vec::new();
+        let mut over_read = |expression: Expression| {
+            if !is_member(&expression) {
+                return Ok(Transformed::no(expression));
+            }
+            let at = values.iter().position(|known| *known == expression).unwrap_or(values.len());
+            if at == values.len() {
+                values.push(expression);
+            }
+            let column: Expression = Arc::new(Column::new(&format!("v{at}"), at));
+            Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+        };
+        let expressions = expressions
+            .into_iter()
+            .map(|expression| Ok(expression.transform_down(&mut over_read).map_err(failed)?.data))
+            .collect::<Result<Vec<_>>>()?;
+        let fields = values.iter().enumerate().map(|(at, value)| {
+            let field = value.return_field(input).map_err(failed)?;
+            Ok(field.as_ref().clone().with_name(format!("v{at}")))
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
+        Ok((Self { values, schema }, expressions))
+    }
+
+    fn of(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let values = self.values.iter().map(|value| evaluate(value, rows)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), values, &options).map_err(failed)
+    }
+}
+
+/// Whether an expression is a column, or a member of one by constant names: it copies nothing and fails for no row.
+fn is_member(expression: &Expression) -> bool {
+    if expression.is::<Column>() {
+        return true;
+    }
+    let Some(member) = ScalarFunctionExpr::try_downcast_func::<GetFieldFunc>(expression.as_ref()) else { return false };
+    member
+        .args()
+        .split_first()
+        .is_some_and(|(of, names)| is_member(of) && names.iter().all(|name| name.is::<Literal>()))
 }
 
 impl Calc {
@@ -60,7 +118,10 @@ impl Calc {
         let kept: Vec<Option<usize>> =
             columns.iter().map(|(column, _)| column.downcast_ref::<Column>().map(Column::index)).collect();
         let mode = mode.project(&kept, "a projection")?;
-        Ok(Self { condition, columns: columns.into_iter().map(|(column, _)| column).collect(), schema, mode })
+        let columns: Vec<Expression> = columns.into_iter().map(|(column, _)| column).collect();
+        let description = format!("calc({condition:?}, {columns:?}, {})", columns_text(&schema));
+        let (read, columns) = Read::new(input, columns)?;
+        Ok(Self { condition, read, columns, schema, mode, description })
     }
 }
 
@@ -78,7 +139,7 @@ impl Operator for Calc {
     }
 
     fn describe(&self) -> String {
-        format!("calc({:?}, {:?}, {})", self.condition, self.columns, columns_text(&self.schema))
+        self.description.clone()
     }
 
     fn is_keyed(&self) -> bool {
@@ -86,9 +147,10 @@ impl Operator for Calc {
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {
+        let read = batch.with_rows(self.read.of(batch.rows())?)?;
         let batch = match &self.condition {
-            None => batch,
-            Some(condition) => batch.filter(evaluate(condition, batch.rows())?.as_boolean())?,
+            None => read,
+            Some(condition) => read.filter(evaluate(condition, batch.rows())?.as_boolean())?,
         };
         if batch.is_empty() {
             return Ok(());
