@@ -178,10 +178,7 @@ impl Inputs {
             }
         };
         self.announce(&positions);
-        let mut by_partition: BTreeMap<(Arc<str>, i32), Vec<Message>> = BTreeMap::new();
-        for message in messages {
-            by_partition.entry((Arc::clone(&message.topic), message.partition)).or_default().push(message);
-        }
+        let by_partition = by_partition(messages);
         let (mut rows, mut dead) = (Vec::new(), Vec::new());
         for ((topic, partition), messages) in by_partition {
             let Some(table) = self.of_topic.get(&*topic).copied() else { continue };
@@ -242,6 +239,21 @@ impl Inputs {
         let rows = vec![Arrived { table: *table, topic: Arc::clone(topic), partition: 0, batch }];
         Ok(Some((Arrivals { rows, ..Arrivals::default() }, position(*next))))
     }
+}
+
+/// The messages of each partition. They come in runs of one.
+fn by_partition(messages: Vec<Message>) -> BTreeMap<(Arc<str>, i32), Vec<Message>> {
+    let mut found = BTreeMap::new();
+    let mut messages = messages.into_iter().peekable();
+    while let Some(first) = messages.next() {
+        let (topic, partition) = (Arc::clone(&first.topic), first.partition);
+        let of: &mut Vec<Message> = found.entry((Arc::clone(&topic), partition)).or_default();
+        of.push(first);
+        while let Some(next) = messages.next_if(|next| next.partition == partition && next.topic == topic) {
+            of.push(next);
+        }
+    }
+    found
 }
 
 /// Whether topics have ends, and all their partitions are there.
@@ -389,7 +401,9 @@ impl Decode for Collect {
     }
 
     fn take(&mut self) -> Vec<Message> {
-        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
+        // Batches are mostly alike.
+        let next = Vec::with_capacity(self.bytes.len());
+        let bytes = Bytes::from(std::mem::replace(&mut self.bytes, next));
         let rows = std::mem::take(&mut self.rows).into_iter();
         rows.map(|row| Message {
             topic: row.topic,

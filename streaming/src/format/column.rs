@@ -121,7 +121,7 @@ enum Values {
     Bytes { ends: Vec<i32>, data: Vec<u8> },
     List { ends: Vec<i32>, item: Box<Column> },
     Map { ends: Vec<i32>, key: Box<Column>, value: Box<Column> },
-    Struct { names: Arc<Names>, columns: Vec<Column> },
+    Struct { names: Names, columns: Vec<Column> },
 }
 
 /// A column under construction.
@@ -157,7 +157,7 @@ impl Column {
                 Values::Map { ends: vec![0], key: Box::new(Self::new(key)?), value: Box::new(Self::new(value)?) }
             }
             (DataType::Struct(fields), _) => Values::Struct {
-                names: Arc::new(Names::new(fields)),
+                names: Names::new(fields),
                 columns: fields.iter().map(|field| Self::new(field)).collect::<Result<_>>()?,
             },
             (other, _) => return Err(Error::unsupported(format!("messages with columns of type {other}"))),
@@ -332,9 +332,9 @@ impl Column {
     }
 
     /// What the next row is filled with, a value in each; [`Self::end_row`] ends it.
-    pub(crate) fn fields(&mut self) -> Result<(Arc<Names>, &mut [Column]), Reason> {
+    pub(crate) fn fields(&mut self) -> Result<(&Names, &mut [Column]), Reason> {
         match &mut self.values {
-            Values::Struct { names, columns } => Ok((Arc::clone(names), columns.as_mut_slice())),
+            Values::Struct { names, columns } => Ok((names, columns.as_mut_slice())),
             _ => Err(format!("{} is no row", self.data_type)),
         }
     }
@@ -358,15 +358,15 @@ impl Column {
         };
         Ok(match &mut self.values {
             Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
-            Values::I8(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
-            Values::I16(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
-            Values::I32(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
-            Values::I64(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
-            Values::I128(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
-            Values::F32(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
-            Values::F64(values) => primitive(Buffer::from_vec(std::mem::take(values)))?,
+            Values::I8(values) => primitive(Buffer::from_vec(take(values)))?,
+            Values::I16(values) => primitive(Buffer::from_vec(take(values)))?,
+            Values::I32(values) => primitive(Buffer::from_vec(take(values)))?,
+            Values::I64(values) => primitive(Buffer::from_vec(take(values)))?,
+            Values::I128(values) => primitive(Buffer::from_vec(take(values)))?,
+            Values::F32(values) => primitive(Buffer::from_vec(take(values)))?,
+            Values::F64(values) => primitive(Buffer::from_vec(take(values)))?,
             Values::Bytes { ends, data } => {
-                let (offsets, data) = (take_offsets(ends), Buffer::from_vec(std::mem::take(data)));
+                let (offsets, data) = (take_offsets(ends), Buffer::from_vec(take(data)));
                 match self.kind {
                     Kind::Text => Arc::new(StringArray::try_new(offsets, data, nulls)?),
                     _ => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
@@ -413,14 +413,22 @@ fn end_of(len: usize) -> Result<i32, Reason> {
     i32::try_from(len).map_err(|_| "a batch holds at most 2 GiB in a column".to_owned())
 }
 
+/// The values so far. There is room for as many again: batches are mostly alike.
+fn take<T>(values: &mut Vec<T>) -> Vec<T> {
+    let next = Vec::with_capacity(values.len());
+    std::mem::replace(values, next)
+}
+
 fn take_offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, vec![0])))
+    let taken = take(ends);
+    ends.push(0);
+    OffsetBuffer::new(ScalarBuffer::from(taken))
 }
 
 /// Rows under construction.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    names: Arc<Names>,
+    names: Names,
     columns: Vec<Column>,
     len: usize,
 }
@@ -433,7 +441,7 @@ impl Rows {
                 .map_err(|error| Error::new(error.kind(), format!("column `{}`: {}", field.name(), error.message())))
         };
         let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
-        Ok(Self { names: Arc::new(Names::new(schema.fields())), columns, len: 0 })
+        Ok(Self { names: Names::new(schema.fields()), columns, len: 0 })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -441,8 +449,8 @@ impl Rows {
     }
 
     /// What the next row is filled with, a value in each; [`Self::end_row`] ends it.
-    pub(crate) fn fields(&mut self) -> (Arc<Names>, &mut [Column]) {
-        (Arc::clone(&self.names), self.columns.as_mut_slice())
+    pub(crate) fn fields(&mut self) -> (&Names, &mut [Column]) {
+        (&self.names, self.columns.as_mut_slice())
     }
 
     pub(crate) fn end_row(&mut self) {

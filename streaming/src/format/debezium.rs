@@ -53,7 +53,7 @@ impl DebeziumReader {
         }
         let len = rows.len();
         let (names, columns) = rows.fields();
-        self.objects.read_members(&mut parser, &names, columns, len).map_err(Fault::into_reason)?;
+        self.objects.read_members(&mut parser, names, columns, len).map_err(Fault::into_reason)?;
         rows.end_row();
         Ok(())
     }

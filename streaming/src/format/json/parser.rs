@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 use super::write::write_text;
 use crate::format::Reason;
 use crate::format::text::write_f64;
@@ -28,6 +30,8 @@ pub(crate) enum Token<'a> {
 #[derive(Debug)]
 pub(crate) struct Parser<'a> {
     bytes: &'a [u8],
+    /// As much of it as is UTF-8.
+    chars: &'a str,
     at: usize,
     depth: usize,
     /// Whether an object or array was just begun.
@@ -36,7 +40,8 @@ pub(crate) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, depth: 0, is_first: false }
+        let chars = std::str::from_utf8(bytes).or_else(|error| std::str::from_utf8(&bytes[..error.valid_up_to()]));
+        Self { bytes, chars: chars.unwrap_or_default(), at: 0, depth: 0, is_first: false }
     }
 
     /// Where the next token begins.
@@ -136,7 +141,7 @@ impl<'a> Parser<'a> {
         if self.bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'.') {
             return self.fail("the end of a number");
         }
-        let text = std::str::from_utf8(&self.bytes[start..self.at]).map_err(|error| error.to_string())?;
+        let text = self.chars(start, self.at)?;
         Ok(if is_whole { Token::Int(text) } else { Token::Float(text) })
     }
 
@@ -144,26 +149,26 @@ impl<'a> Parser<'a> {
     fn text(&mut self) -> Result<Cow<'a, str>, Reason> {
         let start = self.at;
         let rest = &self.bytes[start..];
-        let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else {
-            return Err("the JSON ends in a text".to_owned());
-        };
+        let Some(end) = memchr2(b'"', b'\\', rest) else { return Err("the JSON ends in a text".to_owned()) };
         self.at += end;
         if rest[end] == b'\\' {
             return self.escaped_text(start).map(Cow::Owned);
         }
         self.at += 1;
-        utf8(&rest[..end]).map(Cow::Borrowed)
+        self.chars(start, start + end).map(Cow::Borrowed)
+    }
+
+    fn chars(&self, from: usize, to: usize) -> Result<&'a str, Reason> {
+        self.chars.get(from..to).ok_or_else(|| "a text of the JSON is no UTF-8".to_owned())
     }
 
     /// The text that began at `start`, from the backslash that is next.
     fn escaped_text(&mut self, start: usize) -> Result<String, Reason> {
-        let mut text = utf8(&self.bytes[start..self.at])?.to_owned();
+        let mut text = self.chars(start, self.at)?.to_owned();
         loop {
             let rest = &self.bytes[self.at..];
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else {
-                return Err("the JSON ends in a text".to_owned());
-            };
-            text.push_str(utf8(&rest[..end])?);
+            let Some(end) = memchr2(b'"', b'\\', rest) else { return Err("the JSON ends in a text".to_owned()) };
+            text.push_str(self.chars(self.at, self.at + end)?);
             self.at += end + 1;
             if rest[end] == b'"' {
                 return Ok(text);
@@ -319,8 +324,4 @@ fn push(out: &mut Option<&mut Vec<u8>>, bytes: &[u8]) {
     if let Some(out) = out.as_deref_mut() {
         out.extend_from_slice(bytes);
     }
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, Reason> {
-    std::str::from_utf8(bytes).map_err(|_| "a text of the JSON is no UTF-8".to_owned())
 }

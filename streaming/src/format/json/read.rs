@@ -124,7 +124,7 @@ impl ObjectReader {
             (Kind::Struct, Token::Object) => {
                 let len = column.len();
                 let (names, columns) = column.fields()?;
-                self.read_members(parser, &names, columns, len)?;
+                self.read_members(parser, names, columns, len)?;
                 column.end_row();
                 Ok(())
             }
@@ -247,7 +247,7 @@ impl JsonReader {
     fn read_object(&self, parser: &mut Parser<'_>, rows: &mut Rows) -> Result<(), Fault> {
         let len = rows.len();
         let (names, columns) = rows.fields();
-        self.objects.read_members(parser, &names, columns, len)?;
+        self.objects.read_members(parser, names, columns, len)?;
         rows.end_row();
         Ok(())
     }
