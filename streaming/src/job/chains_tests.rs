@@ -41,7 +41,7 @@ fn rows_of(chains: &ByTask, id: &str) -> HashMap<u8, Vec<u8>> {
     let reader = StateReader::open(&describe(id).unwrap(), &chains.of(id), 0..=u8::MAX).unwrap();
     let entries = reader.entries(TABLE);
     let count = entries.len();
-    let rows: HashMap<u8, Vec<u8>> = entries.into_iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect();
+    let rows: HashMap<u8, Vec<u8>> = entries.iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect();
     assert_eq!(rows.len(), count, "a key is there twice");
     rows
 }

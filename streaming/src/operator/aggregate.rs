@@ -97,7 +97,7 @@ impl GroupAggregate {
 
     /// What is emitted for some groups as they are now.
     fn results(&self, groups: &[u32]) -> Result<RecordBatch> {
-        let mut columns = self.key_codec.decode(groups.iter().map(|group| self.groups.key(*group).as_ref()))?;
+        let mut columns = self.key_codec.decode(groups.iter().map(|group| self.groups.key(*group)))?;
         for accumulator in &self.accumulators {
             columns.push(accumulator.evaluate(groups)?);
         }
@@ -243,12 +243,12 @@ impl Operator for GroupAggregate {
                 let joined = joined_key(key, value);
                 match count {
                     None => writer.entry(&table, key, &joined, None)?,
-                    Some(count) => live.push((Arc::clone(key), joined, count)),
+                    Some(count) => live.push((group, joined, count)),
                 }
                 Ok(())
             })?;
-            for (key, joined, count) in live {
-                writer.entry(&table, &key, &joined, Some(&count.to_le_bytes()))?;
+            for (group, joined, count) in live {
+                writer.entry(&table, groups.key(group), &joined, Some(&count.to_le_bytes()))?;
             }
         }
         for group in changed.drain(..) {
@@ -261,9 +261,9 @@ impl Operator for GroupAggregate {
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         let entries = reader.entries(TABLE);
         self.groups.reserve(entries.len());
-        for entry in entries {
-            let group = self.groups.intern(entry.key);
-            self.grow();
+        let groups: Vec<u32> = entries.iter().map(|entry| self.groups.intern(entry.key)).collect();
+        self.grow();
+        for (entry, group) in entries.iter().zip(groups) {
             let mut value = entry.value;
             self.rows[group as usize] = take_i64(&mut value)?;
             for accumulator in &mut self.accumulators {
@@ -272,7 +272,7 @@ impl Operator for GroupAggregate {
         }
         for (at, accumulator) in self.accumulators.iter_mut().enumerate() {
             let Some(values) = accumulator.values() else { continue };
-            for entry in reader.entries(&format!("values.{at}")) {
+            for entry in reader.entries(&format!("values.{at}")).iter() {
                 let (key, value) = split_key(entry.key)?;
                 let mut count = entry.value;
                 let group = self.groups.intern(key);

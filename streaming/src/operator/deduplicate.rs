@@ -184,7 +184,7 @@ impl Operator for Deduplicate {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        for entry in reader.entries(TABLE) {
+        for entry in reader.entries(TABLE).iter() {
             let mut row = entry.value;
             let time = take_i64(&mut row)?;
             self.bytes += entry.key.len() + ENTRY_BYTES + row.len();

@@ -264,7 +264,7 @@ impl Operator for Join {
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
-            for entry in reader.entries(table) {
+            for entry in reader.entries(table).iter() {
                 let (key, row) = split_key(entry.key)?;
                 let mut value = entry.value;
                 let known = Known {

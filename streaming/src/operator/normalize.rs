@@ -112,7 +112,7 @@ impl Operator for Normalize {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        for entry in reader.entries(TABLE) {
+        for entry in reader.entries(TABLE).iter() {
             self.bytes += cost(entry.key, entry.value);
             self.rows.insert(entry.key.into(), entry.value.into());
         }

@@ -49,7 +49,7 @@ pub struct SessionAggregate {
     accumulators: Vec<Box<dyn Accumulator>>,
     groups: u32,
     free_groups: Vec<u32>,
-    changed: HashSet<Arc<[u8]>, BuildKeyHasher>,
+    changed: HashSet<Box<[u8]>, BuildKeyHasher>,
     watermark: i64,
     late_rows: u64,
 }
@@ -184,7 +184,7 @@ impl Operator for SessionAggregate {
                 Some(group) => {
                     groups.push(group);
                     if !self.changed.contains(self.keys.key(key)) {
-                        self.changed.insert(Arc::clone(self.keys.key(key)));
+                        self.changed.insert(self.keys.key(key).into());
                     }
                 }
                 None => {
@@ -238,14 +238,14 @@ impl Operator for SessionAggregate {
             }
             let groups: Vec<u32> = closed.iter().map(|(.., group)| *group).collect();
             let windows: Vec<(i64, i64)> = closed.iter().map(|(_, window, _)| *window).collect();
-            let mut columns = self.key_codec.decode(closed.iter().map(|(key, ..)| self.keys.key(*key).as_ref()))?;
+            let mut columns = self.key_codec.decode(closed.iter().map(|(key, ..)| self.keys.key(*key)))?;
             for accumulator in &self.accumulators {
                 columns.push(accumulator.evaluate(&groups)?);
             }
             columns.extend(window_columns(&windows));
             out.emit(Batch::inserts(RecordBatch::try_new(self.schema(), columns).map_err(failed)?))?;
             for (key, _, group) in closed {
-                self.changed.insert(Arc::clone(self.keys.key(key)));
+                self.changed.insert(self.keys.key(key).into());
                 if self.sessions[key as usize].is_empty() {
                     self.keys.remove(key);
                 }
@@ -277,7 +277,7 @@ impl Operator for SessionAggregate {
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         self.watermark = reader.watermark()?;
-        for entry in reader.entries(TABLE) {
+        for entry in reader.entries(TABLE).iter() {
             let key = self.intern(entry.key);
             let mut value = entry.value;
             for _ in 0..u32::from_le_bytes(take::<4>(&mut value)?) {

@@ -338,9 +338,6 @@ pub struct StateReader {
     dropped: BTreeMap<String, i64>,
 }
 
-/// Group, key and value of an entry; no value where the key is gone.
-type Latest<'a> = (u8, &'a [u8], Option<&'a [u8]>);
-
 /// A live entry of a keyed table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -350,6 +347,53 @@ pub struct Entry<'a> {
     pub key: &'a [u8],
     /// Its value.
     pub value: &'a [u8],
+}
+
+/// A batch of a keyed table.
+struct KeyedBatch<'a> {
+    groups: &'a UInt8Array,
+    keys: &'a LargeBinaryArray,
+    /// NULL where the key is gone.
+    values: &'a LargeBinaryArray,
+}
+
+impl<'a> KeyedBatch<'a> {
+    /// `batch` has the columns of [`keyed_schema`].
+    fn new(batch: &'a RecordBatch) -> Self {
+        let [groups, keys, values] = [0, 1, 2].map(|column| batch.column(column));
+        Self { groups: groups.as_primitive(), keys: keys.as_binary(), values: values.as_binary() }
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+/// The live entries of a keyed table, the oldest first.
+pub struct Entries<'a> {
+    batches: Vec<KeyedBatch<'a>>,
+    /// Batch and row of each.
+    rows: Vec<(u32, u32)>,
+}
+
+impl<'a> Entries<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'a>> + '_ {
+        self.rows.iter().map(|(batch, row)| {
+            let (batch, row) = (&self.batches[*batch as usize], *row as usize);
+            Entry { group: batch.groups.value(row), key: batch.keys.value(row), value: batch.values.value(row) }
+        })
+    }
 }
 
 impl StateReader {
@@ -467,11 +511,17 @@ impl StateReader {
     }
 
     /// The live entries of a keyed table.
-    pub fn entries(&self, table: &str) -> Vec<Entry<'_>> {
-        let mut live = Vec::with_capacity(self.rows_of(table));
-        self.latest(table, |(group, key, value)| live.extend(value.map(|value| Entry { group, key, value })));
-        live.reverse();
-        live
+    pub fn entries(&self, table: &str) -> Entries<'_> {
+        let batches = self.keyed.get(table).map_or(&[][..], Vec::as_slice);
+        let batches: Vec<KeyedBatch<'_>> = batches.iter().map(KeyedBatch::new).collect();
+        let mut rows = Vec::with_capacity(self.rows_of(table));
+        self.latest(table, &batches, |batch, row| {
+            if batches[batch].values.is_valid(row) {
+                rows.push((batch as u32, row as u32));
+            }
+        });
+        rows.reverse();
+        Entries { batches, rows }
     }
 
     /// Rows of a keyed table, latest or not.
@@ -479,24 +529,23 @@ impl StateReader {
         self.keyed.get(table).into_iter().flatten().map(RecordBatch::num_rows).sum()
     }
 
-    /// Visits the latest of each key of a keyed table, the newest first, with no value where the key is gone. Of the oldest snapshot,
-    /// keys that are gone are visited too if they are there again.
-    fn latest<'a>(&'a self, table: &str, mut visit: impl FnMut(Latest<'a>)) {
-        let Some(batches) = self.keyed.get(table) else { return };
+    /// Visits the latest of each key of a keyed table by its batch and row, the newest first, also where the key is gone. Of the
+    /// oldest snapshot, keys that are gone are visited too if they are there again.
+    fn latest<'a>(&'a self, table: &str, batches: &[KeyedBatch<'a>], mut visit: impl FnMut(usize, usize)) {
         let oldest = self.oldest.get(table).copied().unwrap_or_default();
-        let newer: usize = batches.iter().skip(oldest).map(RecordBatch::num_rows).sum();
+        let newer: usize = batches.iter().skip(oldest).map(KeyedBatch::len).sum();
         let mut seen: HashSet<&[u8], BuildKeyHasher> = HashSet::default();
         seen.reserve(newer);
         for (place, batch) in batches.iter().enumerate().rev() {
-            let groups = batch.column(0).as_primitive::<UInt8Type>();
-            let keys: &LargeBinaryArray = batch.column(1).as_binary();
-            let values: &LargeBinaryArray = batch.column(2).as_binary();
-            for row in (0..batch.num_rows()).rev() {
-                let key = keys.value(row);
+            for row in (0..batch.len()).rev() {
+                let key = batch.keys.value(row);
                 // What is large needs no set of its keys.
-                let is_latest = if place < oldest { !seen.contains(key) } else { seen.insert(key) };
+                let is_latest = match place < oldest {
+                    true => seen.is_empty() || !seen.contains(key),
+                    false => seen.insert(key),
+                };
                 if is_latest {
-                    visit((groups.value(row), key, values.is_valid(row).then(|| values.value(row))));
+                    visit(place, row);
                 }
             }
         }
@@ -549,11 +598,15 @@ impl StateReader {
             }
         }
         for table in self.keyed.keys() {
-            let mut entries = Vec::with_capacity(self.rows_of(table));
-            self.latest(table, |entry| entries.push(entry));
-            for (group, key, value) in entries.into_iter().rev() {
+            let batches = self.keyed.get(table).map_or(&[][..], Vec::as_slice);
+            let batches: Vec<KeyedBatch<'_>> = batches.iter().map(KeyedBatch::new).collect();
+            let mut rows = Vec::with_capacity(self.rows_of(table));
+            self.latest(table, &batches, |batch, row| rows.push((batch as u32, row as u32)));
+            for (batch, row) in rows.into_iter().rev() {
+                let (batch, row) = (&batches[batch as usize], row as usize);
+                let value = batch.values.is_valid(row).then(|| batch.values.value(row));
                 if value.is_some() || after.is_some() {
-                    writer.grouped_entry(table, group, key, value)?;
+                    writer.grouped_entry(table, batch.groups.value(row), batch.keys.value(row), value)?;
                 }
             }
         }

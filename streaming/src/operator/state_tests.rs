@@ -18,7 +18,7 @@ fn snapshot(epoch: u64, after: Option<u64>, entries: &[(&[u8], Option<&[u8]>)]) 
 }
 
 fn live(state: &StateReader) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    state.entries("t").into_iter().map(|entry| (entry.key.to_vec(), entry.value.to_vec())).collect()
+    state.entries("t").iter().map(|entry| (entry.key.to_vec(), entry.value.to_vec())).collect()
 }
 
 #[test]

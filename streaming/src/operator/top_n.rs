@@ -278,7 +278,7 @@ impl Operator for TopN {
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         self.next = reader.scalar_max("next").unwrap_or(0) as u64;
         let mut shared: HashSet<Arc<[u8]>, BuildKeyHasher> = HashSet::default();
-        for entry in reader.entries(TABLE) {
+        for entry in reader.entries(TABLE).iter() {
             let (key, mut number) = split_key(entry.key)?;
             let number = u64::from_be_bytes(take::<8>(&mut number)?);
             let mut row = entry.value;
