@@ -4,14 +4,15 @@
 //! have none, and is emitted padded with NULLs. Results are final. They may be older than the watermark by the width of the
 //! interval, so [`Operator::output_watermark`] holds it back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::{Batch, RowKind};
-use super::key::{BuildKeyHasher, RowCodec};
+use super::index::KeyIndex;
+use super::key::RowCodec;
 use super::mode::ChangelogMode;
 use super::pairs::{JoinOn, PairChange, PairCodec, in_order};
 use super::state::{SnapshotWriter, StateReader, columns_text, joined_key, split_key, take, take_i64};
@@ -21,24 +22,41 @@ use super::{Context, Operator, Output, WATERMARK_MAX, WATERMARK_MIN};
 const NAME: &str = "interval join";
 const TABLES: [&str; 2] = ["left", "right"];
 /// Bytes of a row besides its own.
-const ROW_BYTES: usize = 160;
+const ROW_BYTES: usize = 88;
 
-type Bytes = Arc<[u8]>;
-/// The event time of a row and the number of its arrival.
-type Place = (i64, u64);
-
-#[derive(Debug, Clone)]
+/// A row that may have partners yet.
+#[derive(Debug)]
 struct Kept {
-    row: Bytes,
+    time: i64,
+    /// Of its arrival. Tasks that were brought together may share numbers, but not of one key.
+    number: u64,
+    key: u32,
+    row: Box<[u8]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Flags {
     has_partner: bool,
+    /// Since the last snapshot.
+    is_changed: bool,
+    /// It is in a snapshot.
+    is_saved: bool,
 }
 
 #[derive(Debug, Default)]
 struct Side {
-    rows: HashMap<Bytes, BTreeMap<Place, Kept>, BuildKeyHasher>,
-    /// Every row by its place: the order in which rows expire. Tasks that were brought together may share numbers.
-    places: BTreeSet<(Place, Bytes)>,
-    changed: BTreeSet<(Bytes, Place)>,
+    keys: KeyIndex,
+    /// The rows of each key, by time and number.
+    of_keys: Vec<VecDeque<u32>>,
+    rows: Vec<Option<Kept>>,
+    flags: Vec<Flags>,
+    free: Vec<u32>,
+    /// The rows of each time, in the order of their numbers: so they expire.
+    by_time: BTreeMap<i64, Vec<u32>>,
+    /// Rows that changed; one that is not there any more, or another in its place, is told by the flags.
+    changed: Vec<u32>,
+    /// Keys and numbers of rows that were saved and are gone.
+    gone: Vec<(Box<[u8]>, u64)>,
     bytes: usize,
 }
 
@@ -129,55 +147,50 @@ impl Operator for IntervalJoin {
     }
 
     fn process(&mut self, input: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
-        let other = 1 - input;
         let time = self.times[input];
         let times = event_times(batch.rows().column(time), batch.rows().schema_ref().field(time).name())?;
         let keys = self.keys[input].encode(batch.rows())?;
         let rows = self.pairs.row(input).encode(batch.rows())?;
         let nulls = self.keys[input].nulls(batch.rows());
         let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+        let expired = self.expired_through(input, self.watermark);
+        let (keeps_own, keeps_other) = (self.on.kind.keeps(input), self.on.kind.keeps(1 - input));
 
-        let own: Vec<Bytes> = (0..batch.len()).map(|row| rows.get(row).into()).collect();
-        let mut found: Vec<(usize, Place)> = Vec::new();
-        let mut pairs: Vec<[Bytes; 2]> = Vec::new();
+        let mut found: Vec<(usize, u32)> = Vec::new();
         for (row, time) in times.iter().enumerate().filter(|(row, _)| !is_null(*row)) {
-            let Some(partners) = self.sides[other].rows.get(keys.get(row)) else { continue };
             let (from, to) = self.partner_times(input, *time);
-            for (place, kept) in partners.range((from, 0)..=(to, u64::MAX)) {
-                found.push((row, *place));
-                pairs.push(in_order(input, Arc::clone(&own[row]), Arc::clone(&kept.row)));
-            }
+            found.extend(self.sides[1 - input].partners(keys.get(row), from, to).map(|partner| (row, partner)));
         }
+        let [left, right] = &mut self.sides;
+        let (own, other) = if input == 0 { (left, right) } else { (right, left) };
+        let Side { rows: partners, flags, changed, .. } = other;
+        let pair = |(row, partner): &(usize, u32)| {
+            let partner = partners[*partner as usize].as_ref().map_or(&[][..], |kept| &*kept.row);
+            in_order(input, rows.get(*row), partner)
+        };
+        let pairs: Vec<[&[u8]; 2]> = found.iter().map(pair).collect();
         let mut has_partner = vec![false; batch.len()];
-        let mut changes: Vec<PairChange<Bytes>> = Vec::new();
+        let mut changes: Vec<PairChange<&[u8]>> = Vec::new();
         let meets = self.pairs.meets(&pairs)?;
-        for (((row, place), pair), _) in found.into_iter().zip(pairs).zip(meets).filter(|(_, meets)| *meets) {
+        for (((row, partner), pair), _) in found.into_iter().zip(pairs).zip(meets).filter(|(_, meets)| *meets) {
             has_partner[row] = true;
             changes.push((RowKind::Insert, pair.map(Some)));
-            let side = &mut self.sides[other];
-            if !self.on.kind.keeps(other) {
-                continue;
-            }
-            if let Some(kept) = side.rows.get_mut(keys.get(row)).and_then(|rows| rows.get_mut(&place))
-                && !std::mem::replace(&mut kept.has_partner, true)
-                && let Some((key, _)) = side.rows.get_key_value(keys.get(row))
-            {
-                side.changed.insert((Arc::clone(key), place));
+            let flags = &mut flags[partner as usize];
+            if keeps_other && !std::mem::replace(&mut flags.has_partner, true) {
+                flags.is_changed = true;
+                changed.push(partner);
             }
         }
-
-        let expired = self.expired_through(input, self.watermark);
-        let keeps = self.on.kind.keeps(input);
-        for (((row, time), own), has_partner) in times.into_iter().enumerate().zip(own).zip(has_partner) {
+        for ((row, time), has_partner) in times.into_iter().enumerate().zip(has_partner) {
             if is_null(row) || time <= expired {
-                if keeps && !has_partner {
-                    changes.push((RowKind::Insert, in_order(input, Some(own), None)));
+                if keeps_own && !has_partner {
+                    changes.push((RowKind::Insert, in_order(input, Some(rows.get(row)), None)));
                 }
                 continue;
             }
-            let place = (time, self.next);
+            let flags = Flags { has_partner, is_changed: true, is_saved: false };
+            own.keep(keys.get(row), time, self.next, rows.get(row), flags);
             self.next += 1;
-            self.sides[input].keep(keys.get(row), place, Kept { row: own, has_partner });
         }
         self.pairs.emit(&changes, out)?;
         cx.admit(NAME, self.state_bytes())
@@ -191,11 +204,12 @@ impl Operator for IntervalJoin {
         let mut changes = Vec::new();
         for input in [0, 1] {
             let expired = self.expired_through(input, watermark);
-            while let Some(kept) = self.sides[input].pop_through(expired) {
-                if self.on.kind.keeps(input) && !kept.has_partner {
-                    changes.push((RowKind::Insert, in_order(input, Some(kept.row), None)));
+            let keeps = self.on.kind.keeps(input);
+            self.sides[input].expire(expired, |row, has_partner| {
+                if keeps && !has_partner {
+                    changes.push((RowKind::Insert, in_order(input, Some(row), None)));
                 }
-            }
+            });
         }
         self.pairs.emit(&changes, out)
     }
@@ -211,14 +225,18 @@ impl Operator for IntervalJoin {
         writer.watermark(self.watermark);
         writer.scalar("next", self.next as i64);
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
-            for (key, place) in std::mem::take(&mut side.changed) {
-                let value = side.rows.get(&key).and_then(|rows| rows.get(&place)).map(|kept| {
-                    let mut value = place.0.to_le_bytes().to_vec();
-                    value.push(u8::from(kept.has_partner));
-                    value.extend_from_slice(&kept.row);
-                    value
-                });
-                writer.entry(table, &key, &joined_key(&key, &place.1.to_be_bytes()), value.as_deref())?;
+            for (key, number) in side.gone.drain(..) {
+                writer.entry(table, &key, &joined_key(&key, &number.to_be_bytes()), None)?;
+            }
+            for at in side.changed.drain(..) {
+                let flags = &mut side.flags[at as usize];
+                let Some(kept) = side.rows[at as usize].as_ref().filter(|_| flags.is_changed) else { continue };
+                *flags = Flags { is_changed: false, is_saved: true, ..*flags };
+                let mut value = kept.time.to_le_bytes().to_vec();
+                value.push(u8::from(flags.has_partner));
+                value.extend_from_slice(&kept.row);
+                let key = side.keys.key(kept.key);
+                writer.entry(table, key, &joined_key(key, &kept.number.to_be_bytes()), Some(&value))?;
             }
         }
         Ok(())
@@ -228,46 +246,102 @@ impl Operator for IntervalJoin {
         self.watermark = reader.watermark()?;
         self.next = reader.scalar_max("next").unwrap_or(0) as u64;
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
-            for entry in reader.entries(table) {
+            for entry in reader.entries(table).iter() {
                 let (key, mut number) = split_key(entry.key)?;
                 let number = u64::from_be_bytes(take::<8>(&mut number)?);
                 let mut row = entry.value;
                 let time = take_i64(&mut row)?;
                 let has_partner = take::<1>(&mut row)? == [1];
-                side.keep(key, (time, number), Kept { row: row.into(), has_partner });
+                let flags = Flags { has_partner, is_changed: false, is_saved: true };
+                side.keep(key, time, number, row, flags);
             }
-            side.changed.clear();
+            side.order_by_numbers();
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.sides.iter().map(|side| side.bytes).sum()
+        self.sides.iter().map(|side| side.bytes + side.keys.bytes()).sum()
     }
 }
 
 impl Side {
-    fn keep(&mut self, key: &[u8], place: Place, kept: Kept) {
-        let known = self.rows.get_key_value(key).map(|(key, _)| Arc::clone(key));
-        let key = known.unwrap_or_else(|| key.into());
-        self.bytes += key.len() + kept.row.len() + ROW_BYTES;
-        self.places.insert((place, Arc::clone(&key)));
-        self.changed.insert((Arc::clone(&key), place));
-        self.rows.entry(key).or_default().insert(place, kept);
+    /// Rows of a key with times from one to another, by time and number.
+    fn partners(&self, key: &[u8], from: i64, to: i64) -> impl Iterator<Item = u32> {
+        let of_key = self.keys.get(key).map(|key| &self.of_keys[key as usize]);
+        let range = of_key.map(|of_key| {
+            let first = of_key.partition_point(|at| self.place(*at).0 < from);
+            let last = of_key.partition_point(|at| self.place(*at).0 <= to);
+            of_key.range(first..last.max(first)).copied()
+        });
+        range.into_iter().flatten()
     }
 
-    /// Takes out the oldest row if its time is `through` or before.
-    fn pop_through(&mut self, through: i64) -> Option<Kept> {
-        self.places.first().filter(|((time, _), _)| *time <= through)?;
-        let (place, key) = self.places.pop_first()?;
-        let rows = self.rows.get_mut(&key)?;
-        let kept = rows.remove(&place)?;
-        if rows.is_empty() {
-            self.rows.remove(&key);
+    /// Time and number of a row.
+    fn place(&self, at: u32) -> (i64, u64) {
+        self.rows[at as usize].as_ref().map_or((i64::MAX, u64::MAX), |kept| (kept.time, kept.number))
+    }
+
+    fn keep(&mut self, key: &[u8], time: i64, number: u64, row: &[u8], flags: Flags) {
+        let key = self.keys.intern(key);
+        self.of_keys.resize_with(self.keys.len(), VecDeque::new);
+        self.bytes += row.len() + ROW_BYTES;
+        let kept = Some(Kept { time, number, key, row: row.into() });
+        let at = match self.free.pop() {
+            Some(at) => {
+                (self.rows[at as usize], self.flags[at as usize]) = (kept, flags);
+                at
+            }
+            None => {
+                self.rows.push(kept);
+                self.flags.push(flags);
+                (self.rows.len() - 1) as u32
+            }
+        };
+        let of_key = &self.of_keys[key as usize];
+        let is_last = of_key.back().is_none_or(|last| self.place(*last) < (time, number));
+        let place = match is_last {
+            true => of_key.len(),
+            false => of_key.partition_point(|other| self.place(*other) < (time, number)),
+        };
+        self.of_keys[key as usize].insert(place, at);
+        self.by_time.entry(time).or_default().push(at);
+        if flags.is_changed {
+            self.changed.push(at);
         }
-        self.bytes -= key.len() + kept.row.len() + ROW_BYTES;
-        self.changed.insert((key, place));
-        Some(kept)
+    }
+
+    /// Forgets the rows up to a time; tells of each, and whether it had a partner.
+    fn expire(&mut self, through: i64, mut tell: impl FnMut(Box<[u8]>, bool)) {
+        while let Some(first) = self.by_time.first_entry().filter(|first| *first.key() <= through) {
+            for at in first.remove() {
+                let Some(Kept { number, key, row, .. }) = self.rows[at as usize].take() else { continue };
+                let flags = std::mem::take(&mut self.flags[at as usize]);
+                let of_key = &mut self.of_keys[key as usize];
+                match of_key.front() == Some(&at) {
+                    true => _ = of_key.pop_front(),
+                    false => of_key.retain(|other| *other != at),
+                }
+                let is_last = of_key.is_empty();
+                if flags.is_saved {
+                    self.gone.push((self.keys.key(key).into(), number));
+                }
+                if is_last {
+                    self.keys.remove(key);
+                }
+                self.free.push(at);
+                self.bytes -= row.len() + ROW_BYTES;
+                tell(row, flags.has_partner);
+            }
+        }
+        self.keys.recycle();
+    }
+
+    /// Puts rows of one time in the order of their numbers.
+    fn order_by_numbers(&mut self) {
+        let mut by_time = std::mem::take(&mut self.by_time);
+        by_time.values_mut().for_each(|of_time| of_time.sort_by_key(|at| self.place(*at)));
+        self.by_time = by_time;
     }
 }
 
