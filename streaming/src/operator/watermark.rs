@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use serde::{Deserialize, Serialize};
 use tereza_runtime::error::Result;
 
@@ -31,6 +33,8 @@ struct Partition {
 #[derive(Debug)]
 pub struct WatermarkAssigner {
     strategy: Expression,
+    /// The column of which the latest time has the highest value; `None` where that is not known.
+    rises_with: Option<usize>,
     name: String,
     idle_after_ms: Option<i64>,
     partitions: BTreeMap<i32, Partition>,
@@ -51,7 +55,8 @@ impl WatermarkAssigner {
         let shown = PartitionWatermark { watermark_ms: WATERMARK_MIN, idle: false };
         let partitions = partitions.into_iter().map(|number| (number, Partition { shown, last_row_ms: now_ms }));
         let (name, partitions) = (strategy.to_string(), partitions.collect());
-        Ok(Self { strategy, name, idle_after_ms, partitions, watermark: WATERMARK_MIN })
+        let rises_with = rises_with(&strategy).filter(|column| check_time(schema.field(*column)).is_ok());
+        Ok(Self { strategy, rises_with, name, idle_after_ms, partitions, watermark: WATERMARK_MIN })
     }
 
     /// Takes rows of a partition. NULL says nothing about the time.
@@ -59,7 +64,17 @@ impl WatermarkAssigner {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let highest = times(&evaluate(&self.strategy, rows)?, &self.name)?.into_iter().flatten().max();
+        let highest = |rows: &RecordBatch| -> Result<Option<i64>> {
+            Ok(times(&evaluate(&self.strategy, rows)?, &self.name)?.into_iter().flatten().max())
+        };
+        let highest = match self.rises_with {
+            None => highest(rows)?,
+            Some(column) => {
+                let times = times(rows.column(column), &self.name)?.into_iter().zip(0..);
+                let latest = times.filter_map(|(time, row)| Some((time?, row))).max();
+                latest.map_or(Ok(None), |(_, row)| highest(&rows.slice(row, 1)))?
+            }
+        };
         let shown = PartitionWatermark { watermark_ms: WATERMARK_MIN, idle: false };
         let known = self.partitions.entry(partition).or_insert(Partition { shown, last_row_ms: now_ms });
         known.last_row_ms = now_ms;
@@ -120,6 +135,13 @@ impl WatermarkAssigner {
     }
 }
 
+/// The column in `column - INTERVAL …`, which rises with it. Computed for each row, such a difference takes longer than its column.
+fn rises_with(strategy: &Expression) -> Option<usize> {
+    let difference = strategy.downcast_ref::<BinaryExpr>()?;
+    let is_shift = matches!(difference.op(), Operator::Minus | Operator::Plus) && difference.right().is::<Literal>();
+    difference.left().downcast_ref::<Column>().filter(|_| is_shift).map(Column::index)
+}
+
 /// Brings the watermarks of several inputs together: the least of those that are not idle.
 #[derive(Debug, Clone)]
 pub struct WatermarkMerge {
@@ -168,6 +190,22 @@ mod tests {
         let field = Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true);
         let column = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
         RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).unwrap()
+    }
+
+    #[test]
+    fn a_difference_is_computed_for_the_latest_row() {
+        let schema = rows(&[]).schema();
+        let interval = datafusion::physical_expr::expressions::lit(datafusion::common::ScalarValue::new_interval_mdn(
+            0, 0, 4_000_000,
+        ));
+        let column: Expression = Arc::new(Column::new("ts", 0));
+        let strategy: Expression = Arc::new(BinaryExpr::new(column, Operator::Minus, interval));
+        assert_eq!(rises_with(&strategy), Some(0));
+        let mut source = WatermarkAssigner::new(strategy, &schema, None, [0], 0).unwrap();
+        source.observe(0, &rows(&[None]), 1).unwrap();
+        assert_eq!(source.watermark(1), None);
+        source.observe(0, &rows(&[Some(20), None, Some(50), Some(30)]), 1).unwrap();
+        assert_eq!(source.watermark(1), Some(46));
     }
 
     fn assigner(idle_after_ms: Option<i64>) -> WatermarkAssigner {
