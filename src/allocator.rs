@@ -83,16 +83,19 @@ fn set_huge_pages(are_allowed: bool) {
 #[cfg(not(target_os = "linux"))]
 fn set_huge_pages(_are_allowed: bool) {}
 
-/// Gives freed memory back whenever the process comes to rest, which mimalloc does only while it is asked for memory; and the
-/// program's own pages.
+/// Gives freed memory back whenever the process comes to rest, which mimalloc does only while it is asked for memory; and as long as
+/// it rests the program's own pages, of which the little that runs now and then maps many around it.
 pub(crate) async fn give_back_at_rest() {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rest = Rest::default();
     loop {
         looks.tick().await;
-        if rest.begins(memory::processor_time()) {
+        let looks = rest.look(memory::processor_time());
+        if looks == 1 {
             memory::give_back();
+        }
+        if looks >= 1 {
             program::unmap_unused();
         }
     }
@@ -106,12 +109,12 @@ struct Rest {
 }
 
 impl Rest {
-    /// Whether a rest begins with this look; it does so once.
-    fn begins(&mut self, used: Duration) -> bool {
+    /// For how many looks the process is at rest, with this one; it begins with the first.
+    fn look(&mut self, used: Duration) -> u32 {
         let is_idle = used.saturating_sub(self.used) < IDLE;
         self.used = used;
         self.idle_looks = if is_idle { self.idle_looks.saturating_add(1) } else { 0 };
-        self.idle_looks == IDLE_LOOKS
+        self.idle_looks.saturating_sub(IDLE_LOOKS - 1)
     }
 }
 
@@ -148,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_begins_once_after_some_time_without_work() {
+    fn a_rest_begins_after_some_time_without_work() {
         let mut rest = Rest::default();
-        let mut looks = |used_ms: &[u64]| -> Vec<bool> {
-            used_ms.iter().map(|&used| rest.begins(Duration::from_millis(used))).collect()
+        let mut looks = |used_ms: &[u64]| -> Vec<u32> {
+            used_ms.iter().map(|&used| rest.look(Duration::from_millis(used))).collect()
         };
-        assert_eq!(looks(&[900, 950, 950, 950, 950]), [false, false, false, true, false]);
+        assert_eq!(looks(&[900, 950, 950, 950, 950]), [0, 0, 0, 1, 2]);
         // Work ends it, and there is another.
-        assert_eq!(looks(&[5000, 5000, 5000, 5001, 5001]), [false, false, false, true, false]);
+        assert_eq!(looks(&[5000, 5000, 5000, 5001, 5001]), [0, 0, 0, 1, 2]);
     }
 }
