@@ -5,7 +5,7 @@
 
 HOME is what `benches/peers/flink.sh` prints; without it Tereza is measured alone. JARS is a folder with Kafka's, as
 `scripts/test-setup.sh` makes it. Tereza's generator fills one topic with all events as JSON; each query reads them to their end and
-writes to a blackhole. All servers are on free ports of this machine and are ended. Each query runs once before it counts
+writes to a blackhole; both keep their state safe every 10 s. All servers are on free ports of this machine and are ended. Each query runs once before it counts
 (Flink's compiler), then the engines take turns; the median of the runs counts. Seconds are from the first row to the end as the
 engine says it; processor seconds are those of the process that works (Tereza's, Flink's task manager), so events per processor
 second compare one core of each.
@@ -40,6 +40,7 @@ EVENT = """event_type INT,
 TIME = """`dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime`
     ELSE bid.`dateTime` END,
   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND"""
+EPOCHS = "SET 'execution.checkpointing.interval' = '10 s'"
 VIEWS = [
     """CREATE VIEW IF NOT EXISTS person AS SELECT person.id AS id, person.name AS name, person.emailAddress AS emailAddress,
        person.creditCard AS creditCard, person.city AS city, person.state AS state, `dateTime`, person.extra AS extra
@@ -193,6 +194,7 @@ class Flink:
             "sql-gateway.endpoint.rest.address": here, "sql-gateway.endpoint.rest.bind-address": here,
             "sql-gateway.endpoint.rest.port": self.gateway, "parallelism.default": PARTITIONS,
             "pipeline.object-reuse": "true", "state.backend.type": "hashmap",
+            "execution.checkpointing.dir": (folder / "flink-checkpoints").as_uri(),
         }
         lines += [f"{key}: {value}" for key, value in settings.items()]
         (conf / "config.yaml").write_text("\n".join(lines))
@@ -294,7 +296,7 @@ def main():
                 for turn in range(arguments.runs + 1):
                     for engine in engines:
                         try:
-                            statements = [read, *VIEWS, *sink_of(query)]
+                            statements = [EPOCHS, read, *VIEWS, *sink_of(query)]
                             before = cpu_seconds(engine.pid)
                             wall = engine.job(statements)
                             one = {"s": wall, "cpu_s": cpu_seconds(engine.pid) - before, "rss_mb": resident_mb(engine.pid)}
