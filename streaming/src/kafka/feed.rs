@@ -96,13 +96,17 @@ impl<D: Decode> pipeline::Source for Feed<D> {
             self.open.take().ok_or_else(|| Error::internal("a source of Kafka is not assigned"))?;
         let (source, mut decode, batch) = blocking(move || {
             let mut failed = None;
-            let batch = source.poll(BATCH_ROWS_MAX, BATCH_WAIT, |row| {
-                if failed.is_none() {
-                    failed = decode.row(&row).err().map(|error| {
-                        error.context(format_args!("row {} of {} [{}]", row.offset, row.topic, row.partition))
-                    });
-                }
-            });
+            let batch = source.poll(
+                std::env::var("TZ_ROWS").ok().and_then(|t| t.parse().ok()).unwrap_or(BATCH_ROWS_MAX),
+                BATCH_WAIT,
+                |row| {
+                    if failed.is_none() {
+                        failed = decode.row(&row).err().map(|error| {
+                            error.context(format_args!("row {} of {} [{}]", row.offset, row.topic, row.partition))
+                        });
+                    }
+                },
+            );
             (source, decode, failed.map_or(batch, Err))
         })
         .await?;

@@ -2,7 +2,8 @@
 //!
 //! For each batch and group at most one change is emitted: `+I` for a new group, `-U` and `+U` where results differ, `-D`
 //! where the last row of a group was taken back. A row that is taken back from a group that is not there is passed over, as
-//! in Flink: its group may have been there before its state was given up.
+//! in Flink: its group may have been there before its state was given up. With a time to live it is given up so long after the last
+//! row of the group, and the next one begins it anew.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,16 +13,17 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use tereza_runtime::error::{Error, Result};
+use tereza_runtime::error::Result;
 
-use super::accumulate::{Accumulator, Rows, accumulator, result_field};
+use super::accumulate::{Accumulator, Rows, Saved, accumulator, restore_values, result_field, save_values};
 pub use super::accumulate::{AggregateCall, AggregateKind};
 use super::batch::{BATCH_ROWS_MAX, Batch, RowKind};
 use super::error::failed;
 use super::index::KeyIndex;
 use super::key::{BuildKeyHasher, RowCodec};
 use super::mode::ChangelogMode;
-use super::state::{SnapshotWriter, StateReader, columns_text, joined_key, split_key, take_i64};
+use super::state::{SnapshotWriter, StateReader, columns_text, take_i64};
+use super::ttl::{TimeToLive, UNKNOWN_MS};
 use super::{Context, Operator, Output};
 
 const NAME: &str = "group aggregate";
@@ -42,6 +44,9 @@ pub struct GroupAggregate {
     batches: u64,
     changed: Vec<u32>,
     is_changed: Vec<bool>,
+    ttl: Option<TimeToLive>,
+    /// When each group was written, where that ends it.
+    written_ms: Vec<i64>,
 }
 
 impl GroupAggregate {
@@ -53,7 +58,8 @@ impl GroupAggregate {
         for call in &calls {
             fields.push(Arc::new(result_field(call, input)?));
         }
-        let accumulators = calls.iter().map(|call| accumulator(call, input, retracts, true)).collect::<Result<_>>()?;
+        let accumulators =
+            calls.iter().map(|call| accumulator(call, input, retracts, Saved::OneByOne)).collect::<Result<_>>()?;
         let columns = columns_text(input);
         Ok(Self {
             key_codec: RowCodec::new(input, &keys)?,
@@ -67,7 +73,15 @@ impl GroupAggregate {
             batches: 0,
             changed: Vec::new(),
             is_changed: Vec::new(),
+            ttl: None,
+            written_ms: Vec::new(),
         })
+    }
+
+    /// Gives a group up so many ms of processing time after its last row.
+    pub fn with_time_to_live(mut self, ttl_ms: Option<i64>) -> Result<Self> {
+        self.ttl = TimeToLive::new(ttl_ms)?;
+        Ok(self)
     }
 
     fn grow(&mut self) {
@@ -75,6 +89,9 @@ impl GroupAggregate {
         self.rows.resize(groups, 0);
         self.touched_by.resize(groups, 0);
         self.is_changed.resize(groups, false);
+        if self.ttl.is_some() {
+            self.written_ms.resize(groups, UNKNOWN_MS);
+        }
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(groups));
     }
 
@@ -93,6 +110,35 @@ impl GroupAggregate {
             }
         }
         Ok((of_rows, touched))
+    }
+
+    /// Forgets groups past their time to live, now and then.
+    fn sweep(&mut self, now_ms: i64) {
+        if !self.ttl.as_mut().is_some_and(|ttl| ttl.is_due(now_ms)) {
+            return;
+        }
+        for group in 0..self.rows.len() as u32 {
+            let written_ms = &mut self.written_ms[group as usize];
+            if *written_ms == UNKNOWN_MS {
+                *written_ms = now_ms;
+            }
+            if self.is_over(group, now_ms) {
+                self.note_changed(group);
+                self.empty(group);
+                self.groups.remove(group);
+            }
+        }
+    }
+
+    /// Whether a group that is there is past its time to live.
+    fn is_over(&self, group: u32, now_ms: i64) -> bool {
+        let group = group as usize;
+        self.rows[group] > 0 && self.ttl.is_some_and(|ttl| ttl.is_over(self.written_ms[group], now_ms))
+    }
+
+    fn empty(&mut self, group: u32) {
+        self.rows[group as usize] = 0;
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.clear(group));
     }
 
     /// What is emitted for some groups as they are now.
@@ -139,7 +185,16 @@ impl Operator for GroupAggregate {
     }
 
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
+        self.sweep(cx.now_ms);
         let (of_rows, touched) = self.touch(batch.rows())?;
+        if self.ttl.is_some() {
+            for group in &touched {
+                if self.is_over(*group, cx.now_ms) {
+                    self.empty(*group);
+                }
+                self.written_ms[*group as usize] = cx.now_ms;
+            }
+        }
         let known: Vec<u32> = touched.iter().copied().filter(|group| self.rows[*group as usize] > 0).collect();
         let before = self.results(&known)?;
 
@@ -197,8 +252,7 @@ impl Operator for GroupAggregate {
         for group in touched {
             self.note_changed(group);
             if self.rows[group as usize] <= 0 {
-                self.rows[group as usize] = 0;
-                self.accumulators.iter_mut().for_each(|accumulator| accumulator.clear(group));
+                self.empty(group);
                 self.groups.remove(group);
             }
         }
@@ -219,7 +273,7 @@ impl Operator for GroupAggregate {
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        let Self { groups, accumulators, rows, changed, is_changed, .. } = self;
+        let Self { groups, accumulators, rows, changed, is_changed, written_ms, .. } = self;
         changed.sort_unstable();
         // What is gone goes first: its key may be there again under another number.
         for only_gone in [true, false] {
@@ -231,24 +285,16 @@ impl Operator for GroupAggregate {
                 }
                 let mut value = rows[*group as usize].to_le_bytes().to_vec();
                 accumulators.iter().for_each(|accumulator| accumulator.save(*group, &mut value));
+                // At the end: state of a job without a time to live has none, and is read by one that has.
+                if let Some(written_ms) = written_ms.get(*group as usize) {
+                    value.extend_from_slice(&written_ms.to_le_bytes());
+                }
                 writer.entry(TABLE, key, key, Some(&value))?;
             }
         }
         for (at, accumulator) in accumulators.iter_mut().enumerate() {
-            let Some(values) = accumulator.values() else { continue };
-            let table = format!("values.{at}");
-            let mut live = Vec::new();
-            values.changed(&mut |group, value, count| {
-                let key = groups.key(group);
-                let joined = joined_key(key, value);
-                match count {
-                    None => writer.entry(&table, key, &joined, None)?,
-                    Some(count) => live.push((group, joined, count)),
-                }
-                Ok(())
-            })?;
-            for (group, joined, count) in live {
-                writer.entry(&table, groups.key(group), &joined, Some(&count.to_le_bytes()))?;
+            if let Some(values) = accumulator.values() {
+                save_values(values, &format!("values.{at}"), groups, writer)?;
             }
         }
         for group in changed.drain(..) {
@@ -269,17 +315,15 @@ impl Operator for GroupAggregate {
             for accumulator in &mut self.accumulators {
                 accumulator.load(group, &mut value)?;
             }
+            if let Some(written_ms) = self.written_ms.get_mut(group as usize)
+                && !value.is_empty()
+            {
+                *written_ms = take_i64(&mut value)?;
+            }
         }
         for (at, accumulator) in self.accumulators.iter_mut().enumerate() {
-            let Some(values) = accumulator.values() else { continue };
-            for entry in reader.entries(&format!("values.{at}")).iter() {
-                let (key, value) = split_key(entry.key)?;
-                let mut count = entry.value;
-                let group = self.groups.intern(key);
-                if group as usize >= self.rows.len() {
-                    return Err(Error::invalid_input("a snapshot of stream state is damaged: values of no group"));
-                }
-                values.restore(group, value, take_i64(&mut count)?);
+            if let Some(values) = accumulator.values() {
+                restore_values(values, &format!("values.{at}"), &self.groups, reader)?;
             }
         }
         Ok(())
@@ -287,7 +331,7 @@ impl Operator for GroupAggregate {
 
     fn state_bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
-        self.groups.bytes() + accumulators + self.rows.len() * 17
+        self.groups.bytes() + accumulators + self.rows.len() * 17 + self.written_ms.len() * 8
     }
 }
 

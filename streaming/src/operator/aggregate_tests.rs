@@ -12,7 +12,7 @@ fn call(kind: AggregateKind, column: Option<usize>, filter: Option<usize>) -> Ag
 
 /// Every aggregate, of numbers and of texts.
 fn calls() -> Vec<AggregateCall> {
-    use AggregateKind::{Avg, Count, CountDistinct, CountRows, Max, Min, Sum};
+    use AggregateKind::{Avg, AvgDistinct, Count, CountDistinct, CountRows, Max, Min, Sum, SumDistinct};
     vec![
         call(CountRows, None, None),
         call(Count, Some(1), None),
@@ -21,10 +21,13 @@ fn calls() -> Vec<AggregateCall> {
         call(Min, Some(1), None),
         call(Max, Some(2), None),
         call(CountDistinct, Some(2), None),
+        call(SumDistinct, Some(1), None),
+        call(AvgDistinct, Some(1), None),
     ]
 }
 
-const EXPECTED: &str = "COUNT(*), COUNT(v), SUM(v), SUM(v) / NULLIF(COUNT(v), 0), MIN(v), MAX(s), COUNT(DISTINCT s)";
+const EXPECTED: &str = "COUNT(*), COUNT(v), SUM(v), SUM(v) / NULLIF(COUNT(v), 0), MIN(v), MAX(s), COUNT(DISTINCT s), \
+    SUM(DISTINCT v), SUM(DISTINCT v) / NULLIF(COUNT(DISTINCT v), 0)";
 
 fn retract() -> ChangelogMode {
     ChangelogMode::Retract { key: None }
@@ -167,6 +170,82 @@ fn averages_are_those_of_flink() {
     assert_eq!(*out[1].rows().column(2).data_type(), DataType::Decimal128(38, 6));
     assert_eq!(decimals(2), 666_667, "2.00 / 3 is 0.666667");
     assert_eq!(decimals(3), 200);
+}
+
+#[test]
+fn an_average_of_large_decimals_is_known() {
+    use arrow::array::Decimal128Array;
+    use arrow::datatypes::{DataType, Decimal128Type};
+    let schema = Schema::new(vec![Field::new("d", DataType::Decimal128(38, 2), true)]);
+    let calls = vec![call(AggregateKind::Avg, Some(0), None), call(AggregateKind::AvgDistinct, Some(0), None)];
+    let mut aggregate = GroupAggregate::new(&schema, &ChangelogMode::Append, vec![], calls).unwrap();
+    // The sum of a thousand times 10^31 has no room for four more digits, its average has.
+    let values = vec![10_i128.pow(33); 1_000].into_iter().chain([-7]).collect::<Vec<_>>();
+    let column = Decimal128Array::from(values).with_precision_and_scale(38, 2).unwrap();
+    let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(column)]).unwrap();
+    let cx = Context { now_ms: 0, state_bytes_max: usize::MAX };
+    let mut out = Vec::new();
+    aggregate.process(0, Batch::inserts(rows.slice(0, 1_000)), &cx, &mut out).unwrap();
+    aggregate.process(0, Batch::inserts(rows.slice(999, 2)), &cx, &mut out).unwrap();
+    let average = |batch: usize, column: usize| {
+        let values = out[batch].rows().column(column).as_primitive::<Decimal128Type>();
+        values.value(values.len() - 1)
+    };
+    assert_eq!((average(0, 0), average(0, 1)), (10_i128.pow(37), 10_i128.pow(37)));
+    // Two values, each once: (10^33 - 7) / 2 hundredths, with four more places.
+    assert_eq!(average(1, 1), (10_i128.pow(33) - 7) * 5_000);
+}
+
+#[test]
+fn a_group_is_forgotten_after_its_time_to_live() {
+    let make = || {
+        let calls = vec![call(AggregateKind::Sum, Some(1), None), call(AggregateKind::SumDistinct, Some(1), None)];
+        GroupAggregate::new(&schema(), &ChangelogMode::Append, vec![0], calls)
+            .unwrap()
+            .with_time_to_live(Some(100))
+            .unwrap()
+    };
+    let mut aggregate = make();
+    let mut out = Vec::new();
+    let mut give = |aggregate: &mut GroupAggregate, now_ms: i64, rows: &[Change]| {
+        let cx = Context { now_ms, state_bytes_max: usize::MAX };
+        out.clear();
+        aggregate.process(0, batch(rows), &cx, &mut out).unwrap();
+        let changes = out.iter().flat_map(|batch| {
+            (0..batch.len()).map(move |row| {
+                let sum = |column: usize| {
+                    batch.rows().column(column).as_primitive::<arrow::datatypes::Int64Type>().value(row)
+                };
+                (batch.kind(row), sum(0), sum(1), sum(2))
+            })
+        });
+        changes.collect::<Vec<_>>()
+    };
+    assert_eq!(give(&mut aggregate, 0, &[(Insert, row(1, 5))]), [(Insert, 1, 5, 5)]);
+    assert_eq!(
+        give(&mut aggregate, 90, &[(Insert, row(1, 5))]),
+        [(UpdateBefore, 1, 5, 5), (UpdateAfter, 1, 10, 5)],
+        "a change makes it live longer"
+    );
+    assert_eq!(give(&mut aggregate, 189, &[(Insert, row(2, 1))]), [(Insert, 2, 1, 1)]);
+    let snapshot = |aggregate: &mut GroupAggregate, epoch: u64| {
+        let mut writer = SnapshotWriter::new(NAME, &aggregate.describe(), epoch, epoch.checked_sub(1));
+        aggregate.snapshot(&mut writer).unwrap();
+        writer.finish().unwrap()
+    };
+    let mut chain = vec![snapshot(&mut aggregate, 0)];
+    assert_eq!(give(&mut aggregate, 190, &[(Insert, row(1, 7))]), [(Insert, 1, 7, 7)], "what it was is forgotten");
+    chain.push(snapshot(&mut aggregate, 1));
+    // State remembers when it was written; other groups are found by the clock alone.
+    let mut again = make();
+    again.restore(&StateReader::open(&again.describe(), &[chain.clone()], 0..=255).unwrap()).unwrap();
+    assert_eq!(give(&mut again, 289, &[(Insert, row(1, 1))]), [(UpdateBefore, 1, 7, 7), (UpdateAfter, 1, 8, 8)]);
+    assert_eq!(again.groups.bytes(), aggregate.groups.bytes() / 2, "group 2 is gone");
+    // A job without a time to live takes the same state, and keeps it.
+    let calls = vec![call(AggregateKind::Sum, Some(1), None), call(AggregateKind::SumDistinct, Some(1), None)];
+    let mut for_ever = GroupAggregate::new(&schema(), &ChangelogMode::Append, vec![0], calls).unwrap();
+    for_ever.restore(&StateReader::open(&for_ever.describe(), &[chain], 0..=255).unwrap()).unwrap();
+    assert_eq!(give(&mut for_ever, 9_999, &[(Insert, row(1, 1))]), [(UpdateBefore, 1, 7, 7), (UpdateAfter, 1, 8, 8)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! By processing time the order is that of arrival, and a first row is final. By event time a row that arrives later may be
 //! earlier; of two rows of the same time the one that arrived first is the first, and the one that arrived last is the last.
+//! With a time to live a key is given up so long after its row was written.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::key::{BuildKeyHasher, RowCodec};
 use super::mode::ChangelogMode;
 use super::state::{SnapshotWriter, StateReader, columns_text, take_i64};
 use super::time::{check_time, event_times};
+use super::ttl::TimeToLive;
 use super::{Context, Operator, Output};
 
 const NAME: &str = "deduplicate";
@@ -43,6 +45,7 @@ pub enum OrderBy {
 #[derive(Debug, Clone)]
 struct Kept {
     time: i64,
+    written_ms: i64,
     row: Arc<[u8]>,
 }
 
@@ -58,6 +61,7 @@ pub struct Deduplicate {
     rows: HashMap<Arc<[u8]>, Kept, BuildKeyHasher>,
     changed: BTreeSet<Arc<[u8]>>,
     bytes: usize,
+    ttl: Option<TimeToLive>,
 }
 
 impl Deduplicate {
@@ -79,7 +83,30 @@ impl Deduplicate {
             rows: HashMap::default(),
             changed: BTreeSet::new(),
             bytes: 0,
+            ttl: None,
         })
+    }
+
+    /// Gives a key up so many ms of processing time after its row was written.
+    pub fn with_time_to_live(mut self, ttl_ms: Option<i64>) -> Result<Self> {
+        self.ttl = TimeToLive::new(ttl_ms)?;
+        Ok(self)
+    }
+
+    /// Forgets keys past their time to live, now and then.
+    fn sweep(&mut self, now_ms: i64) {
+        let Self { ttl: Some(ttl), rows, changed, bytes, .. } = self else { return };
+        if !ttl.is_due(now_ms) {
+            return;
+        }
+        rows.retain(|key, kept| {
+            let stays = !ttl.is_over(kept.written_ms, now_ms);
+            if !stays {
+                *bytes -= key.len() + ENTRY_BYTES + kept.row.len();
+                changed.insert(Arc::clone(key));
+            }
+            stays
+        });
     }
 
     fn is_final(&self) -> bool {
@@ -123,19 +150,21 @@ impl Operator for Deduplicate {
             OrderBy::ProcessingTime => vec![cx.now_ms; batch.len()],
             OrderBy::EventTime(time) => event_times(batch.rows().column(time), self.schema.field(time).name())?,
         };
+        self.sweep(cx.now_ms);
         // The row that each key had before this batch, in the order of the keys' first rows that counted.
         let mut before: Vec<(Arc<[u8]>, Option<Kept>)> = Vec::new();
         let mut touched: HashSet<Arc<[u8]>, BuildKeyHasher> = HashSet::default();
         for (row, time) in times.into_iter().enumerate() {
             let key = keys.get(row);
             let known = self.rows.get(key);
-            if known.is_some_and(|known| !self.replaces(known, time)) {
+            let alive = known.filter(|known| self.ttl.is_none_or(|ttl| !ttl.is_over(known.written_ms, cx.now_ms)));
+            if alive.is_some_and(|known| !self.replaces(known, time)) {
                 continue;
             }
-            let kept = Kept { time, row: rows.get(row).into() };
+            let kept = Kept { time, written_ms: cx.now_ms, row: rows.get(row).into() };
             let key: Arc<[u8]> = key.into();
             if touched.insert(Arc::clone(&key)) {
-                before.push((Arc::clone(&key), known.cloned()));
+                before.push((Arc::clone(&key), alive.cloned()));
             }
             self.bytes += known.map_or(key.len() + ENTRY_BYTES, |_| 0) + kept.row.len();
             self.bytes -= known.map_or(0, |known| known.row.len());
@@ -174,11 +203,12 @@ impl Operator for Deduplicate {
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         for key in std::mem::take(&mut self.changed) {
-            if let Some(kept) = self.rows.get(&key) {
-                let mut value = kept.time.to_le_bytes().to_vec();
+            let value = self.rows.get(&key).map(|kept| {
+                let mut value = [kept.time, kept.written_ms].map(i64::to_le_bytes).concat();
                 value.extend_from_slice(&kept.row);
-                writer.entry(TABLE, &key, &key, Some(&value))?;
-            }
+                value
+            });
+            writer.entry(TABLE, &key, &key, value.as_deref())?;
         }
         Ok(())
     }
@@ -186,9 +216,9 @@ impl Operator for Deduplicate {
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         for entry in reader.entries(TABLE).iter() {
             let mut row = entry.value;
-            let time = take_i64(&mut row)?;
+            let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
             self.bytes += entry.key.len() + ENTRY_BYTES + row.len();
-            self.rows.insert(entry.key.into(), Kept { time, row: row.into() });
+            self.rows.insert(entry.key.into(), Kept { time, written_ms, row: row.into() });
         }
         Ok(())
     }

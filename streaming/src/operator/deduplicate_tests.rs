@@ -49,3 +49,19 @@ fn modes_say_what_is_final() {
     assert!(Deduplicate::new(&schema(), &by_key, vec![0], Keep::Last, OrderBy::ProcessingTime).is_err());
     assert!(Deduplicate::new(&schema(), &ChangelogMode::Append, vec![0], Keep::Last, OrderBy::EventTime(0)).is_err());
 }
+
+#[test]
+fn a_key_is_forgotten_after_its_time_to_live() {
+    use super::super::harness::batch;
+    let first = Deduplicate::new(&schema(), &ChangelogMode::Append, vec![0], Keep::First, OrderBy::ProcessingTime);
+    let mut first = first.unwrap().with_time_to_live(Some(100)).unwrap();
+    let mut give = |now_ms: i64, k: i64| {
+        let cx = Context { now_ms, state_bytes_max: usize::MAX };
+        let mut out = Vec::new();
+        let row = Row { k: Some(k), v: None, s: None, ts: 0 };
+        first.process(0, batch(&[(RowKind::Insert, row)]), &cx, &mut out).unwrap();
+        (out.iter().map(Batch::len).sum::<usize>(), first.rows.len())
+    };
+    assert_eq!([give(0, 1), give(99, 1), give(100, 1)], [(1, 1), (0, 1), (1, 1)]);
+    assert_eq!(give(500, 2), (1, 1), "keys without rows go too");
+}

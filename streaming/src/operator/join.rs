@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use tereza_runtime::error::{Error, Result};
+use tereza_runtime::error::Result;
 
 use super::batch::{BATCH_ROWS_MAX, Batch, RowKind};
 use super::key::{BuildKeyHasher, Encoded, RowCodec};
@@ -16,14 +16,13 @@ use super::mode::ChangelogMode;
 pub use super::pairs::{JoinKind, JoinOn};
 use super::pairs::{PairChange, PairCodec, in_order, joined_mode};
 use super::state::{SnapshotWriter, StateReader, columns_text, joined_key, split_key, take_i64};
+use super::ttl::TimeToLive;
 use super::{Context, Operator, Output};
 
 const NAME: &str = "join";
 const TABLES: [&str; 2] = ["left", "right"];
 /// Bytes of a row besides its own.
 const ROW_BYTES: usize = 96;
-/// Rows past their time to live are looked for so many times in it.
-const SWEEPS_PER_TTL: i64 = 4;
 
 type Bytes = Arc<[u8]>;
 
@@ -45,13 +44,12 @@ struct Side {
 /// The operator. Input 0 is the left one. It emits the columns of both.
 pub struct Join {
     on: JoinOn,
-    ttl_ms: [Option<i64>; 2],
+    ttl: [Option<TimeToLive>; 2],
     keys: [RowCodec; 2],
     pairs: PairCodec,
     mode: ChangelogMode,
     description: String,
     sides: [Side; 2],
-    next_sweep_ms: i64,
 }
 
 impl Join {
@@ -59,38 +57,32 @@ impl Join {
     pub fn new(inputs: [&Schema; 2], modes: [&ChangelogMode; 2], on: JoinOn, ttl_ms: [Option<i64>; 2]) -> Result<Self> {
         modes.iter().try_for_each(|mode| mode.require_before_images("a join"))?;
         on.check(inputs[0], inputs[1])?;
-        if ttl_ms.iter().flatten().any(|ttl| *ttl <= 0) {
-            return Err(Error::invalid_input("a time to live of 0 ms or less"));
-        }
         Ok(Self {
             keys: [RowCodec::new(inputs[0], &on.left)?, RowCodec::new(inputs[1], &on.right)?],
             pairs: PairCodec::new(&on, inputs[0], inputs[1])?,
             mode: joined_mode(on.kind, modes[0], modes[1], inputs[0].fields().len()),
             description: format!("{NAME}({}, {}, {})", on.describe(), columns_text(inputs[0]), columns_text(inputs[1])),
             on,
-            ttl_ms,
+            ttl: [TimeToLive::new(ttl_ms[0])?, TimeToLive::new(ttl_ms[1])?],
             sides: [Side::default(), Side::default()],
-            next_sweep_ms: i64::MIN,
         })
     }
 
     fn is_alive(&self, input: usize, known: &Known, now_ms: i64) -> bool {
-        self.ttl_ms[input].is_none_or(|ttl| now_ms.saturating_sub(known.written_ms) < ttl)
+        self.ttl[input].is_none_or(|ttl| !ttl.is_over(known.written_ms, now_ms))
     }
 
     /// Forgets rows past their time to live, now and then.
     fn sweep(&mut self, now_ms: i64) {
-        let Some(ttl) = self.ttl_ms.iter().flatten().min() else { return };
-        if now_ms < self.next_sweep_ms {
-            return;
-        }
-        self.next_sweep_ms = now_ms.saturating_add((ttl / SWEEPS_PER_TTL).max(1));
-        for (side, ttl) in self.sides.iter_mut().zip(self.ttl_ms) {
+        for (side, ttl) in self.sides.iter_mut().zip(&mut self.ttl) {
             let Some(ttl) = ttl else { continue };
+            if !ttl.is_due(now_ms) {
+                continue;
+            }
             let Side { rows, changed, bytes } = side;
             rows.retain(|key, rows| {
                 rows.retain(|row, known| {
-                    let stays = now_ms.saturating_sub(known.written_ms) < ttl;
+                    let stays = !ttl.is_over(known.written_ms, now_ms);
                     if !stays {
                         *bytes -= cost(key, row);
                         changed.insert((Arc::clone(key), Arc::clone(row)));
@@ -104,7 +96,7 @@ impl Join {
 
     /// Adds or takes back a row of an input in its own state.
     fn keep(&mut self, input: usize, row: &InputRow<'_>, own: Bytes, partners: i64, now_ms: i64) {
-        let ttl = self.ttl_ms[input];
+        let ttl = self.ttl[input];
         let Side { rows, changed, bytes } = &mut self.sides[input];
         let known_key = rows.get_key_value(row.key).map(|(key, _)| Arc::clone(key));
         let key = match known_key {
@@ -114,7 +106,7 @@ impl Join {
         };
         let of_key = rows.entry(Arc::clone(&key)).or_default();
         if let Some(known) = of_key.get_mut(&own) {
-            if ttl.is_some_and(|ttl| now_ms.saturating_sub(known.written_ms) >= ttl) {
+            if ttl.is_some_and(|ttl| ttl.is_over(known.written_ms, now_ms)) {
                 known.count = 0;
             }
             known.count += if row.adds { 1 } else { -1 };

@@ -11,7 +11,7 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use tereza_runtime::error::{Error, Result};
 
-use super::accumulate::{Accumulator, AggregateCall, Rows, accumulator, result_field};
+use super::accumulate::{Accumulator, AggregateCall, Rows, Saved, accumulator, result_field};
 use super::batch::{BATCH_ROWS_MAX, Batch};
 use super::error::failed;
 use super::index::KeyIndex;
@@ -74,7 +74,8 @@ impl SessionAggregate {
             fields.push(Arc::new(result_field(call, input)?));
         }
         fields.extend(window_fields().map(Arc::new));
-        let accumulators = calls.iter().map(|call| accumulator(call, input, false, false)).collect::<Result<_>>()?;
+        let accumulators =
+            calls.iter().map(|call| accumulator(call, input, false, Saved::WithGroup)).collect::<Result<_>>()?;
         let columns = columns_text(input);
         Ok(Self {
             key_codec: RowCodec::new(input, &keys)?,
@@ -209,7 +210,7 @@ impl Operator for SessionAggregate {
             accumulator.update(column(call.column), &Rows { groups: &groups, signs: &signs, filter })?;
         }
         for (into, from) in merged {
-            self.accumulators.iter_mut().for_each(|accumulator| accumulator.merge(into, from));
+            self.accumulators.iter_mut().try_for_each(|accumulator| accumulator.merge(into, from))?;
             self.free_group(from);
         }
         self.keys.recycle();

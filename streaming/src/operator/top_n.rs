@@ -1,7 +1,8 @@
 //! The first rows of each key by some order: `ROW_NUMBER() OVER (PARTITION BY key ORDER BY …) <= N`, with the number or
 //! without it. Rows that the order does not tell apart stay in the order of their arrival.
 //!
-//! Where the input is append only, rows past the last rank can never come back and are not kept.
+//! Where the input is append only, rows past the last rank can never come back and are not kept. With a time to live all rows of a
+//! key are given up so long after they changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,11 +16,16 @@ use super::batch::{BATCH_ROWS_MAX, Batch, RowKind};
 use super::error::failed;
 use super::key::{BuildKeyHasher, RowCodec};
 use super::mode::ChangelogMode;
-use super::state::{SnapshotWriter, StateReader, columns_text, joined_key, put_bytes, split_key, take, take_bytes};
+use super::state::{
+    SnapshotWriter, StateReader, columns_text, joined_key, put_bytes, split_key, take, take_bytes, take_i64,
+};
+use super::ttl::{TimeToLive, UNKNOWN_MS};
 use super::{Context, Operator, Output};
 
 const NAME: &str = "top n";
 const TABLE: &str = "rows";
+/// When the rows of each key changed, where that ends them.
+const WRITTEN: &str = "written";
 /// Bytes of a row besides its own: its place in the order, and the place in the tree.
 const ROW_BYTES: usize = 96;
 /// Ranks kept for one key, at most.
@@ -58,6 +64,10 @@ pub struct TopN {
     next: u64,
     changed: BTreeMap<Change, Option<Place>>,
     bytes: usize,
+    ttl: Option<TimeToLive>,
+    written_ms: HashMap<Arc<[u8]>, i64, BuildKeyHasher>,
+    /// Keys whose rows changed since the last snapshot.
+    written: HashSet<Arc<[u8]>, BuildKeyHasher>,
 }
 
 impl TopN {
@@ -100,7 +110,54 @@ impl TopN {
             next: 0,
             changed: BTreeMap::new(),
             bytes: 0,
+            ttl: None,
+            written_ms: HashMap::default(),
+            written: HashSet::default(),
         })
+    }
+
+    /// Gives the rows of a key up so many ms of processing time after they changed.
+    pub fn with_time_to_live(mut self, ttl_ms: Option<i64>) -> Result<Self> {
+        self.ttl = TimeToLive::new(ttl_ms)?;
+        Ok(self)
+    }
+
+    fn is_over(&self, key: &[u8], now_ms: i64) -> bool {
+        let written_ms = self.written_ms.get(key).copied().unwrap_or(UNKNOWN_MS);
+        self.ttl.is_some_and(|ttl| ttl.is_over(written_ms, now_ms))
+    }
+
+    /// Forgets keys past their time to live, now and then.
+    fn sweep(&mut self, now_ms: i64) {
+        if !self.ttl.as_mut().is_some_and(|ttl| ttl.is_due(now_ms)) {
+            return;
+        }
+        let keys: Vec<Arc<[u8]>> = self.rows.keys().cloned().collect();
+        for key in keys {
+            if self.is_over(&key, now_ms) {
+                self.forget(&key);
+            } else if !self.written_ms.contains_key(&key) {
+                self.note_written(&key, now_ms);
+            }
+        }
+    }
+
+    fn note_written(&mut self, key: &Arc<[u8]>, now_ms: i64) {
+        if self.ttl.is_some() {
+            self.written_ms.insert(Arc::clone(key), now_ms);
+            self.written.insert(Arc::clone(key));
+        }
+    }
+
+    /// Takes a key out with all its rows.
+    fn forget(&mut self, key: &Arc<[u8]>) {
+        for ((order, number), row) in self.rows.remove(key).unwrap_or_default() {
+            self.bytes -= cost(&order, &row);
+            self.changed.insert((Arc::clone(key), number), None);
+        }
+        if self.written_ms.remove(key).is_some() {
+            self.written.insert(Arc::clone(key));
+        }
     }
 
     /// The rows that are emitted for a key, in their order.
@@ -109,13 +166,14 @@ impl TopN {
         self.rows.get(key).into_iter().flat_map(|rows| rows.values().skip(skip).take(take).cloned()).collect()
     }
 
-    fn insert(&mut self, key: &Arc<[u8]>, order: &[u8], row: &[u8]) {
+    /// Adds a row; false if it is past the last rank for ever.
+    fn insert(&mut self, key: &Arc<[u8]>, order: &[u8], row: &[u8]) -> bool {
         let rows = self.rows.entry(Arc::clone(key)).or_default();
         if !self.retracts
             && rows.len() >= self.ranks.last
             && rows.last_key_value().is_some_and(|((last, _), _)| last.as_ref() <= order)
         {
-            return;
+            return false;
         }
         let place: Place = (order.into(), self.next);
         self.next += 1;
@@ -129,18 +187,21 @@ impl TopN {
             self.bytes -= cost(&order, &row);
             self.changed.insert((Arc::clone(key), number), None);
         }
+        true
     }
 
-    /// Removes the row that arrived last of those that are the same. One that is not there is passed over: it may have
-    /// been there before the state of an operator above was given up.
-    fn remove(&mut self, key: &Arc<[u8]>, order: &[u8], row: &[u8]) {
-        let Some(rows) = self.rows.get_mut(key) else { return };
+    /// Removes the row that arrived last of those that are the same; false if there is none. It may have been there before the
+    /// state of an operator above was given up.
+    fn remove(&mut self, key: &Arc<[u8]>, order: &[u8], row: &[u8]) -> bool {
+        let Some(rows) = self.rows.get_mut(key) else { return false };
         let order: Arc<[u8]> = order.into();
         let mut same = rows.range((Arc::clone(&order), 0)..=(order, u64::MAX)).rev();
-        let Some(place) = same.find(|(_, known)| known.as_ref() == row).map(|(place, _)| place.clone()) else { return };
+        let found = same.find(|(_, known)| known.as_ref() == row).map(|(place, _)| place.clone());
+        let Some(place) = found else { return false };
         rows.remove(&place);
         self.bytes -= cost(&place.0, row);
         self.changed.insert((Arc::clone(key), place.1), None);
+        true
     }
 
     /// The changes from the rows that a key had to those that it has.
@@ -222,6 +283,7 @@ impl Operator for TopN {
         let keys = self.key_codec.encode(batch.rows())?;
         let orders = self.order_codec.encode(batch.rows())?;
         let rows = self.row_codec.encode(batch.rows())?;
+        self.sweep(cx.now_ms);
         let mut before: Vec<(Arc<[u8]>, Ranked)> = Vec::new();
         let mut touched: HashSet<Arc<[u8]>, BuildKeyHasher> = HashSet::default();
         for row in 0..batch.len() {
@@ -230,20 +292,26 @@ impl Operator for TopN {
                 None => {
                     let key: Arc<[u8]> = keys.get(row).into();
                     touched.insert(Arc::clone(&key));
+                    if self.is_over(&key, cx.now_ms) {
+                        self.forget(&key);
+                    }
                     before.push((Arc::clone(&key), self.top(&key)));
                     key
                 }
             };
-            match batch.kind(row).adds() {
+            let is_written = match batch.kind(row).adds() {
                 true => self.insert(&key, orders.get(row), rows.get(row)),
                 false => self.remove(&key, orders.get(row), rows.get(row)),
+            };
+            if is_written {
+                self.note_written(&key, cx.now_ms);
             }
         }
         let mut changes = Changes::default();
         for (key, before) in before {
             self.compare(&before, &self.top(&key), &mut changes);
             if self.rows.get(&key).is_some_and(BTreeMap::is_empty) {
-                self.rows.remove(&key);
+                self.forget(&key);
             }
         }
         for from in (0..changes.kinds.len()).step_by(BATCH_ROWS_MAX) {
@@ -272,6 +340,10 @@ impl Operator for TopN {
             });
             writer.entry(TABLE, &key, &entry, value.as_deref())?;
         }
+        for key in std::mem::take(&mut self.written) {
+            let written_ms = self.written_ms.get(&key).map(|written_ms| written_ms.to_le_bytes());
+            writer.entry(WRITTEN, &key, &key, written_ms.as_ref().map(<[u8; 8]>::as_slice))?;
+        }
         Ok(())
     }
 
@@ -294,11 +366,24 @@ impl Operator for TopN {
             self.bytes += cost(order, row);
             self.rows.entry(key).or_default().insert((order.into(), number), row.into());
         }
+        for entry in reader.entries(WRITTEN) {
+            let mut written_ms = entry.value;
+            let key: Arc<[u8]> = entry.key.into();
+            match self.ttl {
+                Some(_) => {
+                    self.written_ms.insert(key, take_i64(&mut written_ms)?);
+                }
+                // Nothing keeps it up to date from now on.
+                None => {
+                    self.written.insert(key);
+                }
+            }
+        }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes + self.rows.len() * ROW_BYTES
+        self.bytes + (self.rows.len() + self.written_ms.len()) * ROW_BYTES
     }
 }
 

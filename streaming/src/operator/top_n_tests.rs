@@ -66,3 +66,35 @@ fn ranks_that_are_none_are_refused() {
     assert!(top(2, 1).is_err());
     assert!(top(1, RANKS_MAX + 1).is_err());
 }
+
+#[test]
+fn the_rows_of_a_key_are_forgotten_after_their_time_to_live() {
+    use super::super::harness::{Row, batch};
+    let ranks = Ranks { first: 1, last: 1 };
+    let make = || {
+        let top = TopN::new(&schema(), &ChangelogMode::Append, vec![0], &order(), ranks, None).unwrap();
+        top.with_time_to_live(Some(100)).unwrap()
+    };
+    let give = |top: &mut TopN, now_ms: i64, k: i64, v: i64| -> Vec<RowKind> {
+        let cx = Context { now_ms, state_bytes_max: usize::MAX };
+        let mut out = Vec::new();
+        let row = Row { k: Some(k), v: Some(v), s: None, ts: 0 };
+        top.process(0, batch(&[(RowKind::Insert, row)]), &cx, &mut out).unwrap();
+        out.iter().flat_map(|batch| (0..batch.len()).map(|row| batch.kind(row)).collect::<Vec<_>>()).collect()
+    };
+    let mut top = make();
+    assert_eq!(give(&mut top, 0, 1, 5), [RowKind::Insert]);
+    assert!(give(&mut top, 60, 1, 4).is_empty(), "it is past the last rank, and no change");
+    let mut writer = SnapshotWriter::new(NAME, &top.describe(), 0, None);
+    top.snapshot(&mut writer).unwrap();
+    let chains = [vec![writer.finish().unwrap()]];
+    let mut again = make();
+    again.restore(&StateReader::open(&again.describe(), &chains, 0..=255).unwrap()).unwrap();
+    for mut top in [top, again] {
+        assert_eq!(give(&mut top, 99, 2, 1), [RowKind::Insert]);
+        assert_eq!(give(&mut top, 100, 1, 3), [RowKind::Insert], "what it was is forgotten");
+        assert_eq!(give(&mut top, 101, 1, 6), [RowKind::Delete, RowKind::Insert]);
+        assert_eq!(give(&mut top, 300, 3, 6), [RowKind::Insert]);
+        assert_eq!((top.rows.len(), top.written_ms.len()), (1, 1), "keys without rows go too");
+    }
+}
