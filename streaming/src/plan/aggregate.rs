@@ -7,9 +7,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan, Operator as Op};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
-use datafusion::physical_expr::expressions::{CastExpr, Column as Place};
+use datafusion::physical_expr::expressions::{CastExpr, Column as Place, binary, lit};
 use tereza_engine::flink::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 use tereza_runtime::error::Result;
 
@@ -18,6 +18,10 @@ use crate::operator::aggregate::{AggregateCall, AggregateKind, GroupAggregate};
 use crate::operator::calc::Calc;
 use crate::operator::session::SessionAggregate;
 use crate::operator::window_aggregate::{WindowAggregate, WindowCall, WindowSource};
+
+/// What to write for aggregates over sessions.
+pub(super) const SESSION_HINT: &str = "write SELECT k, window_start, window_end, COUNT(*) FROM \
+    TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '10' MINUTE)) GROUP BY k, window_start, window_end";
 
 impl Planner<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Stream> {
@@ -38,9 +42,10 @@ impl Planner<'_> {
     fn latest(&mut self, aggregate: &Aggregate, input: Stream) -> Result<Stream> {
         let mut columns = Columns::default();
         let keys: Vec<usize> = aggregate.group_expr.iter().map(|key| columns.place(key)).collect();
-        let calls = columns.calls(aggregate, &aggregate.aggr_expr)?;
+        let calls = columns.calls(aggregate, &aggregate.aggr_expr, "without a window")?;
         let input = self.calc(input, aggregate.input.schema(), None, Some(columns.0))?;
-        let operator = GroupAggregate::new(&input.schema, &input.mode, keys, calls)?;
+        let operator = GroupAggregate::new(&input.schema, &input.mode, keys, calls)?
+            .with_time_to_live(self.settings.state_ttl_ms)?;
         let grouped = self.add(Box::new(operator), &[input])?;
         let places: Vec<usize> = (0..aggregate.schema.fields().len()).collect();
         self.arranged(grouped, aggregate.schema.as_ref(), &places)
@@ -49,8 +54,8 @@ impl Planner<'_> {
     /// Results of windows that the operator finds by the time of the rows.
     fn over_windows(&mut self, aggregate: &Aggregate, over: &Over<'_>) -> Result<Stream> {
         let table = over.table;
-        self.check_event_time(table)?;
         let input = self.node(&table.input)?;
+        self.check_event_time(&input, table)?;
         let Some(windows) = windows(table.window)? else { return self.over_sessions(aggregate, input, over) };
         let (input, schema, keys) =
             self.with_keys(input, table.input.schema(), over.condition.as_ref(), over.keys.iter())?;
@@ -67,10 +72,30 @@ impl Planner<'_> {
         let mut columns = Columns::default();
         let time = columns.place(&Expr::Column(over.table.time.clone()));
         let keys: Vec<usize> = over.keys.iter().map(|key| columns.place(key)).collect();
-        let calls = columns.calls(aggregate, &over.calls)?;
-        let input = self.calc(input, over.table.input.schema(), over.condition.as_ref(), Some(columns.0))?;
+        let mut calls = columns.calls(aggregate, &over.calls, "over a SESSION window")?;
+        // Rows that a condition above the windows drops are in their sessions all the same: they are not counted, and sessions
+        // of no others are dropped.
+        if let Some(condition) = &over.condition {
+            let name = "__rows".to_owned();
+            calls.push(AggregateCall { kind: AggregateKind::CountRows, column: None, filter: None, name });
+            for call in &mut calls {
+                let filter = call.filter.map(|filter| columns.0[filter].0.clone());
+                let filter = filter.into_iter().fold(condition.clone(), Expr::and);
+                call.filter = Some(columns.place(&filter));
+            }
+        }
+        let counted = keys.len() + over.calls.len();
+        let input = self.calc(input, over.table.input.schema(), None, Some(columns.0))?;
         let operator = SessionAggregate::new(&input.schema, &input.mode, time, gap_ms, keys, calls)?;
-        let windowed = self.add(Box::new(operator), &[input])?;
+        let mut windowed = self.add(Box::new(operator), &[input])?;
+        if over.condition.is_some() {
+            let place = |at: usize| -> Expression { Arc::new(Place::new(windowed.schema.field(at).name(), at)) };
+            let is_there = binary(place(counted), Op::Gt, lit(0_i64), &windowed.schema).map_err(failed)?;
+            let others = (0..windowed.schema.fields().len()).filter(|at| *at != counted);
+            let others = others.map(|at| (place(at), windowed.schema.field(at).name().clone())).collect();
+            let calc = Calc::new(&windowed.schema, &windowed.mode, Some(is_there), others)?;
+            windowed = self.add(Box::new(calc), &[windowed])?;
+        }
         self.windowed(aggregate, windowed, &over.groups)
     }
 
@@ -150,12 +175,12 @@ impl Planner<'_> {
         if let (Some(start), Some(end)) = (place(Part::Start), place(Part::End)) {
             stream.windows = Some(WindowColumns { start, end, time: place(Part::Time) });
         }
-        stream.time = place(Part::Time);
+        stream.times = place(Part::Time).into_iter().collect();
         Ok(stream)
     }
 
     /// Columns by their places, with the names and types of a node of the plan.
-    fn arranged(&mut self, input: Stream, schema: &DFSchema, places: &[usize]) -> Result<Stream> {
+    pub(super) fn arranged(&mut self, input: Stream, schema: &DFSchema, places: &[usize]) -> Result<Stream> {
         let columns = places.iter().zip(schema.fields()).map(|(place, field)| {
             let found = input.schema.field(*place);
             let column: Expression = Arc::new(Place::new(found.name(), *place));
@@ -181,10 +206,10 @@ impl Columns {
     }
 
     /// Calls of an aggregation over columns; their names are those of the results.
-    fn calls(&mut self, aggregate: &Aggregate, calls: &[Expr]) -> Result<Vec<AggregateCall>> {
+    fn calls(&mut self, aggregate: &Aggregate, calls: &[Expr], over: &str) -> Result<Vec<AggregateCall>> {
         let results = aggregate.schema.fields().iter().skip(aggregate.group_expr.len());
         let call = |(call, field): (&Expr, &Arc<Field>)| {
-            let (kind, argument, filter) = call_of(call)?;
+            let (kind, argument, filter) = call_of(call, over)?;
             Ok(AggregateCall {
                 kind,
                 column: argument.map(|argument| self.place(argument)),
@@ -272,13 +297,24 @@ impl<'p> Over<'p> {
         if matches!(below.table.window, Window::Session { .. }) {
             let of: Vec<Expr> = below.table.keys.iter().cloned().map(Expr::Column).collect();
             if keys.len() != of.len() || !of.iter().all(|key| keys.contains(key)) {
-                return Err(unsupported(
-                    "a SESSION window that is grouped by other columns than those of its PARTITION BY",
-                ));
+                let list = |keys: &[Expr]| match keys {
+                    [] => "nothing".to_owned(),
+                    keys => keys.iter().map(|key| key.schema_name().to_string()).collect::<Vec<_>>().join(", "),
+                };
+                return Err(unsupported(&format!(
+                    "a SESSION window with PARTITION BY {} that is grouped by {}",
+                    list(&of),
+                    list(&keys)
+                ))
+                .with_hint(SESSION_HINT));
             }
         }
         let reads_windows = |expression: &Expr| expression.column_refs().into_iter().any(is_bound);
         if keys.iter().chain(&calls).chain(&below.condition).any(reads_windows) {
+            if matches!(below.table.window, Window::Session { .. }) {
+                return Err(unsupported("a bound of a SESSION window within an aggregate or a condition below it")
+                    .with_hint("group by window_start and window_end, and compute with them in a query around it"));
+            }
             return Ok(None);
         }
         Ok(Some(Self { table: below.table, condition: below.condition, groups, keys, calls }))
@@ -353,8 +389,8 @@ impl<'p> Below<'p> {
     }
 }
 
-/// What an aggregate of the plan is to the operator: kind, argument and condition.
-fn call_of(expression: &Expr) -> Result<(AggregateKind, Option<&Expr>, Option<&Expr>)> {
+/// What an aggregate of the plan is to the operator: kind, argument and condition. `over` says in errors what it is over.
+fn call_of<'e>(expression: &'e Expr, over: &str) -> Result<(AggregateKind, Option<&'e Expr>, Option<&'e Expr>)> {
     let Expr::AggregateFunction(AggregateFunction { func, params }) = without_alias(expression) else {
         return Err(unsupported(&format!("{expression}")));
     };
@@ -362,21 +398,34 @@ fn call_of(expression: &Expr) -> Result<(AggregateKind, Option<&Expr>, Option<&E
     if !order_by.is_empty() {
         return Err(unsupported(&format!("ORDER BY in {}", func.name())));
     }
-    let is_row_count = matches!(args.as_slice(), [] | [Expr::Literal(..)]) && !args.iter().any(is_null);
-    let kind = match (func.name(), distinct) {
-        ("count", false) if is_row_count => return Ok((AggregateKind::CountRows, None, filter.as_deref())),
+    let (kind, argument) = kind_of(func.name(), args, *distinct, over)?;
+    Ok((kind, argument, filter.as_deref()))
+}
+
+/// The kind and the argument of an aggregate by its name.
+pub(super) fn kind_of<'e>(
+    name: &str,
+    args: &'e [Expr],
+    distinct: bool,
+    over: &str,
+) -> Result<(AggregateKind, Option<&'e Expr>)> {
+    let is_row_count = matches!(args, [] | [Expr::Literal(..)]) && !args.iter().any(is_null);
+    let kind = match (name, distinct) {
+        ("count", false) if is_row_count => return Ok((AggregateKind::CountRows, None)),
         ("count", false) => AggregateKind::Count,
         ("count", true) => AggregateKind::CountDistinct,
         ("sum", false) => AggregateKind::Sum,
+        ("sum", true) => AggregateKind::SumDistinct,
         ("avg", false) => AggregateKind::Avg,
+        ("avg", true) => AggregateKind::AvgDistinct,
         ("min", _) => AggregateKind::Min,
         ("max", _) => AggregateKind::Max,
-        (name, true) => return Err(unsupported(&format!("{name}(DISTINCT …) without a window"))),
-        (name, false) => return Err(unsupported(&format!("{name} without a window"))),
+        (name, true) => return Err(unsupported(&format!("{name}(DISTINCT …) {over}"))),
+        (name, false) => return Err(unsupported(&format!("{name} {over}"))),
     };
-    match args.as_slice() {
-        [argument] => Ok((kind, Some(argument), filter.as_deref())),
-        _ => Err(unsupported(&format!("{} of {} arguments without a window", func.name(), args.len()))),
+    match args {
+        [argument] => Ok((kind, Some(argument))),
+        _ => Err(unsupported(&format!("{name} of {} arguments {over}", args.len()))),
     }
 }
 

@@ -42,8 +42,16 @@ impl Planner<'_> {
             let columns = [of_left, of_right]
                 .map(|windows| window_join::WindowColumns { start: windows.start, end: windows.end });
             let operator = WindowJoin::new([&left.schema, &right.schema], [&left.mode, &right.mode], on, columns)?;
-            let windows = WindowColumns { time: of_left.time, ..of_left };
-            Stream { windows: Some(windows), ..self.add(Box::new(operator), &inputs)? }
+            // Pairs come out when their window ends; a side that is NULL in some has no windows.
+            let of_right = WindowColumns {
+                start: left_count + of_right.start,
+                end: left_count + of_right.end,
+                time: of_right.time.map(|time| left_count + time),
+            };
+            let sides = [Some(of_left).filter(|_| !kind.keeps(1)), Some(of_right).filter(|_| !kind.keeps(0))];
+            let times = sides.iter().flatten().filter_map(|windows| windows.time).collect();
+            let windows = sides.into_iter().flatten().next();
+            Stream { windows, times, ..self.add(Box::new(operator), &inputs)? }
         } else if let Some(interval) = self.interval(join, &left, &right) {
             let operator = IntervalJoin::new(
                 [&left.schema, &right.schema],
@@ -53,7 +61,12 @@ impl Planner<'_> {
                 interval.least_ms,
                 interval.most_ms,
             )?;
-            self.add(Box::new(operator), &inputs)?
+            // The operator holds the watermark back for both; where one side is NULL so is its time.
+            let [time, right_time] = interval.times;
+            let time = Some(time).filter(|_| !kind.keeps(1));
+            let right_time = Some(left_count + right_time).filter(|_| !kind.keeps(0));
+            let times = time.into_iter().chain(right_time).collect();
+            Stream { times, ..self.add(Box::new(operator), &inputs)? }
         } else {
             let ttl_ms = [self.settings.state_ttl_ms; 2];
             let operator = RegularJoin::new([&left.schema, &right.schema], [&left.mode, &right.mode], on, ttl_ms)?;
@@ -98,36 +111,41 @@ impl Planner<'_> {
             return None;
         }
         let filter = join.filter.as_ref()?;
-        let times = [left.time?, right.time?];
-        let place = |column: &Column| {
-            let of_left = join.left.schema().index_of_column(column).ok().filter(|at| *at == times[0]).map(|_| 0);
-            of_left.or(join.right.schema().index_of_column(column).ok().filter(|at| *at == times[1]).map(|_| 1))
-        };
-        let (mut least, mut most) = (None::<i64>, None::<i64>);
         let parts: Vec<Expr> = split_conjunction(filter).into_iter().flat_map(as_comparisons).collect();
-        for part in &parts {
-            let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else { continue };
-            let (Some((one, one_ms)), Some((other, other_ms))) = (moment(left), moment(right)) else { continue };
-            let (Some(one), Some(other)) = (place(one), place(other)) else { continue };
-            // one + one_ms op other + other_ms, as a bound of left time minus right time.
-            let (bound_ms, op) = match (one, other) {
-                (0, 1) => (other_ms.checked_sub(one_ms)?, *op),
-                (1, 0) => (one_ms.checked_sub(other_ms)?, op.swap()?),
-                _ => continue,
-            };
-            match op {
-                Op::LtEq => most = Some(most.unwrap_or(i64::MAX).min(bound_ms)),
-                Op::Lt => most = Some(most.unwrap_or(i64::MAX).min(bound_ms)),
-                Op::GtEq | Op::Gt => least = Some(least.unwrap_or(i64::MIN).max(bound_ms)),
-                Op::Eq => {
-                    most = Some(most.unwrap_or(i64::MAX).min(bound_ms));
-                    least = Some(least.unwrap_or(i64::MIN).max(bound_ms));
-                }
-                _ => {}
-            }
-        }
-        Some(Interval { times, least_ms: least?, most_ms: most? })
+        let mut pairs = left.times.iter().flat_map(|left| right.times.iter().map(|right| [*left, *right]));
+        pairs.find_map(|times| interval_of(join, &parts, times))
     }
+}
+
+/// The interval that the parts of a condition bound two times by.
+fn interval_of(join: &Join, parts: &[Expr], times: [usize; 2]) -> Option<Interval> {
+    let place = |column: &Column| {
+        let of_left = join.left.schema().index_of_column(column).ok().filter(|at| *at == times[0]).map(|_| 0);
+        of_left.or(join.right.schema().index_of_column(column).ok().filter(|at| *at == times[1]).map(|_| 1))
+    };
+    let (mut least, mut most) = (None::<i64>, None::<i64>);
+    for part in parts {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else { continue };
+        let (Some((one, one_ms)), Some((other, other_ms))) = (moment(left), moment(right)) else { continue };
+        let (Some(one), Some(other)) = (place(one), place(other)) else { continue };
+        // one + one_ms op other + other_ms, as a bound of left time minus right time.
+        let (bound_ms, op) = match (one, other) {
+            (0, 1) => (other_ms.checked_sub(one_ms)?, *op),
+            (1, 0) => (one_ms.checked_sub(other_ms)?, op.swap()?),
+            _ => continue,
+        };
+        match op {
+            Op::LtEq => most = Some(most.unwrap_or(i64::MAX).min(bound_ms)),
+            Op::Lt => most = Some(most.unwrap_or(i64::MAX).min(bound_ms)),
+            Op::GtEq | Op::Gt => least = Some(least.unwrap_or(i64::MIN).max(bound_ms)),
+            Op::Eq => {
+                most = Some(most.unwrap_or(i64::MAX).min(bound_ms));
+                least = Some(least.unwrap_or(i64::MIN).max(bound_ms));
+            }
+            _ => {}
+        }
+    }
+    Some(Interval { times, least_ms: least?, most_ms: most? })
 }
 
 struct Interval {

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod join;
+mod over;
 mod rank;
 
 use std::sync::Arc;
@@ -102,8 +103,8 @@ struct Stream {
     port: Port,
     schema: SchemaRef,
     mode: ChangelogMode,
-    /// The column of the event time, by which the watermark goes.
-    time: Option<usize>,
+    /// The columns of event times: no row comes with one that the watermark has reached.
+    times: Vec<usize>,
     /// Where the bounds of the rows' windows are, if they have windows.
     windows: Option<WindowColumns>,
 }
@@ -177,7 +178,7 @@ impl Planner<'_> {
                 Some(table) => self.window_table(table),
                 None => Err(unsupported(extension.node.name())),
             },
-            LogicalPlan::Window(_) => Err(unsupported("a window function (OVER) that is not ROW_NUMBER with a bound")),
+            LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Sort(_) => Err(unsupported("ORDER BY without an end")),
             LogicalPlan::Limit(_) => Err(unsupported("LIMIT")),
             LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => Err(unsupported("a query of no table")),
@@ -194,12 +195,14 @@ impl Planner<'_> {
         let read = if mode == ChangelogMode::Append { wanted.clone() } else { all };
         let schema = Arc::new(provider.schema().project(&read).map_err(|error| failed(error.into()))?);
         self.sources.push(SourceTable { name: scan.table_name.to_string(), provider, columns: read.clone() });
-        let place = |columns: &[usize]| time.and_then(|time| columns.iter().position(|at| *at == time));
+        let place = |columns: &[usize]| -> Vec<usize> {
+            time.and_then(|time| columns.iter().position(|at| *at == time)).into_iter().collect()
+        };
         let port = Port::Source(self.graph.source());
-        let mut stream = Stream { port, schema, mode, time: place(&read), windows: None };
+        let mut stream = Stream { port, schema, mode, times: place(&read), windows: None };
         if matches!(stream.mode, ChangelogMode::Upsert(_)) {
             let normalize = Normalize::new(&stream.schema, &stream.mode)?;
-            stream = Stream { time: stream.time, ..self.add(Box::new(normalize), &[stream])? };
+            stream = Stream { times: place(&read), ..self.add(Box::new(normalize), &[stream])? };
         }
         if wanted == read {
             return Ok(stream);
@@ -209,7 +212,7 @@ impl Planner<'_> {
             (Arc::new(Column::new(&name, *at)) as Expression, name)
         });
         let calc = Calc::new(&stream.schema, &stream.mode, None, columns.collect())?;
-        Ok(Stream { time: place(&wanted), ..self.add(Box::new(calc), &[stream])? })
+        Ok(Stream { times: place(&wanted), ..self.add(Box::new(calc), &[stream])? })
     }
 
     /// Filters and projects; all columns without `columns`.
@@ -232,13 +235,13 @@ impl Planner<'_> {
         if is_nothing_to_do {
             return Ok(input);
         }
-        let place = |at: usize| {
-            columns.iter().position(|(expression, _)| match without_alias(expression) {
-                Expr::Column(column) => input_schema.index_of_column(column).is_ok_and(|found| found == at),
-                _ => false,
-            })
+        let is_at = |expression: &Expr, at: usize| match without_alias(expression) {
+            Expr::Column(column) => input_schema.index_of_column(column).is_ok_and(|found| found == at),
+            _ => false,
         };
-        let time = input.time.and_then(place);
+        let place = |at: usize| columns.iter().position(|(expression, _)| is_at(expression, at));
+        let is_time = |expression: &Expr| input.times.iter().any(|time| is_at(expression, *time));
+        let times = (0..columns.len()).filter(|at| is_time(&columns[*at].0)).collect();
         let windows = input.windows.and_then(|windows| {
             Some(WindowColumns {
                 start: place(windows.start)?,
@@ -252,7 +255,7 @@ impl Planner<'_> {
             .map(|(expression, name)| Ok((self.expression(&expression, input_schema)?, name)))
             .collect::<Result<Vec<_>>>()?;
         let calc = Calc::new(&input.schema, &input.mode, condition, columns)?;
-        Ok(Stream { time, windows, ..self.add(Box::new(calc), &[input])? })
+        Ok(Stream { times, windows, ..self.add(Box::new(calc), &[input])? })
     }
 
     fn expression(&self, expression: &Expr, schema: &DFSchema) -> Result<Expression> {
@@ -268,7 +271,7 @@ impl Planner<'_> {
         for (input, stream) in inputs.iter().enumerate() {
             self.send(stream.port, Target::Operator { node, input })?;
         }
-        Ok(Stream { port: Port::Node(node), schema, mode, time: None, windows: None })
+        Ok(Stream { port: Port::Node(node), schema, mode, times: Vec::new(), windows: None })
     }
 
     fn send(&mut self, port: Port, target: Target) -> Result<()> {
@@ -281,48 +284,29 @@ impl Planner<'_> {
         }
     }
 
-    /// Refuses windows over a column of a table that its watermark is not of: nothing would tell when they end.
-    fn check_event_time(&self, table: &WindowTable) -> Result<()> {
-        let mut plan: &LogicalPlan = &table.input;
-        let mut at = plan.schema().index_of_column(&table.time).map_err(failed)?;
-        let is_event_time = loop {
-            match plan {
-                LogicalPlan::SubqueryAlias(alias) => plan = alias.input.as_ref(),
-                LogicalPlan::Filter(filter) => plan = filter.input.as_ref(),
-                LogicalPlan::Projection(projection) => {
-                    let Expr::Column(column) = without_alias(&projection.expr[at]) else { break false };
-                    plan = projection.input.as_ref();
-                    at = plan.schema().index_of_column(column).map_err(failed)?;
-                }
-                LogicalPlan::TableScan(scan) => {
-                    let provider = source_as_provider(&scan.source).map_err(failed)?;
-                    let place = scan.projection.as_ref().map_or(at, |columns| columns[at]);
-                    break (self.facts_of)(provider.as_ref())?.time == Some(place);
-                }
-                // Times that come out of other operators are theirs to know.
-                _ => break true,
-            }
-        };
-        if is_event_time {
+    /// Refuses windows over a column that the watermark is not of: nothing would tell when they end.
+    fn check_event_time(&self, input: &Stream, table: &WindowTable) -> Result<()> {
+        let at = table.input.schema().index_of_column(&table.time).map_err(failed)?;
+        if input.times.contains(&at) {
             return Ok(());
         }
-        let what = format!("a window over '{}', which no WATERMARK is of,", table.time.name);
-        Err(unsupported(&what).with_hint("declare a WATERMARK FOR the column, and read it as it is"))
+        Err(no_event_time("a window over", &table.time.name))
     }
 
     fn window_table(&mut self, table: &WindowTable) -> Result<Stream> {
-        self.check_event_time(table)?;
         let input = self.node(&table.input)?;
+        self.check_event_time(&input, table)?;
         let time = table.input.schema().index_of_column(&table.time).map_err(failed)?;
         let Some(windows) = windows(table.window)? else {
-            return Err(unsupported("a SESSION window that is not grouped by"));
+            return Err(unsupported("a SESSION window without GROUP BY window_start, window_end")
+                .with_hint(aggregate::SESSION_HINT));
         };
         let count = input.schema.fields().len();
         let assign = WindowAssign::new(&input.schema, &input.mode, windows, time)?;
-        let own_time = input.time;
+        let times = input.times.iter().copied().chain([count + 2]).collect();
         let assigned = self.add(Box::new(assign), &[input])?;
         Ok(Stream {
-            time: own_time,
+            times,
             windows: Some(WindowColumns { start: count, end: count + 1, time: Some(count + 2) }),
             ..assigned
         })
@@ -337,7 +321,10 @@ impl Planner<'_> {
             }
         };
         let union = Union { schema: Arc::clone(schema.inner()), mode };
-        self.add(Box::new(union), inputs)
+        let (first, others) = inputs.split_first().ok_or_else(|| unsupported("a UNION of nothing"))?;
+        let times = first.times.iter().filter(|time| others.iter().all(|other| other.times.contains(time)));
+        let windows = first.windows.filter(|windows| others.iter().all(|other| other.windows == Some(*windows)));
+        Ok(Stream { times: times.copied().collect(), windows, ..self.add(Box::new(union), inputs)? })
     }
 }
 
@@ -360,6 +347,14 @@ fn without_alias(expression: &Expr) -> &Expr {
 
 fn unsupported(what: &str) -> Error {
     Error::unsupported(format!("{what} in a query of a stream"))
+}
+
+/// What is said of an order in time that is none.
+fn no_event_time(what: &str, column: &str) -> Error {
+    unsupported(&format!("{what} '{column}', which no WATERMARK is of,")).with_hint(
+        "declare a WATERMARK FOR the column, and read it as it is; a join keeps it where its condition bounds the times of both \
+         sides, an aggregate where it is of windows",
+    )
 }
 
 fn failed(error: datafusion::error::DataFusionError) -> Error {

@@ -166,7 +166,8 @@ impl Planner<'_> {
             false => self.calc(input, input_schema, None, Some(columns.clone()))?,
         };
         let name = with_rank.then_some(number.name.as_str());
-        let operator = TopN::new(&input.schema, &input.mode, keys, &order, rank.ranks, name)?;
+        let operator = TopN::new(&input.schema, &input.mode, keys, &order, rank.ranks, name)?
+            .with_time_to_live(self.settings.state_ttl_ms)?;
         let ranked = self.add(Box::new(operator), &[input])?;
         // The schema of what comes out: the input's columns, those that were added, the rank.
         let mut fields: Vec<_> =

@@ -146,7 +146,7 @@ fn texts(rows: &RecordBatch) -> Vec<String> {
     (0..rows.num_rows()).map(row).collect::<Vec<_>>().sorted()
 }
 
-const QUERIES: [(&str, &str); 24] = [
+const QUERIES: [(&str, &str); 38] = [
     ("q0", "SELECT auction, bidder, price, `dateTime`, extra FROM bid"),
     ("q1", "SELECT auction, bidder, 0.908 * price AS price, `dateTime`, extra FROM bid"),
     ("q2", "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0"),
@@ -201,6 +201,11 @@ const QUERIES: [(&str, &str); 24] = [
            WHERE b.`dateTime` BETWEEN a.`dateTime` AND a.expires) WHERE rn <= 1",
     ),
     (
+        "q10",
+        "SELECT auction, bidder, price, `dateTime`, extra, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS dt,
+           DATE_FORMAT(`dateTime`, 'HH:mm') AS hm FROM bid",
+    ),
+    (
         "q11",
         "SELECT bidder, COUNT(*) AS bid_count, window_start AS starttime, window_end AS endtime
          FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))
@@ -211,6 +216,14 @@ const QUERIES: [(&str, &str); 24] = [
         "SELECT bidder, COUNT(*) AS bid_count, SESSION_START(`dateTime`, INTERVAL '5' SECOND) AS starttime,
            SESSION_END(`dateTime`, INTERVAL '5' SECOND) AS endtime
          FROM bid GROUP BY bidder, SESSION(`dateTime`, INTERVAL '5' SECOND)",
+    ),
+    (
+        "q14",
+        "SELECT auction, bidder, 0.908 * price AS price,
+           CASE WHEN HOUR(`dateTime`) >= 8 AND HOUR(`dateTime`) <= 18 THEN 'dayTime'
+                WHEN HOUR(`dateTime`) <= 6 OR HOUR(`dateTime`) >= 20 THEN 'nightTime' ELSE 'otherTime' END AS bidTimeType,
+           `dateTime`, extra, CAST(CHAR_LENGTH(channel) - CHAR_LENGTH(REPLACE(channel, 'n', '')) AS BIGINT) AS c_counts
+         FROM bid WHERE 0.908 * price > 1000 AND 0.908 * price < 20000",
     ),
     (
         "q15",
@@ -278,6 +291,76 @@ const QUERIES: [(&str, &str); 24] = [
         "SELECT p.id, p.name, a.id FROM person AS p LEFT JOIN auction AS a ON p.id = a.seller AND a.category = 11",
     ),
     ("all that there is", "SELECT channel FROM bid UNION ALL SELECT city FROM person"),
+    (
+        "windows over two tables",
+        "SELECT TUMBLE_START(t, INTERVAL '10' SECOND), COUNT(*), SUM(v) FROM (
+           SELECT `dateTime` AS t, price AS v FROM bid UNION ALL SELECT `dateTime`, id FROM auction)
+         GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+    ),
+    (
+        "windows over the left time of a join",
+        "SELECT TUMBLE_END(t, INTERVAL '10' SECOND), COUNT(*), MIN(price) FROM (
+           SELECT b.`dateTime` AS t, b.price FROM bid AS b JOIN auction AS a ON b.auction = a.id
+             AND b.`dateTime` BETWEEN a.`dateTime` - INTERVAL '2' SECOND AND a.`dateTime` + INTERVAL '30' SECOND)
+         GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+    ),
+    (
+        "windows over the right time of a join",
+        "SELECT TUMBLE_END(t, INTERVAL '10' SECOND), COUNT(*), COUNT(price) FROM (
+           SELECT a.`dateTime` AS t, b.price FROM bid AS b RIGHT JOIN auction AS a ON b.auction = a.id
+             AND b.`dateTime` BETWEEN a.`dateTime` - INTERVAL '2' SECOND AND a.`dateTime` + INTERVAL '30' SECOND)
+         GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+    ),
+    (
+        "rows before a row",
+        "SELECT auction, price, `dateTime`, SUM(price) OVER w AS s, COUNT(*) OVER w AS n, AVG(price) OVER w AS a,
+           MIN(channel) OVER w AS least, MAX(price) OVER w AS most, FIRST_VALUE(price) OVER w AS f, LAST_VALUE(bidder) OVER w AS l
+         FROM bid WINDOW w AS (PARTITION BY auction ORDER BY `dateTime` ROWS BETWEEN 3 PRECEDING AND CURRENT ROW)",
+    ),
+    (
+        "a time before a row",
+        "SELECT auction, price, SUM(price) OVER w AS s, MAX(price) OVER w AS most, AVG(0.5 * price) OVER w AS a
+         FROM bid WINDOW w AS (PARTITION BY auction % 7, LOWER(channel) ORDER BY `dateTime`
+           RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW)",
+    ),
+    (
+        "all rows before a row",
+        "SELECT bidder, price, COUNT(*) OVER (ORDER BY `dateTime`) AS n, MIN(price) OVER (ORDER BY `dateTime`) + 1 AS least FROM bid",
+    ),
+    (
+        "rows with their number and the one before",
+        "SELECT bidder, price, ROW_NUMBER() OVER (PARTITION BY bidder ORDER BY `dateTime`) AS rn,
+           LAG(price, 1, -1) OVER (PARTITION BY bidder ORDER BY `dateTime`) AS was,
+           price - LAG(price) OVER (PARTITION BY bidder ORDER BY `dateTime`) AS more FROM bid",
+    ),
+    (
+        "frames that differ",
+        "SELECT auction, SUM(price) OVER (PARTITION BY auction ORDER BY `dateTime` ROWS 2 PRECEDING) AS few,
+           SUM(price) OVER (PARTITION BY auction ORDER BY `dateTime`) AS whole,
+           SUM(price) OVER (PARTITION BY bidder ORDER BY `dateTime` ROWS 2 PRECEDING) AS others FROM bid",
+    ),
+    (
+        "windows over rows with those before",
+        "SELECT TUMBLE_START(t, INTERVAL '10' SECOND), MAX(n), SUM(n) FROM (
+           SELECT `dateTime` AS t, COUNT(*) OVER (PARTITION BY bidder ORDER BY `dateTime`) AS n FROM bid)
+         GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+    ),
+    (
+        "averages of decimals and of values that differ",
+        "SELECT channel, AVG(0.908 * price), AVG(DISTINCT price), SUM(DISTINCT bidder), AVG(DISTINCT 0.5 * bidder)
+         FROM bid GROUP BY channel",
+    ),
+    (
+        "averages in windows",
+        "SELECT window_start, AVG(0.908 * price), AVG(DISTINCT bidder), AVG(DISTINCT 0.5 * bidder)
+         FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
+    ),
+    (
+        "sessions of which some rows count",
+        "SELECT bidder, COUNT(*), SUM(price) FILTER (WHERE price > 20000), AVG(0.5 * price), window_start, window_end
+         FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))
+         WHERE price > 25000 GROUP BY bidder, window_start, window_end",
+    ),
 ];
 
 #[tokio::test]
@@ -308,7 +391,46 @@ async fn what_a_stream_cannot_do_is_refused_by_name() {
     for (sql, said) in [
         ("SELECT * FROM bid ORDER BY price", "ORDER BY without an end"),
         ("SELECT * FROM bid LIMIT 3", "LIMIT"),
-        ("SELECT SUM(price) OVER (PARTITION BY auction ORDER BY `dateTime`) FROM bid", "window function (OVER)"),
+        ("SELECT SUM(price) OVER (PARTITION BY auction ORDER BY price) FROM bid", "OVER with ORDER BY 'price', which no WATERMARK"),
+        ("SELECT SUM(price) OVER (ORDER BY `dateTime` DESC) FROM bid", "OVER with ORDER BY … DESC"),
+        ("SELECT SUM(price) OVER (ORDER BY `dateTime`, price) FROM bid", "OVER with ORDER BY of several columns"),
+        ("SELECT SUM(price) OVER (PARTITION BY auction) FROM bid", "OVER without ORDER BY"),
+        (
+            "SELECT SUM(price) OVER (ORDER BY `dateTime` ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM bid",
+            "OVER with a frame that ends after the current row",
+        ),
+        (
+            "SELECT SUM(price) OVER (ORDER BY `dateTime` RANGE BETWEEN INTERVAL '1' MONTH PRECEDING AND CURRENT ROW) FROM bid",
+            "no INTERVAL of whole milliseconds",
+        ),
+        ("SELECT LEAD(price) OVER (ORDER BY `dateTime`) FROM bid", "LEAD, which is of rows that have not come"),
+        ("SELECT RANK() OVER (ORDER BY `dateTime`) FROM bid", "rank with OVER"),
+        ("SELECT FIRST_VALUE(price) RESPECT NULLS OVER (ORDER BY `dateTime`) FROM bid", "RESPECT NULLS in first_value"),
+        ("SELECT auction, ROW_NUMBER() OVER (ORDER BY price) AS rn FROM bid", "ROW_NUMBER ordered by 'price' without a bound"),
+        (
+            "SELECT TUMBLE_START(t, INTERVAL '10' SECOND), COUNT(*) FROM (
+               SELECT b.`dateTime` AS t FROM bid AS b JOIN auction AS a ON b.auction = a.id) GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+            "which no WATERMARK is of",
+        ),
+        (
+            "SELECT * FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))",
+            "a SESSION window without GROUP BY window_start, window_end",
+        ),
+        (
+            "SELECT auction, COUNT(*) FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))
+             GROUP BY auction, window_start, window_end",
+            "a SESSION window with PARTITION BY bid.bidder that is grouped by bid.auction",
+        ),
+        (
+            "SELECT bidder, MAX(window_end) FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`),
+               INTERVAL '5' SECOND)) GROUP BY bidder, window_start, window_end",
+            "a bound of a SESSION window within an aggregate",
+        ),
+        (
+            "SELECT bidder, STDDEV(price) FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`),
+               INTERVAL '5' SECOND)) GROUP BY bidder, window_start, window_end",
+            "stddev over a SESSION window",
+        ),
         ("SELECT auction, COUNT(*) FROM bid GROUP BY ROLLUP (auction)", "GROUPING SETS"),
         ("SELECT * FROM bid WHERE auction IN (SELECT id FROM auction)", "IN or EXISTS"),
         ("SELECT STDDEV(price) FROM bid", "stddev without a window"),
