@@ -1,6 +1,7 @@
 -- The queries of Nexmark, as both engines run them. A section begins at "-- @name"; its first line has the columns of the result.
 -- The definition is that of https://github.com/nexmark/nexmark, with columns that differ: q5 and q7 to q9 say their windows or times,
--- q9 and q20 have other names.
+-- q9 and q20 have other names. q10 there fills partitions of files, which the engines keep each in its own way: here its query alone is
+-- run. q14 there counts characters with a function in Java, which is here an expression of functions that both have.
 
 -- @q0
 -- auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING
@@ -83,11 +84,27 @@ FROM (
   WHERE b.`dateTime` BETWEEN a.`dateTime` AND a.expires
 ) WHERE rn <= 1;
 
+-- @q10
+-- auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING, dt STRING, hm STRING
+SELECT auction, bidder, price, `dateTime`, extra, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS dt,
+  DATE_FORMAT(`dateTime`, 'HH:mm') AS hm
+FROM bid;
+
 -- @q11
 -- bidder BIGINT, bid_count BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)
 SELECT bidder, COUNT(*) AS bid_count, window_start AS starttime, window_end AS endtime
 FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
 GROUP BY bidder, window_start, window_end;
+
+-- @q14
+-- auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bidTimeType STRING, `dateTime` TIMESTAMP(3), extra STRING, c_counts BIGINT
+SELECT auction, bidder, 0.908 * price AS price,
+  CASE WHEN HOUR(`dateTime`) >= 8 AND HOUR(`dateTime`) <= 18 THEN 'dayTime'
+       WHEN HOUR(`dateTime`) <= 6 OR HOUR(`dateTime`) >= 20 THEN 'nightTime'
+       ELSE 'otherTime' END AS bidTimeType,
+  `dateTime`, extra, CAST(CHAR_LENGTH(extra) - CHAR_LENGTH(REPLACE(extra, 'c', '')) AS BIGINT) AS c_counts
+FROM bid
+WHERE 0.908 * price > 1000000 AND 0.908 * price < 50000000;
 
 -- @q15
 -- `day` STRING, c0 BIGINT, c1 BIGINT, c2 BIGINT, c3 BIGINT, c4 BIGINT, c5 BIGINT, c6 BIGINT, c7 BIGINT, c8 BIGINT, c9 BIGINT, c10 BIGINT, c11 BIGINT
