@@ -4,7 +4,7 @@
 //! is paired: the first partner takes back the row padded with NULLs, and the last one that goes brings it again. Rows that
 //! were not written for a time to live are given up without a word, as in Flink.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -32,12 +32,15 @@ struct Known {
     /// Rows of the other input it is paired with; kept where it stays without any.
     partners: i64,
     written_ms: i64,
+    /// Since the last snapshot; then it is among the side's.
+    is_changed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Side {
     rows: HashMap<Bytes, BTreeMap<Bytes, Known>, BuildKeyHasher>,
-    changed: BTreeSet<(Bytes, Bytes)>,
+    /// Rows that changed or went, with their keys. One that went and came back is there twice.
+    changed: Vec<(Bytes, Bytes)>,
     bytes: usize,
 }
 
@@ -85,7 +88,9 @@ impl Join {
                     let stays = !ttl.is_over(known.written_ms, now_ms);
                     if !stays {
                         *bytes -= cost(key, row);
-                        changed.insert((Arc::clone(key), Arc::clone(row)));
+                        if !known.is_changed {
+                            changed.push((Arc::clone(key), Arc::clone(row)));
+                        }
                     }
                     stays
                 });
@@ -105,7 +110,9 @@ impl Join {
             None => return,
         };
         let of_key = rows.entry(Arc::clone(&key)).or_default();
+        let mut was_changed = false;
         if let Some(known) = of_key.get_mut(&own) {
+            was_changed = std::mem::replace(&mut known.is_changed, true);
             if ttl.is_some_and(|ttl| ttl.is_over(known.written_ms, now_ms)) {
                 known.count = 0;
             }
@@ -118,12 +125,15 @@ impl Join {
             }
         } else if row.adds {
             *bytes += cost(&key, &own);
-            of_key.insert(Arc::clone(&own), Known { count: 1, partners, written_ms: now_ms });
+            let known = Known { count: 1, partners, written_ms: now_ms, is_changed: true };
+            of_key.insert(Arc::clone(&own), known);
         }
         if of_key.is_empty() {
             rows.remove(&key);
         }
-        changed.insert((key, own));
+        if !was_changed {
+            changed.push((key, own));
+        }
     }
 
     /// Joins some rows of an input with what is kept of the other, and keeps them.
@@ -170,8 +180,10 @@ impl Join {
                     if !row.adds && known.partners == 0 {
                         out.extend(padded.map(|pair| (RowKind::Insert, pair)));
                     }
-                    let key = side.rows.get_key_value(row.key).map(|(key, _)| Arc::clone(key));
-                    side.changed.extend(key.map(|key| (key, Arc::clone(partner))));
+                    if !std::mem::replace(&mut known.is_changed, true) {
+                        let key = side.rows.get_key_value(row.key).map(|(key, _)| Arc::clone(key));
+                        side.changed.extend(key.map(|key| (key, Arc::clone(partner))));
+                    }
                 }
             }
             if !row.is_null {
@@ -243,11 +255,11 @@ impl Operator for Join {
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
             for (key, row) in std::mem::take(&mut side.changed) {
-                let value = side
-                    .rows
-                    .get(&key)
-                    .and_then(|rows| rows.get(&row))
-                    .map(|known| [known.count, known.partners, known.written_ms].map(i64::to_le_bytes).concat());
+                let value = match side.rows.get_mut(&key).and_then(|rows| rows.get_mut(&row)) {
+                    Some(known) if !std::mem::take(&mut known.is_changed) => continue,
+                    Some(known) => Some([known.count, known.partners, known.written_ms].map(i64::to_le_bytes).concat()),
+                    None => None,
+                };
                 writer.entry(table, &key, &joined_key(&key, &row), value.as_deref())?;
             }
         }
@@ -263,6 +275,7 @@ impl Operator for Join {
                     count: take_i64(&mut value)?,
                     partners: take_i64(&mut value)?,
                     written_ms: take_i64(&mut value)?,
+                    is_changed: false,
                 };
                 side.bytes += cost(key, row);
                 match side.rows.get_mut(key) {

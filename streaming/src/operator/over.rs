@@ -649,7 +649,7 @@ impl Operator for Over {
         self.watermark = reader.watermark()?;
         self.next = reader.scalar_max("next").unwrap_or(0) as u64;
         let mut kept: BTreeMap<(u32, i64, u64), Bytes> = BTreeMap::new();
-        for entry in reader.entries(ROWS) {
+        for entry in reader.entries(ROWS).iter() {
             let (key, mut number) = split_key(entry.key)?;
             let number = u64::from_be_bytes(take_bytes::<8>(&mut number)?);
             let mut row = entry.value;
@@ -674,7 +674,7 @@ impl Operator for Over {
         }
         self.replay(&groups, &rows)?;
         // After the rows: what was saved of a sum is taken as it was.
-        for entry in reader.entries(KEYS) {
+        for entry in reader.entries(KEYS).iter() {
             let key = self.intern(entry.key);
             let mut value = entry.value;
             for call in &mut self.calls {

@@ -366,7 +366,7 @@ impl Operator for TopN {
             self.bytes += cost(order, row);
             self.rows.entry(key).or_default().insert((order.into(), number), row.into());
         }
-        for entry in reader.entries(WRITTEN) {
+        for entry in reader.entries(WRITTEN).iter() {
             let mut written_ms = entry.value;
             let key: Arc<[u8]> = entry.key.into();
             match self.ttl {

@@ -32,12 +32,12 @@ pub(crate) fn save_values(
         let joined = joined_key(key, value);
         match count {
             None => writer.entry(table, key, &joined, None)?,
-            Some(count) => live.push((Arc::clone(key), joined, count)),
+            Some(count) => live.push((group, joined, count)),
         }
         Ok(())
     })?;
-    for (key, joined, count) in live {
-        writer.entry(table, &key, &joined, Some(&count.to_le_bytes()))?;
+    for (group, joined, count) in live {
+        writer.entry(table, keys.key(group), &joined, Some(&count.to_le_bytes()))?;
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(crate) fn restore_values(
     keys: &KeyIndex,
     reader: &StateReader,
 ) -> Result<()> {
-    for entry in reader.entries(table) {
+    for entry in reader.entries(table).iter() {
         let (key, value) = split_key(entry.key)?;
         let mut count = entry.value;
         let group = keys
