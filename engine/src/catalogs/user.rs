@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
@@ -98,7 +99,8 @@ impl CatalogProvider for UserCatalog {
     /// A provider for any name: whether the database exists is found out when a table is looked up, since this may not
     /// wait for the store.
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        Some(Arc::new(UserSchema { catalog: self.clone(), database: name.to_string() }))
+        let is_listed = AtomicBool::new(false);
+        Some(Arc::new(UserSchema { catalog: self.clone(), database: name.to_string(), is_listed }))
     }
 }
 
@@ -106,6 +108,8 @@ impl CatalogProvider for UserCatalog {
 struct UserSchema {
     catalog: UserCatalog,
     database: String,
+    /// Set by who asks for the names first, as `information_schema` does: one table that cannot be planned is not to hide the others.
+    is_listed: AtomicBool,
 }
 
 impl UserSchema {
@@ -121,6 +125,28 @@ impl UserSchema {
             return None;
         }
         self.catalog.hints.get(&(self.database.to_lowercase(), name.to_lowercase()))
+    }
+
+    /// The table of a name, planned.
+    async fn planned(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(definition) = self.catalog.temporary.get(&self.database, name) {
+            return self.stream(name, definition).map(Some);
+        }
+        let UserCatalog { engine, session, .. } = &self.catalog;
+        let Some(found) = self.found(name).await? else { return file_table(engine, session, name).await };
+        if found.table.kind == TableKind::View {
+            let view = &found.table;
+            let plan = statement::plan_view(&session.state()?, view, &engine.presto_name).await?;
+            let text = statement::query_text(view).map(Cow::into_owned);
+            return Ok(Some(Arc::new(ViewTable::new(plan, text))));
+        }
+        if let Some(definition) = flink::from_parameters(&found.table.parameters)? {
+            return self.stream(&found.table.name, definition).map(Some);
+        }
+        if self.hint(name).is_some() {
+            return Err(Error::unsupported(format!("the hint OPTIONS on {}.{name}, a table of files", self.database)));
+        }
+        table::provider(engine, found).map(Some)
     }
 
     /// The table as the store keeps it. Where names keep their case, those of the catalog are lower case all the same.
@@ -144,32 +170,18 @@ impl UserSchema {
 #[async_trait]
 impl SchemaProvider for UserSchema {
     fn table_names(&self) -> Vec<String> {
+        self.is_listed.store(true, Ordering::Relaxed);
         self.catalog.names.read().get(&self.database).map(|tables| tables.keys().cloned().collect()).unwrap_or_default()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        if let Some(definition) = self.catalog.temporary.get(&self.database, name) {
-            return self.stream(name, definition).map(Some).map_err(to_datafusion);
+        match self.planned(name).await {
+            Err(error) if self.is_listed.load(Ordering::Relaxed) && is_of_table(&error) => {
+                tracing::debug!(schema = self.database, name, %error, "a table that cannot be planned is listed without columns");
+                Ok(None)
+            }
+            planned => planned.map_err(to_datafusion),
         }
-        let UserCatalog { engine, session, .. } = &self.catalog;
-        let Some(found) = self.found(name).await.map_err(to_datafusion)? else {
-            return file_table(engine, session, name).await.map_err(to_datafusion);
-        };
-        if found.table.kind == TableKind::View {
-            let state = session.state().map_err(to_datafusion)?;
-            let view = &found.table;
-            let plan = statement::plan_view(&state, view, &engine.presto_name).await.map_err(to_datafusion)?;
-            let text = statement::query_text(view).map(Cow::into_owned);
-            return Ok(Some(Arc::new(ViewTable::new(plan, text))));
-        }
-        if let Some(definition) = flink::from_parameters(&found.table.parameters).map_err(to_datafusion)? {
-            return self.stream(&found.table.name, definition).map(Some).map_err(to_datafusion);
-        }
-        if self.hint(name).is_some() {
-            let error = Error::unsupported(format!("the hint OPTIONS on {}.{name}, a table of files", self.database));
-            return Err(to_datafusion(error));
-        }
-        table::provider(engine, found).map(Some).map_err(to_datafusion)
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
@@ -180,6 +192,11 @@ impl SchemaProvider for UserSchema {
     fn table_exist(&self, name: &str) -> bool {
         self.catalog.names.read().get(&self.database).is_some_and(|tables| tables.contains_key(name))
     }
+}
+
+/// Whether an error says what is wrong with a table, and not that it could not be asked for.
+fn is_of_table(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::NotFound)
 }
 
 fn kind_name(kind: TableKind) -> &'static str {
