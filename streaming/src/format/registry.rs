@@ -122,6 +122,13 @@ struct IdAnswer {
     id: u32,
 }
 
+/// What a schema is a version of.
+#[derive(Deserialize)]
+struct VersionAnswer {
+    subject: String,
+    version: u32,
+}
+
 #[derive(Deserialize)]
 struct Refusal {
     error_code: i64,
@@ -160,6 +167,16 @@ impl Registry {
             }
             answer => answer.map(|answer| answer.schema),
         })
+    }
+
+    /// The name of a schema for errors: its id, and what it is a version of if the registry tells.
+    pub(super) async fn name(&self, id: u32) -> String {
+        let answer = self.call(|http, server| http.get(format!("{server}/schemas/ids/{id}/versions"))).await;
+        let versions = answer.ok().and_then(Result::ok).and_then(|body| parse::<Vec<VersionAnswer>>(&body).ok());
+        match versions.unwrap_or_default().first() {
+            Some(VersionAnswer { subject, version }) => format!("schema {id} (version {version} of {subject})"),
+            None => format!("schema {id}"),
+        }
     }
 
     /// The Protobuf schema with an id, as [`Self::avro`].

@@ -116,8 +116,19 @@ impl RowWriter for AvroWriter {
 pub(super) struct RegistryReader {
     registry: Registry,
     fields: Fields,
-    /// How records of a writer are read, by the ids of schemas, or why they are not.
-    writers: HashMap<u32, Result<Resolved, Reason>>,
+    /// By the ids of schemas.
+    writers: HashMap<u32, Writer>,
+    /// The schema of the last record that was read.
+    last: Option<u32>,
+}
+
+/// A schema that records were written by.
+#[derive(Debug)]
+struct Writer {
+    /// For errors.
+    name: String,
+    /// How its records are read, or why they are not.
+    resolved: Result<Resolved, Reason>,
 }
 
 impl RegistryReader {
@@ -127,7 +138,20 @@ impl RegistryReader {
         if let Some(text) = registry::option(options, registry::SCHEMA) {
             schema_of_table(text, table)?;
         }
-        Ok(Self { registry: Registry::new(options)?, fields: read.fields().clone(), writers: HashMap::new() })
+        let (registry, fields) = (Registry::new(options)?, read.fields().clone());
+        Ok(Self { registry, fields, writers: HashMap::new(), last: None })
+    }
+
+    /// Why a record could not be read, and by which schema the ones before it were.
+    fn refused(&self, id: u32, writer: &Writer, reason: &str) -> Reason {
+        let name = &writer.name;
+        match self.last.filter(|last| *last != id && reason != registry::UNKNOWN) {
+            None => format!("{name}: {reason}"),
+            Some(last) => {
+                let before = self.writers.get(&last).map_or_else(|| format!("schema {last}"), |of| of.name.clone());
+                format!("{name}: {reason}; the record before it is of {before}")
+            }
+        }
     }
 }
 
@@ -146,7 +170,7 @@ fn split(bytes: &[u8]) -> Result<(u32, &[u8]), Reason> {
 impl RowReader for RegistryReader {
     async fn prepare(&mut self, texts: &[&[u8]]) -> Result<()> {
         // What was not there may be there now.
-        self.writers.retain(|_, writer| !writer.as_ref().is_err_and(|reason| reason == registry::UNKNOWN));
+        self.writers.retain(|_, writer| !writer.resolved.as_ref().is_err_and(|reason| reason == registry::UNKNOWN));
         for text in texts {
             let Ok((id, _)) = split(text) else { continue };
             if self.writers.len() >= SCHEMAS_MAX && !self.writers.contains_key(&id) {
@@ -155,8 +179,10 @@ impl RowReader for RegistryReader {
             }
             if let Entry::Vacant(entry) = self.writers.entry(id) {
                 let found = self.registry.avro(id).await?;
+                let name = if found.is_ok() { self.registry.name(id).await } else { format!("schema {id}") };
                 let parsed = found.and_then(|text| schema::Schema::parse(&text));
-                entry.insert(parsed.and_then(|schema| Resolved::new(schema, &self.fields)));
+                let resolved = parsed.and_then(|schema| Resolved::new(schema, &self.fields));
+                entry.insert(Writer { name, resolved });
             }
         }
         Ok(())
@@ -165,11 +191,16 @@ impl RowReader for RegistryReader {
     fn read(&mut self, bytes: Option<&[u8]>, rows: &mut Rows, _kinds: &mut Vec<RowKind>) -> Bad {
         let Some(bytes) = bytes else { return Ok(()) };
         let (id, record) = split(bytes)?;
-        match self.writers.get(&id) {
-            Some(Ok(resolved)) => read_record(resolved, record, rows),
-            Some(Err(reason)) => Err(format!("schema {id}: {reason}")),
-            None => Err(format!("schema {id} is one of more than {SCHEMAS_MAX} in a batch")),
-        }
+        let Some(writer) = self.writers.get(&id) else {
+            return Err(format!("schema {id} is one of more than {SCHEMAS_MAX} in a batch"));
+        };
+        let read = match &writer.resolved {
+            Ok(resolved) => read_record(resolved, record, rows),
+            Err(reason) => Err(reason.clone()),
+        };
+        read.map_err(|reason| self.refused(id, writer, &reason))?;
+        self.last = Some(id);
+        Ok(())
     }
 }
 

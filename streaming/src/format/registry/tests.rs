@@ -51,6 +51,13 @@ async fn by_id(State(fake): Shared, Path(id): Path<u32>, headers: HeaderMap) -> 
     say(&fake, format!("{id} {who}"), answer)
 }
 
+async fn versions(Path(id): Path<u32>) -> (Status, String) {
+    match id {
+        1 | 2 => (Status::OK, format!(r#"[{{"subject":"t-value","version":{}}}]"#, id + 5)),
+        _ => (Status::NOT_FOUND, r#"{"error_code":40403,"message":"Schema not found"}"#.to_owned()),
+    }
+}
+
 async fn register(State(fake): Shared, Path(subject): Path<String>, body: String) -> (Status, String) {
     let answer = match subject.as_str() {
         "bad-value" => (Status::CONFLICT, r#"{"error_code":409,"message":"incompatible"}"#.to_owned()),
@@ -63,6 +70,7 @@ async fn start() -> (Arc<Fake>, String) {
     let fake = Arc::new(Fake::default());
     let app = Router::new()
         .route("/schemas/ids/{id}", get(by_id))
+        .route("/schemas/ids/{id}/versions", get(versions))
         .route("/subjects/{subject}/versions", post(register))
         .with_state(Arc::clone(&fake));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,10 +107,13 @@ async fn records_are_read_by_the_schemas_that_they_name() {
             reasons,
             [
                 "the value: schema 9: the registry does not know it",
-                "the value: schema 2: field `v`: an Avro string cannot be read as Int32",
-                "the value: schema 3: it is a schema of JSON, not of Avro",
+                "the value: schema 2 (version 7 of t-value): field `v`: an Avro string cannot be read as Int32; \
+                 the record before it is of schema 1 (version 6 of t-value)",
+                "the value: schema 3: it is a schema of JSON, not of Avro; \
+                 the record before it is of schema 1 (version 6 of t-value)",
                 "the value: it does not begin with a zero byte and the id of a schema",
-                "the value: schema 4: it refers to other schemas, which is not supported",
+                "the value: schema 4: it refers to other schemas, which is not supported; \
+                 the record before it is of schema 1 (version 6 of t-value)",
             ]
         );
     }
