@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tereza_engine::Engine;
 use tereza_engine::flink::StreamInsert;
-use tereza_runtime::{Error, Result};
+use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::flow::Flow;
 use super::plan_record::{self, first, in_force, shared, topics};
@@ -402,7 +402,11 @@ fn own(topics: &[String], task: u32, plan: &PlanRecord) -> Own {
 async fn partitions(sinks: Vec<(Connection, String)>) -> Result<BTreeMap<String, i32>> {
     let ask = move || {
         let of = |(connection, topic): (Connection, String)| {
-            Ok((topic.clone(), Cluster::new(&connection)?.partitions(&topic)?))
+            let partitions = Cluster::new(&connection)?.partitions(&topic).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => error.context("a topic that is written is not there"),
+                _ => error,
+            })?;
+            Ok((topic, partitions))
         };
         sinks.into_iter().map(of).collect()
     };
@@ -412,7 +416,7 @@ async fn partitions(sinks: Vec<(Connection, String)>) -> Result<BTreeMap<String,
 /// A plan that is there already is that of another process, or of an attempt that was told of no commit. The next attempt finds it.
 fn made(plan: Result<PlanRecord, Ended>) -> Result<PlanRecord, Ended> {
     match plan {
-        Err(Ended::Failed(error)) if error.kind() == tereza_runtime::ErrorKind::AlreadyExists => {
+        Err(Ended::Failed(error)) if error.kind() == ErrorKind::AlreadyExists => {
             Err(Error::conflict(error.message()).into())
         }
         made => made,
@@ -443,7 +447,7 @@ fn check_partition_commits(
 /// Makes the topic of the job's logs, or finds the one that an attempt made which then died: there is no plan in it yet.
 fn topic(log: &KafkaLog, connection: &Connection, uid: &str) -> Result<String> {
     match log.create(uid, TASKS_MAX, None) {
-        Err(error) if error.kind() == tereza_runtime::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let topic = KafkaLog::topic(uid);
             let found = Cluster::new(connection)?.topic_ids(&[&topic])?.remove(&topic);
             found.ok_or_else(|| Error::unavailable(format!("topic '{topic}' is there and is not known")))

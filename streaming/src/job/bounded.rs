@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::stream::{self, BoxStream, StreamExt};
 use tereza_engine::flink::StreamSource;
-use tereza_runtime::{Error, Result, ids};
+use tereza_runtime::{Error, Result, clock, ids};
 
 use super::stats::Stats;
 use crate::connector::{self, Collect, Connector, Files, Found, Inputs, KafkaTable, Reader};
@@ -19,6 +20,8 @@ use crate::shares::Owners;
 
 /// Bytes that wait in a source, and those of a batch.
 const QUEUE_BYTES: u64 = 16 << 20;
+/// How long a query waits for the next row of a topic: all that it reads was there when it began.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Reads a table. Where nothing says where it begins and ends, it begins at the earliest offset and ends at what is committed now.
 pub(crate) async fn scan(
@@ -36,6 +39,7 @@ pub(crate) async fn scan(
     }
     let name = table.name().to_owned();
     let stats = Arc::new(Stats::default());
+    let mut brokers = None;
     let (mut inputs, positions) = match connector {
         Connector::Kafka(kafka) => {
             let KafkaTable { mut options, formats, places } = *kafka;
@@ -51,6 +55,7 @@ pub(crate) async fn scan(
             let asked = options.clone();
             let begin = tokio::task::spawn_blocking(move || resolve(&asked)).await;
             let begin = begin.map_err(|error| Error::internal(format!("a call of Kafka panicked: {error}")))??;
+            brokers = Some(options.connection.bootstrap().to_owned());
             let topics = begin.topics.keys().cloned().collect();
             let settings = FeedSettings {
                 connection: options.connection.clone(),
@@ -88,16 +93,23 @@ pub(crate) async fn scan(
         }
     };
     inputs.assign(&positions).await?;
-    let batches = stream::try_unfold((inputs, columns), |(mut inputs, columns)| async move {
+    let batches = stream::try_unfold((inputs, columns, brokers), |(mut inputs, columns, brokers)| async move {
+        let mut since = clock::now();
         loop {
             match inputs.poll().await? {
-                Polled::Rows { input, .. } if input.rows.is_empty() => {}
+                Polled::Rows { input, .. } if input.rows.is_empty() => since = clock::now(),
                 Polled::Rows { input, .. } => {
                     let rows = input.rows.iter().map(|arrived| arrived.batch.rows().project(&columns).map_err(failed));
                     let rows: Vec<Result<RecordBatch>> = rows.collect();
-                    return Ok::<_, Error>(Some((rows, (inputs, columns))));
+                    return Ok::<_, Error>(Some((rows, (inputs, columns, brokers))));
                 }
-                Polled::Idle => {}
+                Polled::Idle => {
+                    if let Some(brokers) = brokers.as_ref().filter(|_| since.elapsed() > SILENCE_MAX) {
+                        return Err(Error::unavailable(format!(
+                            "Kafka at {brokers} gave no row for {SILENCE_MAX:?}, and there are more to read"
+                        )));
+                    }
+                }
                 Polled::End { .. } => return Ok(None),
             }
         }

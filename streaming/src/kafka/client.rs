@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::record::Positions;
 
 /// Longest wait for one request to the cluster.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The facility under which a producer logs that its transaction cannot be committed.
+const TRANSACTION_FAILED: &str = "TXNERR";
 /// How often, each time for 100 ms, a client is asked why it is not let in.
 const WHY_POLLS: u32 = 30;
 /// Bytes of one message, of any topic. A topic has a bound of its own, which the broker checks.
@@ -345,12 +348,15 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 /// How often a reader says how far its partitions go.
 pub(crate) const ENDS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a client says on its own: its log goes to ours; kept are the first message that was not delivered, why a broker did
-/// not let it in, and how far the partitions go that it reads.
+/// What a client says on its own: its log goes to ours; kept are the first message that was not delivered, why its
+/// transaction cannot be committed, why a broker did not let it in, whether no broker answers, and how far the partitions go
+/// that it reads.
 #[derive(Default)]
 pub(crate) struct Context {
     ends: Mutex<Positions>,
+    is_alone: AtomicBool,
     failed: Mutex<Option<(KafkaError, String)>>,
+    broken: Mutex<Option<String>>,
     refused: Mutex<Option<String>>,
 }
 
@@ -360,9 +366,19 @@ impl Context {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why the transaction that is open cannot be committed. It is told nowhere else before messages wait too long.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Topic → partition → the offset after what is committed, as the client knew it up to [`ENDS_INTERVAL`] ago.
     pub(crate) fn ends(&self) -> Positions {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the client reached no broker, up to [`ENDS_INTERVAL`] ago.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::Relaxed)
     }
 
     /// That a broker does not let the client in, or is not who it should be. Calls only say that they had no answer.
@@ -372,27 +388,30 @@ impl Context {
     }
 }
 
-/// Asks why the cluster does not answer: a client that only connects is told.
+/// Asks why the cluster does not answer: a client that only connects is told. The error says which cluster is meant.
 pub(crate) fn why(connection: &Connection, error: Error) -> Error {
     if error.kind() != ErrorKind::Unavailable {
         return error;
     }
     let config = connection.consumer("tereza.why", 1 << 20);
-    let Ok(consumer) = BaseConsumer::<Context>::from_config_and_context(&config, Context::default()) else {
-        return error;
-    };
-    for _ in 0..WHY_POLLS {
-        // What it is told arrives at the context.
-        let _ = consumer.poll(Duration::from_millis(100));
-        if let Some(refused) = consumer.client().context().refused() {
-            return refused;
+    if let Ok(consumer) = BaseConsumer::<Context>::from_config_and_context(&config, Context::default()) {
+        for _ in 0..WHY_POLLS {
+            // What it is told arrives at the context.
+            let _ = consumer.poll(Duration::from_millis(100));
+            if let Some(refused) = consumer.client().context().refused() {
+                return refused;
+            }
         }
     }
-    error
+    error.context(format_args!("Kafka at {} does not answer", connection.bootstrap()))
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == TRANSACTION_FAILED {
+            let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+            broken.get_or_insert_with(|| message.to_owned());
+        }
         match level {
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
                 tracing::debug!(target: "tereza::kafka", facility, "{message}");
@@ -403,6 +422,9 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        // A connection that waits for a request is up, or is being made anew.
+        let is_up = statistics.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE"));
+        self.is_alone.store(!is_up, Ordering::Relaxed);
         let mut ends = Positions::new();
         for (topic, of) in statistics.topics {
             let known = of.partitions.into_iter().filter(|(_, partition)| partition.ls_offset >= 0);
@@ -448,6 +470,14 @@ pub(crate) fn is_fenced(error: &KafkaError) -> bool {
 pub(crate) fn error(doing: impl fmt::Display, error: &KafkaError) -> Error {
     let kind = error.rdkafka_error_code().map_or(ErrorKind::Unavailable, kind);
     Error::new(kind, format!("{doing}: {error}")).with_source(error.clone())
+}
+
+/// The error of a request about a topic: one that is not there is named.
+pub(crate) fn of_topic(error: Error, topic: &str) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::not_found(format!("there is no topic '{topic}'")),
+        _ => error,
+    }
 }
 
 fn kind(code: Code) -> ErrorKind {

@@ -62,7 +62,7 @@ impl Cluster {
     /// `Unavailable` if no broker answers.
     pub fn id(&self) -> Result<String> {
         let id = self.admin.inner().fetch_cluster_id(REQUEST_TIMEOUT);
-        let silent = || Error::unavailable(format!("Kafka does not answer within {REQUEST_TIMEOUT:?}"));
+        let silent = || Error::unavailable(format!("its id is not told within {REQUEST_TIMEOUT:?}"));
         id.ok_or_else(|| client::why(&self.connection, silent()))
     }
 
@@ -89,7 +89,7 @@ impl Cluster {
         let metadata = metadata.map_err(|error| client::why(&self.connection, client::error(doing(), &error)))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         if let Some(code) = found.and_then(|found| found.error()) {
-            return Err(client::error(doing(), &KafkaError::MetadataFetch(code.into())));
+            return Err(client::of_topic(client::error(doing(), &KafkaError::MetadataFetch(code.into())), topic));
         }
         let partitions = found.map(|found| found.partitions()).unwrap_or_default();
         let replicas = partitions.first().map_or(0, |partition| partition.replicas().len());

@@ -63,6 +63,12 @@ impl<D: Decode> Feed<D> {
         &self.settings.ends
     }
 
+    /// The addresses of the brokers, if none of them answers.
+    pub fn is_alone(&self) -> Option<&str> {
+        let is_alone = self.open.as_ref().is_some_and(|(source, _)| source.is_alone());
+        is_alone.then(|| self.settings.connection.bootstrap())
+    }
+
     /// As [`Source::ends`]; nothing while it does not read.
     pub fn ends(&self) -> Positions {
         self.open.as_ref().map(|(source, _)| source.ends()).unwrap_or_default()

@@ -161,6 +161,10 @@ impl TransactionalProducer {
         // that polls is told of errors alone, so this one looks how many are left.
         while let Err(error) = self.native.flush(Duration::ZERO) {
             self.check_deliveries()?;
+            if self.native.context().broken().is_some() {
+                // The commit says why, and is not asked for.
+                break;
+            }
             if start.elapsed() > self.commit_timeout {
                 return Err(self.before_commit("send all messages of a transaction", &error));
             }
@@ -177,7 +181,8 @@ impl TransactionalProducer {
             };
             if !is_retriable(&error) || start.elapsed() > self.commit_timeout {
                 let doing = format!("cannot commit a transaction of '{}'", self.id);
-                return Err(Ended::Unknown(client::error(doing, &error)));
+                let error = client::error(doing, &error);
+                return Err(Ended::Unknown(self.expired(&error).unwrap_or(error)));
             }
             tracing::debug!(target: "tereza::kafka", id = self.id, %error, "the commit is asked for again");
         }
@@ -199,13 +204,30 @@ impl TransactionalProducer {
         }
     }
 
+    /// The error of a transaction that was open for longer than brokers keep one: its process was stopped, or the machine asleep. Such
+    /// a one is fenced by the brokers, and mostly by nobody else.
+    fn expired(&self, error: &Error) -> Option<Error> {
+        let open_for = self.open_for().filter(|open_for| *open_for > TRANSACTION_TIMEOUT)?;
+        let (id, why) = (&self.id, error.message());
+        Some(Error::unavailable(format!(
+            "a transaction of '{id}' was open for {open_for:.0?}, and brokers give one up after {TRANSACTION_TIMEOUT:?}: {why}"
+        )))
+    }
+
     /// What an error means while the coordinator was not asked to commit.
     fn before_commit(&self, doing: impl fmt::Display, error: &KafkaError) -> Ended {
         let fatal = self.native.client().fatal_error().map(|(code, _)| KafkaError::Global(code));
-        if client::is_fenced(error) || fatal.as_ref().is_some_and(client::is_fenced) {
-            return Ended::Fenced;
+        let is_fenced = client::is_fenced(error) || fatal.as_ref().is_some_and(client::is_fenced);
+        let error = client::error(format!("'{}' cannot {doing}", self.id), error);
+        let error = match self.native.context().broken() {
+            Some(broken) => error.context(broken),
+            None => error,
+        };
+        match self.expired(&error) {
+            Some(expired) if is_fenced || client::may_pass(&error) => Ended::Unknown(expired),
+            _ if is_fenced => Ended::Fenced,
+            _ => ended(error),
         }
-        ended(client::error(format!("'{}' cannot {doing}", self.id), error))
     }
 }
 

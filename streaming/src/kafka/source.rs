@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
-use tereza_runtime::{Error, Result, clock};
+use tereza_runtime::{Error, ErrorKind, Result, clock};
 
 use super::client::{self, Connection, Context, ENDS_INTERVAL, REQUEST_TIMEOUT};
 use super::start::watermarks;
@@ -19,6 +19,12 @@ use crate::shares::Owners;
 
 /// Longest single wait in librdkafka, so that what is to be done by time is done.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// How often it is looked whether the topics are still those of the plan, where new partitions are not looked for.
+const IDS_INTERVAL: Duration = Duration::from_secs(30);
+/// How soon it is looked again when a topic was not found.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(2);
+/// Topics that an error names.
+const TOPICS_TOLD: usize = 10;
 /// How long a partition gives nothing after the broker said that all before its end can be read, until it counts as read. Only
 /// for one whose last messages were compacted away, where no offset tells.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -231,6 +237,11 @@ impl Source {
         positions
     }
 
+    /// Whether no broker answers, as far as it is known yet.
+    pub fn is_alone(&self) -> bool {
+        self.consumer.client().context().is_alone()
+    }
+
     /// Topic → partition → the offset after what is committed there, as it was lately; nothing of partitions that are new.
     pub fn ends(&self) -> Positions {
         self.consumer.client().context().ends()
@@ -267,7 +278,13 @@ impl Source {
             return Ok(());
         }
         let topics: Vec<&str> = self.ids.keys().map(String::as_str).collect();
-        let found = topic_ids(self.consumer.client(), &topics, REQUEST_TIMEOUT)?;
+        let found =
+            topic_ids(self.consumer.client(), &topics, REQUEST_TIMEOUT).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => error
+                    .context("a topic that is read was deleted")
+                    .with_hint("what is not read of it is lost: make it again, and a new job"),
+                _ => error,
+            })?;
         for (topic, wanted) in &self.ids {
             let id = found.get(topic).map_or("", String::as_str);
             if id != wanted {
@@ -349,6 +366,11 @@ impl Source {
     /// Whether reading may go on after an error.
     fn explain(&self, error: &KafkaError) -> Result<()> {
         match error.rdkafka_error_code() {
+            Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL) => {
+                if let Some(refused) = self.consumer.client().context().refused() {
+                    return Err(refused);
+                }
+            }
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset | Code::LogTruncation) => {
                 self.check_offsets()?
             }
@@ -360,7 +382,9 @@ impl Source {
             _ => {}
         }
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        let error = client::error("cannot read", error);
+        // The client does not say which of them it is.
+        let topics: Vec<&str> = self.ids.keys().map(String::as_str).take(TOPICS_TOLD).collect();
+        let error = client::error(format_args!("cannot read {}", topics.join(", ")), error);
         if is_fatal || !client::may_pass(&error) {
             return Err(error);
         }
@@ -389,15 +413,16 @@ impl Source {
     }
 
     fn discover_if_due(&mut self) -> Result<()> {
-        let Some(interval) = self.limits.discovery else { return Ok(()) };
-        if self.looked.elapsed() < interval {
+        let interval = self.limits.discovery.unwrap_or(IDS_INTERVAL);
+        if self.looked.elapsed() < if self.doubted { interval.min(DOUBT_INTERVAL) } else { interval } {
             return Ok(());
         }
         self.looked = clock::now();
-        match self.discover() {
+        let found = if self.limits.discovery.is_some() { self.discover() } else { self.check_ids() };
+        match found {
             // What is not known of a new partition yet, or to a broker that has just started, is when it is asked again.
             Err(error) if client::may_pass(&error) || !self.doubted => {
-                tracing::debug!(target: "tereza::kafka", %error, "new partitions are looked for later");
+                tracing::debug!(target: "tereza::kafka", %error, "topics and new partitions are looked for later");
                 self.doubted = !client::may_pass(&error);
                 Ok(())
             }

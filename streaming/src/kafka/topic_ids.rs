@@ -85,7 +85,8 @@ unsafe fn read(event: *mut rdkafka::bindings::rd_kafka_event_t) -> Result<BTreeM
             if !error.is_null() && rd_kafka_error_code(error) != rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
                 let code = RDKafkaErrorCode::from(rd_kafka_error_code(error));
                 let said = text(rd_kafka_error_string(error));
-                return Err(client::error(format!("topic '{topic}' ({said})"), &KafkaError::MetadataFetch(code)));
+                let error = client::error(format!("topic '{topic}' ({said})"), &KafkaError::MetadataFetch(code));
+                return Err(client::of_topic(error, &topic));
             }
             let id = text(rd_kafka_Uuid_base64str(rd_kafka_TopicDescription_topic_id(description)));
             if id.chars().all(|c| c == 'A') {
