@@ -127,6 +127,9 @@ pub struct Detail {
     /// What has become of the last ones that were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub savepoints: Vec<SavepointTaken>,
+    /// How far the job of a stream was lately, for processes that do not run it; or how far it came, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StreamProgress>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
 }
@@ -161,7 +164,8 @@ impl StreamJob {
 }
 
 /// How far a stream job is.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StreamProgress {
     /// The last epoch that was committed.
     pub epoch: u64,
@@ -179,6 +183,9 @@ pub struct StreamProgress {
     pub late_rows: u64,
     /// Bytes of state.
     pub state_bytes: u64,
+    /// What it waits for that is away or refuses it; none while it works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// Something that happened to a job.
@@ -637,8 +644,8 @@ impl Jobs {
     }
 
     /// How far a stream job is, if it runs in this process.
-    pub(crate) fn progress(&self, id: &str) -> Option<StreamProgress> {
-        self.live.lock().get(id)?.stream
+    pub fn progress(&self, id: &str) -> Option<StreamProgress> {
+        self.live.lock().get(id)?.stream.clone()
     }
 
     /// Says which statement it runs now.

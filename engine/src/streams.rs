@@ -14,6 +14,13 @@ use crate::flink::{StreamInsert, StreamSource};
 /// The side that runs stream jobs.
 #[async_trait]
 pub trait Streams: Send + Sync + fmt::Debug {
+    /// Refuses a table that is to be made and that its connector could never read or write. What LIKE or OPTIONS may add
+    /// later may be missing.
+    ///
+    /// # Errors
+    /// `InvalidInput` names an option or a column that is wrong, `Unsupported` a type.
+    fn check_table(&self, table: &StreamSource) -> Result<()>;
+
     /// The operators of a job as text, a line each, for EXPLAIN. `settings` are Flink's.
     ///
     /// # Errors

@@ -135,8 +135,8 @@ async fn ls(list: &List) -> Result<ExitStatus, Refusal> {
     let state = list.state.and_then(|state| state.to_possible_value());
     let filter = state.map(|state| format!("WHERE state = {}", quoted(state.get_name()))).unwrap_or_default();
     let sql = format!(
-        "SELECT job_id, name, kind, state, priority, attempts, statements_done, statements, rows, created, ended, error \
-         FROM system.runtime.jobs {filter} ORDER BY created DESC, job_id DESC LIMIT {}",
+        "SELECT job_id, name, kind, state, priority, attempts, statements_done, statements, rows, created, ended, error, \
+         waits_for FROM system.runtime.jobs {filter} ORDER BY created DESC, job_id DESC LIMIT {}",
         list.limit
     );
     print(&remote.rows(&sql).await?, list.view.format, false)?;

@@ -16,6 +16,7 @@ use crate::objects::Objects;
 use crate::pipeline::{Change, Moment, Outcome, Table};
 use crate::record::{Applied, DataFile, EpochRecord, Files, OpenPartition, Pending};
 use crate::rules::{Rule, Rules};
+use crate::waits::TABLES;
 
 /// Tries of a table's commit before it is left for later.
 const TRIES_MAX: u32 = 8;
@@ -150,8 +151,9 @@ impl<R: Send> Applier<R> {
         loop {
             self.host.pause(every).await;
             match self.turn().await {
-                Ok(()) => {}
+                Ok(()) => self.objects.waits.end(TABLES),
                 Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => {
+                    self.objects.waits.begin(TABLES, format_args!("files wait for their table: {error}"));
                     tracing::warn!(uid = self.uid, task = self.task, %error, "files wait for their table");
                 }
                 Err(error) => return error,

@@ -20,6 +20,7 @@ pub mod shares;
 mod sim;
 pub mod table;
 pub mod task;
+mod waits;
 
 pub use apply::Tables;
 pub use job::{StreamRunner, StreamSettings};

@@ -11,6 +11,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 use crate::host::{Backoff, Host};
 use crate::record::ObjectRef;
 use crate::rules::{Rule, Rules};
+use crate::waits::{STORE, Waits};
 
 /// Tries of a request to the store before its error is the caller's.
 const TRIES_MAX: u32 = 8;
@@ -21,6 +22,8 @@ pub struct Objects {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) rules: Rules,
+    /// What is told of a store that is away.
+    pub(crate) waits: Waits,
 }
 
 impl fmt::Debug for Objects {
@@ -50,7 +53,14 @@ pub(crate) enum Patience {
 impl Objects {
     /// Objects in `store`, which must honour puts that only make new objects.
     pub fn new(store: Arc<dyn ObjectStore>, host: Arc<dyn Host>) -> Self {
-        Self { store, host, rules: Rules::default() }
+        Self { store, host, rules: Rules::default(), waits: Waits::default() }
+    }
+
+    /// Tells in `waits` when the store is away.
+    #[must_use]
+    pub(crate) fn telling(mut self, waits: Waits) -> Self {
+        self.waits = waits;
+        self
     }
 
     /// Puts an object that nobody else puts, and says how a record refers to it.
@@ -96,21 +106,22 @@ impl Objects {
     pub(crate) async fn read(&self, path: &Path, patience: Patience) -> Result<Option<Bytes>> {
         let mut backoff = Backoff::new();
         let mut tries = 0;
-        loop {
+        let found = loop {
             let read = async { self.store.get(path).await?.bytes().await };
-            match read.await {
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(object_store::Error::NotFound { .. }) => return Ok(None),
-                Err(error) => {
-                    tries += 1;
-                    let error = store_error(path, error);
-                    if !passes(&error) || (patience == Patience::Tries && tries >= TRIES_MAX) {
-                        return Err(error);
-                    }
-                }
+            let error = match read.await {
+                Ok(bytes) => break Some(bytes),
+                Err(object_store::Error::NotFound { .. }) => break None,
+                Err(error) => store_error(path, error),
+            };
+            tries += 1;
+            if !passes(&error) || (patience == Patience::Tries && tries >= TRIES_MAX) {
+                return Err(error);
             }
+            self.waits.begin(STORE, &error);
             backoff.pause(&*self.host).await;
-        }
+        };
+        self.waits.end(STORE);
+        Ok(found)
     }
 
     /// Puts an object where none is. A store may say that one exists when none does (a conflict in flight) or when it is one's own
@@ -128,7 +139,10 @@ impl Objects {
             let mode = if self.rules.breaks(Rule::PutIfAbsent) { PutMode::Overwrite } else { PutMode::Create };
             let options = PutOptions { mode, ..PutOptions::default() };
             let error = match self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
-                Ok(_) => return Ok(Put::Mine),
+                Ok(_) => {
+                    self.waits.end(STORE);
+                    return Ok(Put::Mine);
+                }
                 Err(object_store::Error::AlreadyExists { .. }) if self.rules.breaks(Rule::Nonce) => {
                     return Ok(Put::Mine);
                 }
@@ -145,6 +159,7 @@ impl Objects {
             if refused || (patience == Patience::Tries && tries >= TRIES_MAX) {
                 return Err(error);
             }
+            self.waits.begin(STORE, &error);
             backoff.pause(&*self.host).await;
         }
     }

@@ -332,6 +332,9 @@ fn jobs_schema() -> SchemaRef {
         Field::new("watermark", timestamp(), true),
         Field::new("lag", DataType::UInt64, true),
         Field::new("rows_per_second", DataType::Float64, true),
+        Field::new("late_rows", DataType::UInt64, true),
+        Field::new("state_bytes", DataType::UInt64, true),
+        Field::new("waits_for", DataType::Utf8, true),
     ]))
 }
 
@@ -339,8 +342,10 @@ fn jobs_batch(jobs: &[(Job, Detail)], live: &Jobs) -> Result<RecordBatch> {
     let job_texts: Vec<String> =
         jobs.iter().map(|(job, _)| truncated(&without_secrets(&job.text), TEXT_CHARS_MAX)).collect();
     let current: Vec<_> = jobs.iter().map(|(job, _)| live.current(&job.id)).collect();
-    let streams: Vec<Option<StreamProgress>> = jobs.iter().map(|(job, _)| live.progress(&job.id)).collect();
-    let streams = || streams.iter().copied();
+    // What runs elsewhere, or no more, is known by its record.
+    let progress = |(job, detail): &(Job, Detail)| live.progress(&job.id).or_else(|| detail.progress.clone());
+    let streams: Vec<Option<StreamProgress>> = jobs.iter().map(progress).collect();
+    let streams = || streams.iter().map(Option::as_ref);
     let error = |part: fn(&(String, String)) -> &String| {
         texts(jobs.iter().map(move |(_, detail)| detail.error.as_ref().map(|error| part(error).as_str())))
     };
@@ -371,6 +376,9 @@ fn jobs_batch(jobs: &[(Job, Detail)], live: &Jobs) -> Result<RecordBatch> {
         timestamps(streams().map(|stream| stream?.watermark_ms)),
         Arc::new(UInt64Array::from_iter(streams().map(|stream| stream?.lag))),
         Arc::new(Float64Array::from_iter(streams().map(|stream| Some(stream?.rows_per_second)))),
+        Arc::new(UInt64Array::from_iter(streams().map(|stream| Some(stream?.late_rows)))),
+        Arc::new(UInt64Array::from_iter(streams().map(|stream| Some(stream?.state_bytes)))),
+        texts(streams().map(|stream| stream?.waits_for.as_deref())),
     ];
     Ok(RecordBatch::try_new(jobs_schema(), columns)?)
 }

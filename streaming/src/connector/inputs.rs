@@ -20,6 +20,7 @@ use crate::log::Output;
 use crate::operator::batch::Batch;
 use crate::pipeline::{Polled, Source};
 use crate::record::{EpochRecord, Positions};
+use crate::waits::BROKERS;
 
 /// How long a task waits for events whose time has not come, or for nothing.
 const WAIT: Duration = Duration::from_millis(20);
@@ -168,6 +169,10 @@ impl Inputs {
             Polled::Rows { input, positions } => (input, positions),
             Polled::Idle => {
                 self.stats.ends(feed.ends());
+                match feed.is_alone() {
+                    Some(brokers) => self.stats.waits().begin(BROKERS, format_args!("no broker of {brokers} answers")),
+                    None => self.stats.waits().end(BROKERS),
+                }
                 return Ok(None);
             }
             Polled::End { positions } => {
@@ -177,6 +182,7 @@ impl Inputs {
                 return Ok(Some((Arrivals { ended: ended.collect(), ..Arrivals::default() }, positions)));
             }
         };
+        self.stats.waits().end(BROKERS);
         self.announce(&positions);
         let by_partition = by_partition(messages);
         let (mut rows, mut dead) = (Vec::new(), Vec::new());

@@ -61,6 +61,17 @@ impl Connector {
         connector.map_err(|error| error.context(format_args!("table {}", table.name())))
     }
 
+    /// Checks a table that is to be made, where LIKE or OPTIONS have nothing to add that it needs.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub(crate) fn check(table: &StreamSource) -> Result<()> {
+        match table.definition().options.get("connector").map(String::as_str) {
+            Some("datagen" | "nexmark" | "blackhole" | "print") => Self::of(table, 0).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn of_options(table: &StreamSource, origin_ms: i64) -> Result<Self> {
         let StreamTable { options, .. } = table.definition();
         let name = options.get("connector").map(String::as_str).unwrap_or_default();

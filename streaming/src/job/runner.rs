@@ -18,13 +18,12 @@ use object_store::ObjectStore;
 use sha2::{Digest, Sha256};
 use tereza_engine::flink::{StreamInsert, StreamSource};
 use tereza_engine::jobs::{
-    CANCELLED, Detail, FAILED, Job, Jobs, Pause, QUEUED, RUNNING, STREAM, SUCCEEDED, StreamJob, StreamProgress,
-    described,
+    CANCELLED, Detail, FAILED, Job, Jobs, Pause, QUEUED, RUNNING, STREAM, SUCCEEDED, StreamJob, described,
 };
 use tereza_engine::streams::Streams;
 use tereza_engine::{Engine, LocalQueryService, QueryService};
 use tereza_runtime::clock::Clock;
-use tereza_runtime::{Error, ErrorKind, Result, clock};
+use tereza_runtime::{Error, ErrorKind, Result};
 use tokio::task::{self, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -33,10 +32,12 @@ use super::attempt::{Attempt, Notes};
 use super::bounded;
 use super::cleaner::Cleaner;
 use super::prepare::Prepared;
+use super::progress::{self, Keeper, Meter};
 use super::savepoint::{Origin, path_of};
 use super::settings::JobSettings;
 use super::stats::JobStats;
 use super::tasks::passes;
+use crate::connector::Connector;
 use crate::host::{Host, System};
 use crate::log::Ended;
 use crate::objects::Objects;
@@ -254,16 +255,19 @@ impl StreamRunner {
                 pause = Pause::new(self.settings.retry_pause);
                 is_doubted = false;
             }
-            let has_plan = detail.stream.as_ref().is_some_and(|stream| stream.fingerprint.is_some());
+            let has_plan =
+                stats.has_begun() || detail.stream.as_ref().is_some_and(|stream| stream.fingerprint.is_some());
             let outcome = match outcome {
                 // A broker that has just started may not know a topic yet.
                 Outcome::Failed(error) if error.kind() == ErrorKind::NotFound && has_plan && !is_doubted => {
                     is_doubted = true;
                     Outcome::Again(error)
                 }
+                // What it holds would be gone if it failed.
+                Outcome::Failed(error) if has_plan && can_be_mended(&error) => Outcome::Again(error),
                 outcome => outcome,
             };
-            if !self.note_end(&id, &outcome, &stop).await {
+            if !self.note_end(&id, &outcome, &stats, &stop).await {
                 break;
             }
             let cancelled = self.jobs.enter(&id);
@@ -291,10 +295,18 @@ impl StreamRunner {
         }
     }
 
-    /// Notes how an attempt ended. Whether there is to be another.
-    async fn note_end(&self, id: &str, outcome: &Outcome, stop: &CancellationToken) -> bool {
+    /// Notes how an attempt ended, and how far it came. Whether there is to be another.
+    async fn note_end(&self, id: &str, outcome: &Outcome, stats: &JobStats, stop: &CancellationToken) -> bool {
         let now_ms = self.jobs.now_ms();
         let mut starts_again = false;
+        let mut progress = stats.has_begun().then(|| progress::now(stats)).or_else(|| self.jobs.progress(id));
+        if let Some(progress) = &mut progress {
+            progress.waits_for = match outcome {
+                Outcome::Again(error) => Some(described(error)),
+                _ => None,
+            };
+            self.jobs.tell(id, progress.clone());
+        }
         let noted = self.change(id, stop, |job, detail| {
             starts_again = false;
             // Cancelled, or taken over, and noted by who did it.
@@ -302,6 +314,9 @@ impl StreamRunner {
                 return Ok(());
             }
             let attempt = job.attempts;
+            if progress.is_some() {
+                detail.progress.clone_from(&progress);
+            }
             let end = |job: &mut Job, detail: &mut Detail, state: &str| {
                 job.state = state.into();
                 job.owner = None;
@@ -359,6 +374,10 @@ impl StreamRunner {
 
     /// Plans and runs a job until it ends or is told to.
     async fn attempt(&self, job: &Job, detail: &Detail, stats: Arc<JobStats>, stop: &CancellationToken) -> Outcome {
+        let known = self.jobs.progress(&job.id).or_else(|| detail.progress.clone()).unwrap_or_default();
+        let keeper = Keeper::new(&self.jobs, &self.process_id, known.waits_for.is_some());
+        let mut meter = Meter::new(known);
+        self.jobs.tell(&job.id, meter.read(&stats));
         let (cancelled, stopping) = (self.jobs.enter(&job.id), self.jobs.stopping(&job.id));
         if detail.stop.is_some() {
             stopping.cancel();
@@ -373,12 +392,11 @@ impl StreamRunner {
         let mut running = std::pin::pin!(attempt.run(&notes, &control));
         let rescaled = CancellationToken::new();
         let tasks = detail.stream.as_ref().and_then(StreamJob::parallelism);
-        let mut watching = std::pin::pin!(self.watch(&job.id, tasks, &cancelled, &stopping, &rescaled));
+        let mut watching = std::pin::pin!(self.watch(&job.id, keeper, tasks, &cancelled, &stopping, &rescaled));
         let asked = AtomicBool::new(false);
         let mut taking = Box::pin(self.take_savepoint(&job.id, &control, &asked));
         let mut told = tokio::time::interval(TELL_PAUSE);
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = (clock::now(), 0);
         let why = loop {
             tokio::select! {
                 ended = &mut running => {
@@ -391,7 +409,7 @@ impl StreamRunner {
                 }
                 () = &mut taking => taking = Box::pin(self.take_savepoint(&job.id, &control, &asked)),
                 () = &mut watching => {}
-                _ = told.tick() => self.tell(&job.id, &stats, &mut last),
+                _ = told.tick() => self.jobs.tell(&job.id, meter.read(&stats)),
                 () = stop.cancelled() => break "the process is asked to end",
                 () = cancelled.cancelled() => break "it is cancelled",
                 () = rescaled.cancelled() => break "another number of tasks is asked for",
@@ -419,10 +437,11 @@ impl StreamRunner {
     }
 
     /// Tells a job that runs here what others wrote into its record: that it is to stop, or not to run here any more, or to run in
-    /// another number of tasks than `tasks`. It does not end by itself.
+    /// another number of tasks than `tasks`. And lets others know how far it is. It does not end by itself.
     async fn watch(
         &self,
         id: &str,
+        mut keeper: Keeper<'_>,
         tasks: Option<&str>,
         cancelled: &CancellationToken,
         stopping: &CancellationToken,
@@ -445,6 +464,7 @@ impl StreamRunner {
                 Err(error) if error.kind() == ErrorKind::NotFound => cancelled.cancel(),
                 Err(error) => tracing::debug!(job = id, %error, "the record of a stream job cannot be read"),
             }
+            keeper.look(id).await;
         }
     }
 
@@ -512,7 +532,8 @@ impl StreamRunner {
             state_bytes_max: self.settings.state_bytes_max,
             log: stream.log.clone(),
             has_plan: stream.fingerprint.is_some(),
-            objects: Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host)),
+            objects: Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host))
+                .telling(stats.waits().clone()),
             root: self.settings.root.clone(),
             engine: Arc::clone(&self.engine),
             host: Arc::clone(&self.host),
@@ -520,30 +541,14 @@ impl StreamRunner {
             stats,
         })
     }
-
-    fn tell(&self, id: &str, stats: &JobStats, last: &mut (std::time::Instant, u64)) {
-        let (before, rows_before) = *last;
-        let rows_in = stats.rows_in();
-        let seconds = before.elapsed().as_secs_f64();
-        if seconds > 0.0 {
-            *last = (clock::now(), rows_in);
-        }
-        let progress = StreamProgress {
-            epoch: stats.epoch(),
-            watermark_ms: stats.watermark_ms(),
-            lag: stats.lag(),
-            rows_in,
-            rows_out: stats.rows_out(),
-            rows_per_second: if seconds > 0.0 { (rows_in - rows_before) as f64 / seconds } else { 0.0 },
-            late_rows: stats.late_rows(),
-            state_bytes: stats.state_bytes(),
-        };
-        self.jobs.tell(id, progress);
-    }
 }
 
 #[async_trait]
 impl Streams for StreamRunner {
+    fn check_table(&self, table: &StreamSource) -> Result<()> {
+        Connector::check(table)
+    }
+
     async fn check(&self, inserts: &[StreamInsert], settings: &BTreeMap<String, String>) -> Result<String> {
         if let Some(origin) = Origin::of(settings)? {
             let objects = Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host));
@@ -606,6 +611,11 @@ fn outcome_of(ended: Ended) -> Outcome {
         ended if passes(&ended) => Outcome::Again(ended.into_error()),
         ended => Outcome::Failed(ended.into_error()),
     }
+}
+
+/// Whether somebody outside can let a job go on that has begun: who gives it rights, or a larger bound.
+fn can_be_mended(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unauthenticated | ErrorKind::ResourceExhausted)
 }
 
 /// Of all that decides what a job's state means, as it was submitted.

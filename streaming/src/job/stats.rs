@@ -1,11 +1,12 @@
 //! How far a task is, and the tasks of a job together, for those who watch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::record::{EpochRecord, Positions};
+use crate::waits::Waits;
 
 /// Counters of one task, since its attempt began.
 #[derive(Debug)]
@@ -15,9 +16,13 @@ pub(crate) struct Stats {
     late: AtomicU64,
     state_bytes: AtomicU64,
     watermark: AtomicI64,
+    /// The task works, or has worked.
+    has_begun: AtomicBool,
     committed: Mutex<Committed>,
     /// How far the partitions went lately.
     ends: Mutex<Positions>,
+    /// What all tasks of the attempt wait for.
+    waits: Waits,
 }
 
 /// What the last committed record says.
@@ -39,8 +44,10 @@ impl Default for Stats {
             late: AtomicU64::new(0),
             state_bytes: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
+            has_begun: AtomicBool::new(false),
             committed: Mutex::default(),
             ends: Mutex::default(),
+            waits: Waits::default(),
         }
     }
 }
@@ -66,12 +73,18 @@ impl Stats {
 
     /// The attempt goes on from this record.
     pub(crate) fn begins(&self, record: &EpochRecord) {
+        self.has_begun.store(true, Ordering::Relaxed);
         *self.committed.lock() = Committed { is_own: false, epoch: record.epoch, positions: record.positions.clone() };
     }
 
     /// Partitions of Kafka go so far.
     pub(crate) fn ends(&self, ends: Positions) {
         *self.ends.lock() = ends;
+    }
+
+    /// What is waited for that is away.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// Messages that are committed in Kafka and in no committed record yet; `None` where nothing is known of them.
@@ -91,18 +104,31 @@ impl Stats {
 
 /// How far the tasks of a job are.
 #[derive(Debug, Default)]
-pub(crate) struct JobStats(Mutex<Vec<Arc<Stats>>>);
+pub(crate) struct JobStats {
+    tasks: Mutex<Vec<Arc<Stats>>>,
+    waits: Waits,
+}
 
 impl JobStats {
     /// Those of one more task.
     pub(crate) fn task(&self) -> Arc<Stats> {
-        let stats = Arc::new(Stats::default());
-        self.0.lock().push(Arc::clone(&stats));
+        let stats = Arc::new(Stats { waits: self.waits.clone(), ..Stats::default() });
+        self.tasks.lock().push(Arc::clone(&stats));
         stats
     }
 
+    /// What the attempt waits for that is away.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    /// Whether a task works, or has worked since this attempt began.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.tasks.lock().iter().any(|stats| stats.has_begun.load(Ordering::Relaxed))
+    }
+
     fn sum(&self, of: impl Fn(&Stats) -> &AtomicU64) -> u64 {
-        self.0.lock().iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum()
+        self.tasks.lock().iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum()
     }
 
     /// Rows that were read.
@@ -127,24 +153,25 @@ impl JobStats {
 
     /// The least watermark of all tables that have one, in ms since 1970; `i64::MAX` after the end.
     pub(crate) fn watermark_ms(&self) -> Option<i64> {
-        let watermarks: Vec<i64> = self.0.lock().iter().map(|stats| stats.watermark.load(Ordering::Relaxed)).collect();
+        let watermarks: Vec<i64> =
+            self.tasks.lock().iter().map(|stats| stats.watermark.load(Ordering::Relaxed)).collect();
         watermarks.into_iter().filter(|watermark| *watermark > i64::MIN).min()
     }
 
     /// The lowest epoch that a task has committed last; 0 before the first one.
     pub(crate) fn epoch(&self) -> u64 {
-        let epochs: Vec<u64> = self.0.lock().iter().map(|stats| stats.committed.lock().epoch).collect();
+        let epochs: Vec<u64> = self.tasks.lock().iter().map(|stats| stats.committed.lock().epoch).collect();
         epochs.into_iter().filter(|epoch| *epoch > 0).min().unwrap_or_default()
     }
 
     /// Whether a task has committed anything since this attempt began.
     pub(crate) fn has_committed(&self) -> bool {
-        self.0.lock().iter().any(|stats| stats.committed.lock().is_own)
+        self.tasks.lock().iter().any(|stats| stats.committed.lock().is_own)
     }
 
     /// Messages that are committed in Kafka and in no committed record yet; `None` where nothing is known of them.
     pub(crate) fn lag(&self) -> Option<u64> {
-        let lags: Vec<u64> = self.0.lock().iter().filter_map(|stats| stats.lag()).collect();
+        let lags: Vec<u64> = self.tasks.lock().iter().filter_map(|stats| stats.lag()).collect();
         lags.into_iter().reduce(|sum, lag| sum + lag)
     }
 }

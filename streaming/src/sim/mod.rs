@@ -140,7 +140,7 @@ impl Sim {
         let rules = Rules { broken: if let Some(Broken::Rule(rule)) = broken { Some(rule) } else { None } };
         let store = Store::new(Arc::clone(&world));
         let host: Arc<dyn Host> = Arc::clone(&world) as _;
-        let objects = Objects { store: Arc::new(store.clone()), host, rules };
+        let objects = Objects { rules, ..Objects::new(Arc::new(store.clone()), host) };
         let kafka = Arc::new(Kafka::new(Arc::clone(&world), broken));
         let log: Arc<dyn Log> = match kind {
             Kind::ObjectsToTable => {

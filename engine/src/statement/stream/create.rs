@@ -56,6 +56,9 @@ pub(super) async fn plan(create: CreateTable, planner: &Planner<'_>) -> Result<P
     };
     let state = session.context.state();
     let planned = StreamSource::plan(&session.engine, name.to_string(), definition, None, &state)?;
+    if let Some(streams) = session.engine.streams() {
+        streams.check_table(&planned)?;
+    }
     let definition = planned.typed_definition();
     let schema = SchemaName { catalog: name.catalog.clone(), schema: name.schema.clone() };
     errors::database(&session, &schema).await?;

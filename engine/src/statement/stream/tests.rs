@@ -58,6 +58,13 @@ impl Check {
 
 #[async_trait]
 impl Streams for Asked {
+    fn check_table(&self, table: &StreamSource) -> Result<()> {
+        match table.definition().options.get("unknown") {
+            Some(_) => Err(Error::invalid_input(format!("{} has no option 'unknown'", table.name()))),
+            None => Ok(()),
+        }
+    }
+
     async fn check(&self, inserts: &[StreamInsert], settings: &BTreeMap<String, String>) -> Result<String> {
         if let Some(reason) = &*self.refuses.lock() {
             return Err(Error::unsupported(reason.clone()));
@@ -268,12 +275,38 @@ async fn what_contradicts_itself_is_no_table() {
         ("CREATE TABLE t WITH ('connector' = 'kafka') AS SELECT 1 AS a", ErrorKind::Unsupported, "AS with a connector"),
         ("CREATE TABLE memory.public.t (a INT) WITH ('connector' = 'kafka')", ErrorKind::Unsupported, "memory"),
         ("CREATE TABLE nowhere.t (a INT) WITH ('connector' = 'kafka')", ErrorKind::NotFound, "nowhere"),
+        (
+            "CREATE TABLE t (a INT) WITH ('connector' = 'kafka', 'unknown' = '1')",
+            ErrorKind::InvalidInput,
+            "default.t has no option 'unknown'",
+        ),
         ("BEGIN STATEMENT SET", ErrorKind::Unsupported, "BEGIN STATEMENT SET"),
     ] {
         let error = world.refused(sql).await;
         assert_eq!(error.kind(), kind, "{sql}: {error}");
         assert!(error.message().contains(said), "{sql}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_planned_hides_no_other() {
+    let world = World::open().await;
+    let catalog = &world.engine.catalog;
+    let mut broken = catalog.table("default", "s").await.expect("a table").table;
+    for value in broken.parameters.values_mut() {
+        *value = value.replace("* 2", "* NO_SUCH(2)");
+    }
+    catalog.alter_table("default", "s", None, &broken).await.expect("changes");
+    let error = world.refused("SELECT id FROM s").await;
+    assert!(error.message().contains("table tereza.default.s"), "{error}");
+    let listed = "SELECT table_name, column_name FROM information_schema.columns \
+                  WHERE table_schema = 'default' AND table_catalog = 'tereza' ORDER BY ordinal_position";
+    assert_eq!(world.run(listed).await, ["k|id", "k|Text", "k|note"]);
+    let listed = "SELECT table_name FROM information_schema.tables \
+                  WHERE table_schema = 'default' AND table_catalog = 'tereza' ORDER BY table_name";
+    assert_eq!(world.run(listed).await, ["k", "s"]);
+    let error = world.refused("SELECT id FROM s, information_schema.tables").await;
+    assert!(error.message().contains("table tereza.default.s"), "{error}");
 }
 
 #[tokio::test]
@@ -455,15 +488,24 @@ async fn a_stream_is_stopped_by_whoever_runs_it() {
         rows_per_second: 1.5,
         ..StreamProgress::default()
     };
-    jobs.tell(&id, progress);
-    let shown = "SELECT kind, epoch, watermark, lag, rows_per_second FROM system.runtime.jobs";
-    assert_eq!(world.run(shown).await, ["stream|7|1970-01-01T00:00:05Z|3|1.5"]);
+    jobs.tell(&id, progress.clone());
+    let shown = "SELECT kind, epoch, watermark, lag, rows_per_second, waits_for FROM system.runtime.jobs";
+    assert_eq!(world.run(shown).await, ["stream|7|1970-01-01T00:00:05Z|3|1.5|"]);
     world.run(&format!("CALL system.runtime.cancel_job('{id}')")).await;
     assert_eq!(world.detail(&id).await.0.state, CANCELLED);
     let error = world.refused(&format!("STOP JOB '{id}'")).await;
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     jobs.leave(&id);
     assert_eq!(world.run("SELECT epoch FROM system.runtime.jobs").await, [""]);
+    // What another process runs is known by its record.
+    let kept = StreamProgress { late_rows: 2, waits_for: Some("a broker".to_owned()), ..progress };
+    let keep = |_: &mut crate::jobs::Job, detail: &mut Detail| {
+        detail.progress = Some(kept.clone());
+        Ok(())
+    };
+    jobs.change(&id, keep).await.expect("a record");
+    let shown = "SELECT epoch, lag, late_rows, state_bytes, waits_for FROM system.runtime.jobs";
+    assert_eq!(world.run(shown).await, ["7|3|2|0|a broker"]);
 }
 
 #[tokio::test]
