@@ -26,3 +26,4 @@ mod support;
 mod table_sinks;
 mod tidy;
 mod tpc;
+mod troubles;

@@ -32,18 +32,31 @@ pub(crate) struct Kafka {
 
 impl Kafka {
     pub(crate) fn start() -> Option<Self> {
-        let (broker, python) = (Broker::start(), support::python());
+        Self::of(Broker::start())
+    }
+
+    /// One that asks who is there at its [secured address](Broker::secured), where there is one user, who may do what no ACL forbids.
+    pub(crate) fn start_guarded(user: &str, password: &str) -> Option<Self> {
+        Self::of(Broker::start_guarded(user, password))
+    }
+
+    fn of(broker: Option<Broker>) -> Option<Self> {
+        let python = support::python();
         if broker.is_none() {
             support::missing("Kafka");
         }
         Some(Self { broker: broker?, python: python? })
     }
 
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     pub(crate) fn bootstrap(&self) -> String {
         self.broker.bootstrap()
     }
 
-    fn client(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Command {
         let bootstrap = self.bootstrap();
         let arguments = [&[bootstrap.as_str()], arguments].concat();
         self.python.command("kafka/streams.py", &arguments)

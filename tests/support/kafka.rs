@@ -42,6 +42,15 @@ pub(crate) struct Secure<'a> {
     pub(crate) password: &'a str,
 }
 
+/// The user of the third listener, and what the broker is set to besides.
+struct Guard<'a> {
+    user: &'a str,
+    password: &'a str,
+    /// The broker's key and certificate, both PEM, if the listener has TLS.
+    pem: Option<String>,
+    settings: &'static str,
+}
+
 impl Broker {
     /// Starts one; `None` where none is installed.
     pub(crate) fn start() -> Option<Self> {
@@ -50,17 +59,29 @@ impl Broker {
 
     /// Starts one with a listener that wants to know who is there, at [`Self::secured`].
     pub(crate) fn start_secure(secure: &Secure<'_>) -> Option<Self> {
-        Self::start_with(Some(secure))
+        let &Secure { key, certificate, user, password } = secure;
+        let pem = Some(format!("{key}{certificate}"));
+        Self::start_with(Some(Guard { user, password, pem, settings: "" }))
     }
 
-    fn start_with(secure: Option<&Secure<'_>>) -> Option<Self> {
+    /// Starts one whose listener at [`Self::secured`] has no TLS, and one user, who may do all that no ACL forbids. Whoever comes
+    /// to the other listeners may do all.
+    pub(crate) fn start_guarded(user: &str, password: &str) -> Option<Self> {
+        let settings = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,\
+                        SECURED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+                        authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+                        allow.everyone.if.no.acl.found=true\nsuper.users=User:ANONYMOUS\n";
+        Self::start_with(Some(Guard { user, password, pem: None, settings }))
+    }
+
+    fn start_with(guard: Option<Guard<'_>>) -> Option<Self> {
         let jars = jars()?;
         let folder = std::env::temp_dir().join(format!("tereza-kafka-{}", ids::new_id()));
         fs::create_dir(&folder).expect("a folder for the broker");
         let [plain, proxied, proxy, secured, controller] = [(); 5].map(|()| free_port());
         let ports = Ports { plain, proxied, proxy, secured };
         let mut settings = include_str!("kafka/server.properties").to_owned();
-        let more = if secure.is_some() { format!(",SECURED://127.0.0.1:{secured}") } else { String::new() };
+        let more = if guard.is_some() { format!(",SECURED://127.0.0.1:{secured}") } else { String::new() };
         settings.push_str(&format!(
             "listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}{more}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy}{more}\n\
@@ -68,16 +89,22 @@ impl Broker {
             folder.join("data").display()
         ));
         let mut user = Vec::new();
-        if let Some(Secure { key, certificate, user: name, password }) = secure {
-            let store = folder.join("server.pem");
-            fs::write(&store, format!("{key}{certificate}")).expect("the broker's certificate");
-            settings.push_str(&format!(
-                "listener.name.secured.ssl.keystore.type=PEM\nlistener.name.secured.ssl.keystore.location={}\n\
-                 listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+        if let Some(Guard { user: name, password, pem, settings: more }) = guard {
+            settings.push_str(
+                "listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512\n\
                  listener.name.secured.scram-sha-512.sasl.jaas.config=\
                  org.apache.kafka.common.security.scram.ScramLoginModule required;\n",
-                store.display()
-            ));
+            );
+            if let Some(pem) = pem {
+                let store = folder.join("server.pem");
+                fs::write(&store, pem).expect("the broker's certificate");
+                settings.push_str(&format!(
+                    "listener.name.secured.ssl.keystore.type=PEM\nlistener.name.secured.ssl.keystore.location={}\n",
+                    store.display()
+                ));
+            }
+            // Of two lines with one name the last one holds.
+            settings.push_str(more);
             user = vec!["--add-scram".to_owned(), format!("SCRAM-SHA-512=[name={name},password={password}]")];
         }
         fs::write(folder.join("server.properties"), settings).expect("settings of the broker");

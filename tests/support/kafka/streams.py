@@ -3,11 +3,15 @@
     streams.py BOOTSTRAP topic NAME PARTITIONS
     streams.py BOOTSTRAP topics               the names of all topics
     streams.py BOOTSTRAP grow NAME PARTITIONS
+    streams.py BOOTSTRAP delete NAME          and waits until it is gone
+    streams.py BOOTSTRAP remake NAME PARTITIONS
     streams.py BOOTSTRAP put TOPIC            rows from standard input: partition, key, value, with tabs between; empty is none;
                                               pairs of headers may follow, as JSON
     streams.py BOOTSTRAP read TOPIC COUNT     rows as lines of JSON, until there are so many or a minute is over; a second more
                                               is waited for rows that should not be there
     streams.py BOOTSTRAP read TOPIC all       rows up to the end that each partition has now
+    streams.py BOOTSTRAP open TOPIC           how many messages of its first partition no transaction has decided on
+    streams.py BOOTSTRAP forbid USER TOPIC    an ACL; `allow` takes it back
 """
 
 import json
@@ -15,7 +19,11 @@ import sys
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka import IsolationLevel
+from confluent_kafka.admin import (
+    AclBinding, AclBindingFilter, AclOperation, AclPermissionType, AdminClient, NewPartitions, NewTopic, OffsetSpec,
+    ResourcePatternType, ResourceType,
+)
 
 PATIENCE_S = 60
 SETTLE_S = 1
@@ -30,6 +38,46 @@ def make(bootstrap, name, partitions):
 def names(bootstrap):
     for name in AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics:
         print(name)
+
+
+def delete(bootstrap, name):
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.delete_topics([name])[name].result()
+    deadline = time.monotonic() + PATIENCE_S
+    while name in client.list_topics(timeout=10).topics:
+        if time.monotonic() > deadline:
+            raise SystemExit("the topic does not go")
+        time.sleep(0.05)
+
+
+def remake(bootstrap, name, partitions):
+    delete(bootstrap, name)
+    make(bootstrap, name, partitions)
+
+
+def undecided(bootstrap, topic):
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    place = TopicPartition(topic, 0)
+
+    def end(level):
+        [answer] = client.list_offsets({place: OffsetSpec.latest()}, isolation_level=level).values()
+        return answer.result().offset
+
+    print(end(IsolationLevel.READ_UNCOMMITTED) - end(IsolationLevel.READ_COMMITTED))
+
+
+def forbid(bootstrap, user, topic):
+    rule = AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{user}", "*", AclOperation.ALL,
+                      AclPermissionType.DENY)
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.create_acls([rule])[rule].result()
+
+
+def allow(bootstrap, user, topic):
+    rule = AclBindingFilter(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{user}", "*",
+                            AclOperation.ALL, AclPermissionType.DENY)
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.delete_acls([rule])[rule].result()
 
 
 def grow(bootstrap, name, partitions):
@@ -94,4 +142,7 @@ def read(bootstrap, topic, count):
 
 if __name__ == "__main__":
     bootstrap, what, *arguments = sys.argv[1:]
-    {"topic": make, "topics": names, "grow": grow, "put": put, "read": read}[what](bootstrap, *arguments)
+    {
+        "topic": make, "topics": names, "grow": grow, "delete": delete, "remake": remake, "put": put, "read": read,
+        "open": undecided, "forbid": forbid, "allow": allow,
+    }[what](bootstrap, *arguments)
