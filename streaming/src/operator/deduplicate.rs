@@ -4,16 +4,15 @@
 //! earlier; of two rows of the same time the one that arrived first is the first, and the one that arrived last is the last.
 //! With a time to live a key is given up so long after its row was written.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
-
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use tereza_runtime::error::Result;
 
 use super::batch::{Batch, RowKind};
 use super::error::failed;
-use super::key::{BuildKeyHasher, RowCodec};
+use super::index::KeyIndex;
+use super::key::RowCodec;
 use super::mode::ChangelogMode;
 use super::state::{SnapshotWriter, StateReader, columns_text, take_i64};
 use super::time::{check_time, event_times};
@@ -22,7 +21,8 @@ use super::{Context, Operator, Output};
 
 const NAME: &str = "deduplicate";
 const TABLE: &str = "rows";
-const ENTRY_BYTES: usize = 96;
+/// Bytes of a key besides those of its row and of the index.
+const ENTRY_BYTES: usize = 56;
 
 /// Which row of a key stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,29 @@ pub enum OrderBy {
     EventTime(usize),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Kept {
     time: i64,
     written_ms: i64,
-    row: Arc<[u8]>,
+    row: Box<[u8]>,
+}
+
+/// What is kept of a key, and what happened to it lately.
+#[derive(Debug, Default)]
+struct OfKey {
+    kept: Option<Kept>,
+    /// Since the last snapshot.
+    is_changed: bool,
+    /// The batch in which a row of the key counted last, and its place among those of the batch.
+    touched: (u64, u32),
+}
+
+/// A row of a batch that stays of its key, up to now.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    key: u32,
+    row: u32,
+    time: i64,
 }
 
 /// The operator. It emits the columns of its input.
@@ -58,9 +76,11 @@ pub struct Deduplicate {
     row_codec: RowCodec,
     schema: SchemaRef,
     description: String,
-    rows: HashMap<Arc<[u8]>, Kept, BuildKeyHasher>,
-    changed: BTreeSet<Arc<[u8]>>,
-    bytes: usize,
+    index: KeyIndex,
+    of_keys: Vec<OfKey>,
+    changed: Vec<u32>,
+    batches: u64,
+    row_bytes: usize,
     ttl: Option<TimeToLive>,
 }
 
@@ -80,9 +100,11 @@ impl Deduplicate {
             keep,
             order,
             keys,
-            rows: HashMap::default(),
-            changed: BTreeSet::new(),
-            bytes: 0,
+            index: KeyIndex::default(),
+            of_keys: Vec::new(),
+            changed: Vec::new(),
+            batches: 0,
+            row_bytes: 0,
             ttl: None,
         })
     }
@@ -95,31 +117,38 @@ impl Deduplicate {
 
     /// Forgets keys past their time to live, now and then.
     fn sweep(&mut self, now_ms: i64) {
-        let Self { ttl: Some(ttl), rows, changed, bytes, .. } = self else { return };
+        let Self { ttl: Some(ttl), index, of_keys, changed, row_bytes, .. } = self else { return };
         if !ttl.is_due(now_ms) {
             return;
         }
-        rows.retain(|key, kept| {
-            let stays = !ttl.is_over(kept.written_ms, now_ms);
-            if !stays {
-                *bytes -= key.len() + ENTRY_BYTES + kept.row.len();
-                changed.insert(Arc::clone(key));
+        for (key, of_key) in (0..).zip(of_keys) {
+            if let Some(over) = of_key.kept.take_if(|kept| ttl.is_over(kept.written_ms, now_ms)) {
+                *row_bytes -= over.row.len();
+                index.remove(key);
+                note_changed(changed, of_key, key);
             }
-            stays
-        });
+        }
     }
 
     fn is_final(&self) -> bool {
         self.keep == Keep::First && self.order == OrderBy::ProcessingTime
     }
 
-    fn replaces(&self, known: &Kept, time: i64) -> bool {
+    /// Whether a row of that time stays in the place of one of time `known`.
+    fn replaces(&self, known: i64, time: i64) -> bool {
         match (self.keep, self.order) {
             (Keep::First, OrderBy::ProcessingTime) => false,
             (Keep::Last, OrderBy::ProcessingTime) => true,
-            (Keep::First, OrderBy::EventTime(_)) => time < known.time,
-            (Keep::Last, OrderBy::EventTime(_)) => time >= known.time,
+            (Keep::First, OrderBy::EventTime(_)) => time < known,
+            (Keep::Last, OrderBy::EventTime(_)) => time >= known,
         }
+    }
+}
+
+/// Notes a key once for each snapshot.
+fn note_changed(changed: &mut Vec<u32>, of_key: &mut OfKey, key: u32) {
+    if !std::mem::replace(&mut of_key.is_changed, true) {
+        changed.push(key);
     }
 }
 
@@ -145,86 +174,114 @@ impl Operator for Deduplicate {
 
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         let keys = self.key_codec.encode(batch.rows())?;
-        let rows = self.row_codec.encode(batch.rows())?;
         let times = match self.order {
             OrderBy::ProcessingTime => vec![cx.now_ms; batch.len()],
             OrderBy::EventTime(time) => event_times(batch.rows().column(time), self.schema.field(time).name())?,
         };
         self.sweep(cx.now_ms);
-        // The row that each key had before this batch, in the order of the keys' first rows that counted.
-        let mut before: Vec<(Arc<[u8]>, Option<Kept>)> = Vec::new();
-        let mut touched: HashSet<Arc<[u8]>, BuildKeyHasher> = HashSet::default();
-        for (row, time) in times.into_iter().enumerate() {
-            let key = keys.get(row);
-            let known = self.rows.get(key);
-            let alive = known.filter(|known| self.ttl.is_none_or(|ttl| !ttl.is_over(known.written_ms, cx.now_ms)));
-            if alive.is_some_and(|known| !self.replaces(known, time)) {
+        self.batches += 1;
+        let ttl = self.ttl;
+        let is_alive = |kept: &&Kept| ttl.is_none_or(|ttl| !ttl.is_over(kept.written_ms, cx.now_ms));
+        // In the order of the keys' first rows that counted.
+        let mut staying: Vec<Candidate> = Vec::new();
+        for (row, time) in (0..).zip(times) {
+            let key = self.index.intern(keys.get(row as usize));
+            self.of_keys.resize_with(self.index.len(), OfKey::default);
+            let OfKey { kept, touched, .. } = &self.of_keys[key as usize];
+            let place = (touched.0 == self.batches).then_some(touched.1 as usize);
+            let known = match place {
+                Some(place) => Some(staying[place].time),
+                None => kept.as_ref().filter(is_alive).map(|kept| kept.time),
+            };
+            if known.is_some_and(|known| !self.replaces(known, time)) {
                 continue;
             }
-            let kept = Kept { time, written_ms: cx.now_ms, row: rows.get(row).into() };
-            let key: Arc<[u8]> = key.into();
-            if touched.insert(Arc::clone(&key)) {
-                before.push((Arc::clone(&key), alive.cloned()));
+            let candidate = Candidate { key, row, time };
+            match place {
+                Some(place) => staying[place] = candidate,
+                None => {
+                    self.of_keys[key as usize].touched = (self.batches, staying.len() as u32);
+                    staying.push(candidate);
+                }
             }
-            self.bytes += known.map_or(key.len() + ENTRY_BYTES, |_| 0) + kept.row.len();
-            self.bytes -= known.map_or(0, |known| known.row.len());
-            self.rows.insert(key, kept);
         }
-        let (mut kinds, mut changes): (Vec<RowKind>, Vec<Arc<[u8]>>) = (Vec::new(), Vec::new());
-        for (key, before) in before {
-            let Some(after) = self.rows.get(&key) else { continue };
-            match before {
+        let after = batch.take(&UInt32Array::from_iter_values(staying.iter().map(|candidate| candidate.row)))?;
+        let rows = self.row_codec.encode(after.rows())?;
+        let (mut kinds, mut picked) = (Vec::new(), Vec::new());
+        let mut replaced: Vec<Box<[u8]>> = Vec::new();
+        let is_final = self.is_final();
+        for (at, Candidate { key, time, .. }) in staying.into_iter().enumerate() {
+            let of_key = &mut self.of_keys[key as usize];
+            let row = rows.get(at);
+            let before = of_key.kept.take();
+            self.row_bytes -= before.as_ref().map_or(0, |before| before.row.len());
+            match before.filter(|before| is_alive(&before)) {
                 None => {
                     kinds.push(RowKind::Insert);
-                    changes.push(Arc::clone(&after.row));
+                    picked.push((1, at));
                 }
-                Some(before) if before.row != after.row => {
+                Some(before) if *before.row != *row => {
                     kinds.extend([RowKind::UpdateBefore, RowKind::UpdateAfter]);
-                    changes.extend([before.row, Arc::clone(&after.row)]);
+                    picked.extend([(0, replaced.len()), (1, at)]);
+                    replaced.push(before.row);
                 }
                 Some(_) => {}
             }
             // A final row is never asked for again: its key is enough.
-            if self.is_final()
-                && let Some(kept) = self.rows.get_mut(&key)
-            {
-                self.bytes -= kept.row.len();
-                kept.row = Arc::from([]);
-            }
-            self.changed.insert(key);
+            let row = if is_final { Box::default() } else { row.into() };
+            self.row_bytes += row.len();
+            of_key.kept = Some(Kept { time, written_ms: cx.now_ms, row });
+            note_changed(&mut self.changed, of_key, key);
         }
         if !kinds.is_empty() {
-            let columns = self.row_codec.decode(changes.iter().map(AsRef::as_ref))?;
-            let rows = RecordBatch::try_new(self.schema(), columns).map_err(failed)?;
+            let columns = self.row_codec.decode(replaced.iter().map(AsRef::as_ref))?;
+            let before = RecordBatch::try_new(self.schema(), columns).map_err(failed)?;
+            let rows = interleave_record_batch(&[&before, after.rows()], &picked).map_err(failed)?;
             out.emit(Batch::changes(rows, kinds)?)?;
         }
-        cx.admit(NAME, self.bytes)
+        cx.admit(NAME, self.state_bytes())
     }
 
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
-        for key in std::mem::take(&mut self.changed) {
-            let value = self.rows.get(&key).map(|kept| {
-                let mut value = [kept.time, kept.written_ms].map(i64::to_le_bytes).concat();
-                value.extend_from_slice(&kept.row);
-                value
-            });
-            writer.entry(TABLE, &key, &key, value.as_deref())?;
+        let changed = std::mem::take(&mut self.changed);
+        // What is gone goes first: its key may be there again under another number.
+        for only_gone in [true, false] {
+            for number in &changed {
+                let of_key = &mut self.of_keys[*number as usize];
+                if of_key.kept.is_none() != only_gone {
+                    continue;
+                }
+                of_key.is_changed = false;
+                let key = self.index.key(*number);
+                let value = of_key.kept.as_ref().map(|kept| {
+                    let mut value = [kept.time, kept.written_ms].map(i64::to_le_bytes).concat();
+                    value.extend_from_slice(&kept.row);
+                    value
+                });
+                writer.entry(TABLE, key, key, value.as_deref())?;
+            }
         }
+        self.index.recycle();
         Ok(())
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        for entry in reader.entries(TABLE).iter() {
+        let entries = reader.entries(TABLE);
+        self.index.reserve(entries.len());
+        self.of_keys.reserve(entries.len());
+        for entry in entries.iter() {
             let mut row = entry.value;
             let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
-            self.bytes += entry.key.len() + ENTRY_BYTES + row.len();
-            self.rows.insert(entry.key.into(), Kept { time, written_ms, row: row.into() });
+            self.row_bytes += row.len();
+            let key = self.index.intern(entry.key);
+            self.of_keys.resize_with(self.index.len(), OfKey::default);
+            self.of_keys[key as usize].kept = Some(Kept { time, written_ms, row: row.into() });
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes
+        self.index.bytes() + self.of_keys.len() * ENTRY_BYTES + self.row_bytes
     }
 }
 

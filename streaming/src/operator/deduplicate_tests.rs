@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use arrow::datatypes::Schema;
 use proptest::prelude::*;
 
