@@ -151,6 +151,11 @@ impl Inputs {
         }
     }
 
+    /// Where the partitions of Kafka are read, also where only what is no row was passed.
+    pub(crate) fn positions(&self) -> Positions {
+        self.feed.as_ref().map(Feed::positions).unwrap_or_default()
+    }
+
     /// Tables on Kafka that have come to their ends since the last call.
     fn newly_ended(&mut self) -> Vec<usize> {
         let ended = self.tables.iter().enumerate().filter(|(at, table)| match &table.from {

@@ -94,7 +94,7 @@ pub(crate) async fn scan(
     };
     inputs.assign(&positions).await?;
     let batches = stream::try_unfold((inputs, columns, brokers), |(mut inputs, columns, brokers)| async move {
-        let mut since = clock::now();
+        let (mut since, mut at) = (clock::now(), inputs.positions());
         loop {
             match inputs.poll().await? {
                 Polled::Rows { input, .. } if input.rows.is_empty() => since = clock::now(),
@@ -104,6 +104,10 @@ pub(crate) async fn scan(
                     return Ok::<_, Error>(Some((rows, (inputs, columns, brokers))));
                 }
                 Polled::Idle => {
+                    let now_at = inputs.positions();
+                    if now_at != at {
+                        (since, at) = (clock::now(), now_at);
+                    }
                     if let Some(brokers) = brokers.as_ref().filter(|_| since.elapsed() > SILENCE_MAX) {
                         return Err(Error::unavailable(format!(
                             "Kafka at {brokers} gave no row for {SILENCE_MAX:?}, and there are more to read"

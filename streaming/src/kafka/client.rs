@@ -403,7 +403,9 @@ pub(crate) fn why(connection: &Connection, error: Error) -> Error {
             }
         }
     }
-    error.context(format_args!("Kafka at {} does not answer", connection.bootstrap()))
+    // librdkafka says of each of its errors whether it is a broker's.
+    let how = if error.message().contains("Broker: ") { "" } else { " does not answer" };
+    error.context(format_args!("Kafka at {}{how}", connection.bootstrap()))
 }
 
 impl ClientContext for Context {

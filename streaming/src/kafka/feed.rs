@@ -63,6 +63,11 @@ impl<D: Decode> Feed<D> {
         &self.settings.ends
     }
 
+    /// As [`Source::positions`]; nothing while it does not read.
+    pub fn positions(&self) -> Positions {
+        self.open.as_ref().map(|(source, _)| source.positions()).unwrap_or_default()
+    }
+
     /// The addresses of the brokers, if none of them answers.
     pub fn is_alone(&self) -> Option<&str> {
         let is_alone = self.open.as_ref().is_some_and(|(source, _)| source.is_alone());
