@@ -14,6 +14,7 @@ mod jobs;
 #[expect(dead_code, reason = "others start a broker and use more of it")]
 mod kafka;
 mod lake;
+mod lookups;
 mod metastore;
 mod robust;
 mod savepoints;

@@ -5,11 +5,12 @@
 //! (tables made from others), `types` (data types), `parameters` (a table in a metastore), `script` (texts of several
 //! statements), `dialect` (Flink's rules for the parser of queries), `duration`, `hints`, and `reader` (tokens, places and errors).
 //!
-//! What queries mean: `speaking` (sessions of this dialect), `settings` (what they can be set to), `secrets`, `windows`, `functions`, `arrow`
-//! (types of batches), `source` (tables of streams as they are planned), `stream_plan` (plans that never end) and `insert` (what
-//! stream jobs do).
+//! What queries mean: `speaking` (sessions of this dialect), `settings` (what they can be set to), `secrets`, `windows`, `as_of` (tables that are
+//! looked up), `functions`, `arrow` (types of batches), `source` (tables of streams as they are planned), `stream_plan` (plans that
+//! never end) and `insert` (what stream jobs do).
 
 mod arrow;
+mod as_of;
 mod create;
 mod dialect;
 mod duration;
@@ -30,6 +31,7 @@ mod table;
 mod types;
 mod windows;
 
+pub use as_of::TableAsOf;
 pub use create::CreateTable;
 pub use dialect::{FlinkDialect, TableArgument, sql_type, table_argument};
 pub use duration::duration;
@@ -44,7 +46,7 @@ pub use statement::{
     CreateDatabase, CreateView, Describe, Drop, DropKind, Explain, ExplainDetail, FlinkStatement, INSERTS_MAX, Insert,
     Pattern, Show, StopJob, parse,
 };
-pub use stream_plan::StreamPlan;
+pub use stream_plan::{BoundedPlan, StreamPlan};
 pub use table::{
     COLUMNS_MAX, ColumnKind, Distribution, DistributionKind, PrimaryKey, StreamColumn, StreamTable, Watermark,
 };

@@ -13,6 +13,7 @@ use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, VisitMut, VisitorMut};
 use tereza_runtime::Result;
 
+use super::as_of::AsOfPlanner;
 use super::functions;
 use super::windows::{self, LowerWindows, WindowPlanner};
 use crate::error::from_datafusion;
@@ -33,7 +34,7 @@ pub(crate) fn speaking(state: &SessionState) -> SessionState {
     let mut state = SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
         .with_analyzer_rules(rules.collect())
-        .with_relation_planners(vec![Arc::new(WindowPlanner)])
+        .with_relation_planners(vec![Arc::new(WindowPlanner), Arc::new(AsOfPlanner)])
         .build();
     register_functions(&mut state);
     state

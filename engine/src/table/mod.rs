@@ -13,6 +13,7 @@ mod named;
 mod prune;
 mod scan;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -49,6 +50,11 @@ pub(crate) fn provider(engine: &Arc<Engine>, table: VersionedTable) -> Result<Ar
     Format::of_table(&table.table, &table.table.storage)?;
     let fields: Vec<FieldRef> = columns.fields().iter().chain(&keys).cloned().collect();
     Ok(Arc::new(HiveTable { engine: Arc::clone(engine), columns, keys, schema: Arc::new(Schema::new(fields)), table }))
+}
+
+/// The parameters of a table of files; none for other tables.
+pub(crate) fn parameters(provider: &dyn TableProvider) -> Option<&BTreeMap<String, String>> {
+    provider.downcast_ref::<HiveTable>().map(|table| &table.table.table.parameters)
 }
 
 /// A table of files with its partitions in the catalog.

@@ -39,7 +39,9 @@ const MONITOR: &str = "source.monitor-interval";
 const PATTERN: &str = "source.path.regex-pattern";
 const NULL_PARTITION: &str = "partition.default-name";
 const STATISTICS: &str = "source.report-statistics";
-const OPTIONS: [&str; 6] = [PATH, FORMAT, MONITOR, PATTERN, NULL_PARTITION, STATISTICS];
+/// Of whom looks rows up in the table.
+const LOOKUP: &str = "lookup.join.cache.ttl";
+const OPTIONS: [&str; 7] = [PATH, FORMAT, MONITOR, PATTERN, NULL_PARTITION, STATISTICS, LOOKUP];
 /// What options begin with that say how such a table is written.
 const OF_SINKS: [&str; 4] = ["sink.", "compaction.", "auto-compaction", "partition.time-"];
 const FORMATS: [&str; 3] = ["csv", "json", "raw"];

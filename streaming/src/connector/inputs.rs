@@ -1,4 +1,4 @@
-//! All that a task reads: partitions of Kafka, generated events and files, as rows of tables.
+//! All that a task reads: partitions of Kafka, generated events, files and rows that are kept, as rows of tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tereza_runtime::{Error, Result};
 
 use super::files::{Files, Read};
-use super::{Made, Reader};
+use super::{Made, Once, Reader};
 use crate::format::Message;
 use crate::host::Host;
 use crate::job::stats::Stats;
@@ -27,7 +28,8 @@ const WAIT: Duration = Duration::from_millis(20);
 
 /// A table that is read: who makes its rows, and what they are.
 pub(crate) struct Table {
-    pub(crate) reader: Reader,
+    /// None where rows need no reading.
+    pub(crate) reader: Option<Reader>,
     pub(crate) from: From,
 }
 
@@ -39,6 +41,18 @@ pub(crate) enum From {
     Events { name: String, events: Made },
     /// Records of files, as if they were the rows of partition 0 of a topic of this name.
     Files { name: String, files: Box<Files> },
+    /// Rows of a query of tables, as if they were those of partition 0 of a topic of this name.
+    Once { name: String, rows: Box<Once> },
+}
+
+impl Table {
+    /// All columns of records.
+    fn compute(&self, records: RecordBatch) -> Result<RecordBatch> {
+        match &self.reader {
+            Some(reader) => reader.compute(records),
+            None => Ok(records),
+        }
+    }
 }
 
 /// What came at once.
@@ -69,7 +83,7 @@ pub(crate) struct Inputs {
     of_topic: BTreeMap<String, usize>,
     feed: Option<Feed<Collect>>,
     generators: Vec<Generator>,
-    /// The tables whose files this task reads.
+    /// The tables whose files or kept rows this task reads.
     files: Vec<usize>,
     /// Whose turn it is: after all generators come files, then the feed.
     turn: usize,
@@ -109,7 +123,7 @@ impl Inputs {
         for (at, table) in tables.iter().enumerate() {
             let names = match &table.from {
                 From::Topics(topics) => topics.clone(),
-                From::Events { name, .. } | From::Files { name, .. } => vec![name.clone()],
+                From::Events { name, .. } | From::Files { name, .. } | From::Once { name, .. } => vec![name.clone()],
             };
             for name in names {
                 if of_topic.insert(name.clone(), at).is_some() {
@@ -160,7 +174,7 @@ impl Inputs {
     fn newly_ended(&mut self) -> Vec<usize> {
         let ended = self.tables.iter().enumerate().filter(|(at, table)| match &table.from {
             From::Topics(topics) => !self.ended.contains(at) && are_read(topics, &self.known, &self.bounds),
-            From::Events { .. } | From::Files { .. } => false,
+            From::Events { .. } | From::Files { .. } | From::Once { .. } => false,
         });
         let ended: Vec<usize> = ended.map(|(at, _)| at).collect();
         self.ended.extend(&ended);
@@ -193,7 +207,9 @@ impl Inputs {
         let (mut rows, mut dead) = (Vec::new(), Vec::new());
         for ((topic, partition), messages) in by_partition {
             let Some(table) = self.of_topic.get(&*topic).copied() else { continue };
-            let batch = self.tables[table].reader.decode(&messages, &mut dead).await?;
+            let reader = self.tables[table].reader.as_mut();
+            let reader = reader.ok_or_else(|| Error::internal(format!("nobody reads the messages of '{topic}'")))?;
+            let batch = reader.decode(&messages, &mut dead).await?;
             self.stats.read(batch.len() as u64);
             rows.push(Arrived { table, topic, partition, batch });
         }
@@ -201,14 +217,18 @@ impl Inputs {
         Ok(Some((Arrivals { rows, dead, ended, ..Arrivals::default() }, positions)))
     }
 
-    /// Reads the next records of files; `None` if there are none now.
+    /// Reads the next records of files, or rows that are kept; `None` if there are none now.
     async fn records(&mut self, at: usize) -> Result<Option<(Arrivals, Positions)>> {
         let table = self.files[at];
-        let Table { reader, from: From::Files { name, files } } = &mut self.tables[table] else { return Ok(None) };
         if self.ended.contains(&table) {
             return Ok(None);
         }
-        let (arrivals, position) = match files.poll(self.host.now_ms()).await? {
+        let (name, read) = match &mut self.tables[table].from {
+            From::Files { name, files } => (name.clone(), files.poll(self.host.now_ms()).await?),
+            From::Once { name, rows } => (name.clone(), rows.poll().await?),
+            From::Topics(_) | From::Events { .. } => return Ok(None),
+        };
+        let (arrivals, position) = match read {
             Read::Idle => return Ok(None),
             Read::End { position } => {
                 self.ended.insert(table);
@@ -216,12 +236,12 @@ impl Inputs {
             }
             Read::Rows { records, position } => {
                 self.stats.read(records.num_rows() as u64);
-                let batch = Batch::inserts(reader.compute(records)?);
+                let batch = Batch::inserts(self.tables[table].compute(records)?);
                 let rows = vec![Arrived { table, topic: name.as_str().into(), partition: 0, batch }];
                 (Arrivals { rows, ..Arrivals::default() }, position)
             }
         };
-        Ok(Some((arrivals, Positions::from([(name.clone(), BTreeMap::from([(0, position)]))]))))
+        Ok(Some((arrivals, Positions::from([(name, BTreeMap::from([(0, position)]))]))))
     }
 
     /// Makes the next events of a table; `None` if their time has not come.
@@ -246,7 +266,7 @@ impl Inputs {
         *next = numbers.end;
         let made = events.batch(numbers)?;
         self.stats.read(made.num_rows() as u64);
-        let batch = Batch::inserts(self.tables[*table].reader.compute(made)?);
+        let batch = Batch::inserts(self.tables[*table].compute(made)?);
         let rows = vec![Arrived { table: *table, topic: Arc::clone(topic), partition: 0, batch }];
         Ok(Some((Arrivals { rows, ..Arrivals::default() }, position(*next))))
     }
@@ -290,6 +310,12 @@ impl Source for Inputs {
                 From::Files { files, .. } => {
                     if let Some(position) = partitions.get(&0) {
                         files.begin(*position);
+                        self.files.push(table);
+                    }
+                }
+                From::Once { rows, .. } => {
+                    if let Some(position) = partitions.get(&0) {
+                        rows.begin(*position);
                         self.files.push(table);
                     }
                 }

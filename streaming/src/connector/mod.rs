@@ -1,8 +1,8 @@
 //! What a table of a stream is connected to, by its options: who makes its rows, and who takes them.
 //!
 //! Files in reading order: this one (which connector), `kafka` (formats and metadata of a table on Kafka), `reader` (rows of one
-//! table), `dead_letter` (messages that are none), `datagen` and `made` (rows that are made), `files` (those of folders), `inputs` (all
-//! that a task reads), `sink` (where rows go); `given` are options.
+//! table), `dead_letter` (messages that are none), `datagen` and `made` (rows that are made), `files` (those of folders), `once` (those
+//! of tables that are no streams), `inputs` (all that a task reads), `sink` (where rows go); `given` are options.
 
 mod datagen;
 mod dead_letter;
@@ -11,6 +11,7 @@ mod given;
 mod inputs;
 mod kafka;
 mod made;
+mod once;
 mod reader;
 mod sink;
 
@@ -24,6 +25,7 @@ pub(crate) use files::{Files, FilesTable, Found};
 pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
 pub(crate) use kafka::KafkaTable;
 pub(crate) use made::Made;
+pub(crate) use once::Once;
 pub(crate) use reader::Reader;
 pub(crate) use sink::{SinkWriter, Target, TopicWriter};
 

@@ -1,26 +1,29 @@
 //! One attempt of a job, from its statements to the end of its tasks.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use tereza_engine::Engine;
 use tereza_engine::flink::StreamInsert;
 use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::flow::Flow;
 use super::plan_record::{self, first, in_force, shared, topics};
-use super::prepare::{Prepared, ReadTable, WrittenTable};
+use super::prepare::{Prepared, ReadOnce, ReadTable, WrittenTable};
 use super::savepoint::Origin;
 use super::settings::JobSettings;
+use super::sides::Sides;
 use super::stats::{JobStats, Stats};
 use super::tasks;
 use crate::Tables;
 use crate::connector::{
-    self, Collect, Connector, Files, FilesTable, Found, Inputs, KafkaTable, Reader, SinkWriter, Target, TopicWriter,
+    self, Collect, Connector, Files, FilesTable, Found, Inputs, KafkaTable, Once, Reader, SinkWriter, Target,
+    TopicWriter,
 };
 use crate::coordinator::Coordinator;
 use crate::host::Host;
@@ -96,7 +99,7 @@ impl Attempt {
     /// Makes the job if it is new, gives it as many tasks as are asked for, and works until its input ends or it is told to stop. An
     /// attempt that only waits, since the plan in force has nothing for a task to do, is `Unavailable`.
     pub(crate) async fn run(self, notes: &dyn Notes, control: &Control) -> Result<Exit, Ended> {
-        let prepared = self.prepare()?;
+        let mut prepared = self.prepare()?;
         let alone = prepared.alone();
         let catalog_tables = self.catalog_tables(prepared.catalog_tables()).await?;
         let tables: Tables<RecordBatch> = catalog_tables
@@ -138,6 +141,10 @@ impl Attempt {
                     ))
                     .into());
                 }
+                if self.origin.is_some() && !prepared.once.is_empty() {
+                    let text = "a job that reads tables that are no streams and begins from a savepoint";
+                    return Err(Error::unsupported(text).into());
+                }
                 let (asked, plan) = match &self.origin {
                     // The next attempt has more tasks, if they are asked for.
                     Some(origin) => (1, origin.begin(plan, &self.objects, &self.root, &self.uid).await?),
@@ -154,19 +161,41 @@ impl Attempt {
         if !self.has_plan {
             notes.planned(&self.fingerprint).await?;
         }
+        for read in &prepared.once {
+            self.once(read).keep().await?;
+        }
+        let sides = std::mem::take(&mut prepared.sides);
+        let mut sides = Sides::read(sides, self.state_bytes_max, Arc::clone(&self.host)).await?;
         let partitions = partitions(written).await?;
         let common = Common { log, plan, tables, catalog_tables, partitions, waits: Arc::default() };
         let mut tasks = vec![self.task(0, prepared, &common, control).await?];
         for task in (1..).take(common.plan.cuts.len().saturating_sub(1)) {
-            tasks.push(self.task(task, self.prepare()?, &common, control).await?);
+            let prepared = self.prepare()?;
+            sides.share(&prepared.sides);
+            tasks.push(self.task(task, prepared, &common, control).await?);
         }
-        let ended = tasks::run(tasks, control, tasks::STOP_TIMEOUT).await;
+        let running = pin!(tasks::run(tasks, control, tasks::STOP_TIMEOUT));
+        let ended = match select(running, pin!(sides.refresh())).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((error, running)) => {
+                control.stop();
+                // What is not committed by then is read again.
+                let _ = tokio::time::timeout(tasks::STOP_TIMEOUT, running).await;
+                Err(error.into())
+            }
+        };
         let Common { log, plan, waits, .. } = &common;
         if waits.load(Ordering::Relaxed) && plan_record::is_half_changed(plan, &**log, &self.objects).await? {
             let tasks = u32::try_from(plan.cuts.len()).unwrap_or(u32::MAX);
             coordinator.rescale(|all| Owners::new(all, tasks).shares(all)).await?;
         }
         ended
+    }
+
+    /// The rows of a query of tables, as this job keeps them.
+    fn once(&self, read: &ReadOnce) -> Once {
+        let folder = format!("{}/{}/rows/{}", self.root, self.uid, read.name.replace(' ', "-"));
+        Once::new(self.objects.clone(), folder, read.query.clone())
     }
 
     fn prepare(&self) -> Result<Prepared> {
@@ -190,9 +219,9 @@ impl Attempt {
         common: &Common,
         control: &Control,
     ) -> Result<BoxFuture<'static, Result<Exit, Ended>>> {
-        let Prepared { graph, tables: read, sinks, connection } = prepared;
+        let Prepared { graph, tables: read, once, sinks, connection, .. } = prepared;
         let stats = self.stats.task();
-        let (inputs, flow_tables) = self.inputs(task, read, connection.as_ref(), &common.plan, &stats)?;
+        let (inputs, flow_tables) = self.inputs(task, (read, once), connection.as_ref(), &common.plan, &stats)?;
         let sinks = self.sinks(task, sinks, common).await?;
         let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, task, Arc::clone(&stats))
             .ignoring_unclaimed(self.origin.as_ref().is_some_and(|origin| origin.ignores_unclaimed));
@@ -278,7 +307,7 @@ impl Attempt {
     fn inputs(
         &self,
         task: u32,
-        tables: Vec<ReadTable>,
+        (tables, once): (Vec<ReadTable>, Vec<ReadOnce>),
         connection: Option<&Connection>,
         plan: &PlanRecord,
         stats: &Arc<Stats>,
@@ -315,7 +344,12 @@ impl Attempt {
             };
             let wanted = table.wanted();
             flows.push(table.flow(topics.into_iter().collect(), &self.settings)?);
-            read.push(connector::Table { reader: Reader::new(table.table, kafka)?.only(&wanted)?, from });
+            read.push(connector::Table { reader: Some(Reader::new(table.table, kafka)?.only(&wanted)?), from });
+        }
+        for of_tables in once {
+            let (name, rows) = (of_tables.name.clone(), Box::new(self.once(&of_tables)));
+            flows.push(of_tables.flow());
+            read.push(connector::Table { reader: None, from: connector::From::Once { name, rows } });
         }
         let of_kafka = own(&of_kafka, task, plan);
         let feed = connection.filter(|_| !of_kafka.ids.is_empty()).map(|connection| {

@@ -68,7 +68,7 @@ pub(crate) async fn scan(
             let feed = Feed::new(settings, Collect::new(kafka.wants_headers()));
             let from = connector::From::Topics(topics);
             let reader = Reader::new(table, Some(kafka))?.only(&columns.iter().copied().collect())?;
-            let tables = vec![connector::Table { reader, from }];
+            let tables = vec![connector::Table { reader: Some(reader), from }];
             (Inputs::new(tables, Some(feed), Arc::default(), host, stats)?, begin.starts)
         }
         Connector::Made(events) => {
@@ -77,14 +77,14 @@ pub(crate) async fn scan(
                     .with_hint(format!("set '{}'", events.end_option())));
             }
             let from = connector::From::Events { name: name.clone(), events };
-            let tables = vec![connector::Table { reader: Reader::new(table, None)?, from }];
+            let tables = vec![connector::Table { reader: Some(Reader::new(table, None)?), from }];
             let positions = Positions::from([(name, BTreeMap::from([(0, 0)]))]);
             (Inputs::new(tables, None, Arc::default(), host, stats)?, positions)
         }
         Connector::Files(files) => {
             let files = Box::new(Files::new(files.bounded(), Found::forgotten())?);
             let from = connector::From::Files { name: name.clone(), files };
-            let tables = vec![connector::Table { reader: Reader::new(table, None)?, from }];
+            let tables = vec![connector::Table { reader: Some(Reader::new(table, None)?), from }];
             let positions = Positions::from([(name, BTreeMap::from([(0, 0)]))]);
             (Inputs::new(tables, None, Arc::default(), host, stats)?, positions)
         }

@@ -193,7 +193,7 @@ pub(crate) async fn sweep(objects: &Objects, root: &str, uid: &str) -> Result<Re
         let parts: Vec<String> =
             object.location.prefix_match(&base).into_iter().flatten().map(|part| part.as_ref().to_owned()).collect();
         match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["state" | "probe" | "files", ..] => deleted.push(object.location.to_string()),
+            ["state" | "probe" | "files" | "rows", ..] => deleted.push(object.location.to_string()),
             [task, chain, slot] => {
                 let (Ok(task), Ok(chain), Ok(slot)) = (task.parse(), chain.parse(), slot.parse()) else { continue };
                 match last.get_mut(&(task, chain)) {
@@ -292,6 +292,7 @@ mod tests {
             "root/job/state/0/a",
             "root/job/probe/a",
             "root/job/files/t/0.json",
+            "root/job/rows/query-0/list.json",
         ] {
             put(&store, path).await;
         }

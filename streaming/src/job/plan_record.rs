@@ -112,6 +112,7 @@ pub(crate) fn first(prepared: &Prepared, tables: BTreeMap<String, String>, finge
             Connector::Blackhole | Connector::Print(_) => {}
         }
     }
+    cut.positions.extend(prepared.once.iter().map(|read| (read.name.clone(), BTreeMap::from([(0, 0)]))));
     for sink in &prepared.sinks {
         let WrittenTable::Stream { table, connector: Connector::Kafka(kafka) } = sink else { continue };
         let topic = kafka.topic()?;

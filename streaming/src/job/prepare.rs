@@ -5,22 +5,26 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::physical_expr::utils::collect_columns;
-use tereza_engine::flink::{Sink, StreamInsert, StreamSource};
+use tereza_engine::flink::{BoundedPlan, Sink, StreamInsert, StreamSource};
 use tereza_runtime::{Error, Result};
 
 use super::flow::FlowTable;
 use super::settings::JobSettings;
 use crate::connector::Connector;
 use crate::kafka::{Connection, Topics};
+use crate::operator::ChangelogMode;
 use crate::operator::graph::Graph;
 use crate::operator::mode::{SinkMode, check_sink};
 use crate::operator::watermark::WatermarkAssigner;
-use crate::plan::{Planned, TableFacts, plan};
+use crate::plan::{Planned, Side, SourceRows, TableFacts, plan};
 
 /// Statements of one job, checked and planned.
 pub(crate) struct Prepared {
     pub(crate) graph: Graph,
     pub(crate) tables: Vec<ReadTable>,
+    pub(crate) once: Vec<ReadOnce>,
+    /// Tables that are looked up.
+    pub(crate) sides: Vec<Side>,
     pub(crate) sinks: Vec<WrittenTable>,
     /// How the one cluster is reached that has all topics, if there are any.
     pub(crate) connection: Option<Connection>,
@@ -32,6 +36,15 @@ pub(crate) struct ReadTable {
     pub(crate) connector: Connector,
     /// Sources of the graph, and the columns that each wants.
     pub(crate) sources: Vec<(usize, Vec<usize>)>,
+}
+
+/// Rows of tables that are no streams.
+pub(crate) struct ReadOnce {
+    /// What positions are called that are within them.
+    pub(crate) name: String,
+    pub(crate) query: BoundedPlan,
+    /// A source of the graph, and the columns that it wants.
+    pub(crate) source: (usize, Vec<usize>),
 }
 
 /// A table that is written.
@@ -55,15 +68,26 @@ impl Prepared {
     /// `Unsupported` names what a stream cannot do, or a sink not take; `InvalidInput` what is wrong in the options of a table.
     pub(crate) fn new(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64) -> Result<Self> {
         let facts_of = |provider: &dyn TableProvider| {
-            let table = stream(provider)?;
+            let Some(table) = provider.downcast_ref::<StreamSource>() else {
+                return Ok(TableFacts { time: None, mode: ChangelogMode::Append, ends: true });
+            };
             let mode = Connector::of(table, origin_ms)?.reads(table)?;
-            Ok(TableFacts { time: table.watermark().map(|(time, _)| time), mode })
+            Ok(TableFacts { time: table.watermark().map(|(time, _)| time), mode, ends: false })
         };
-        let Planned { graph, sources, results } =
+        let Planned { graph, sources, sides, results } =
             plan(inserts.iter().map(|insert| &insert.plan), settings.of_plan(), &facts_of)?;
-        let mut tables: Vec<ReadTable> = Vec::new();
+        let (mut tables, mut once) = (Vec::<ReadTable>::new(), Vec::new());
         for (at, source) in sources.into_iter().enumerate() {
-            let table = stream(source.provider.as_ref())?;
+            let provider = match source.rows {
+                SourceRows::Stream(provider) => provider,
+                SourceRows::Once(query) => {
+                    // No topic has such a name.
+                    let name = format!("query {}", once.len());
+                    once.push(ReadOnce { name, query: *query, source: (at, source.columns) });
+                    continue;
+                }
+            };
+            let table = stream(provider.as_ref())?;
             let is_same = |known: &&mut ReadTable| {
                 known.table.name() == table.name() && known.table.definition() == table.definition()
             };
@@ -117,7 +141,7 @@ impl Prepared {
             check_sink(&format!("table {name}"), &takes, &result.mode)?;
             sinks.push(sink);
         }
-        let mut prepared = Self { graph, tables, sinks, connection: None };
+        let mut prepared = Self { graph, tables, once, sides, sinks, connection: None };
         prepared.connection = prepared.one_cluster()?;
         Ok(prepared)
     }
@@ -185,6 +209,20 @@ impl Prepared {
     }
 }
 
+impl ReadOnce {
+    /// What the flow of a task has of it.
+    pub(crate) fn flow(&self) -> FlowTable {
+        FlowTable {
+            sources: vec![self.source.clone()],
+            assigner: None,
+            topics: BTreeSet::from([self.name.clone()]),
+            partitions: BTreeMap::new(),
+            is_ended: false,
+            told: None,
+        }
+    }
+}
+
 impl ReadTable {
     /// The columns that sources want, and what the watermark is made of.
     pub(crate) fn wanted(&self) -> BTreeSet<usize> {
@@ -213,8 +251,5 @@ impl ReadTable {
 }
 
 fn stream(provider: &dyn TableProvider) -> Result<&StreamSource> {
-    provider.downcast_ref::<StreamSource>().ok_or_else(|| {
-        Error::unsupported("a table that is no stream in a query of a stream")
-            .with_hint("read it in a query of its own")
-    })
+    provider.downcast_ref().ok_or_else(|| Error::internal("a source that is no stream is read as one"))
 }

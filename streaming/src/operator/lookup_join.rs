@@ -2,10 +2,12 @@
 //! it is when the row comes; later changes of the table change nothing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
+use parking_lot::Mutex;
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::Batch;
@@ -33,11 +35,14 @@ pub trait LookupTable: Send {
 
     /// The rows whose key columns equal `keys`, one array for each. It must not wait: whoever reads the table elsewhere
     /// fetches before the batch is given to the operator. NULL is never asked for.
-    fn lookup(&mut self, keys: &[ArrayRef]) -> Result<Found>;
+    fn lookup(&self, keys: &[ArrayRef]) -> Result<Found>;
 
     /// What tells this table from others, for the fingerprint of the state.
     fn describe(&self) -> String;
 }
+
+/// Bytes of an entry of the index besides its key and its rows.
+const KEY_BYTES: usize = 64;
 
 /// A table that is held whole.
 #[derive(Debug)]
@@ -52,11 +57,25 @@ impl TableInMemory {
     pub fn new(rows: RecordBatch, key: &[usize]) -> Result<Self> {
         let codec = RowCodec::new(&rows.schema(), key)?;
         let (keys, nulls) = (codec.encode(&rows)?, codec.nulls(&rows));
+        if u32::try_from(rows.num_rows()).is_err() {
+            return Err(Error::resource_exhausted(format!(
+                "a table of {} rows is looked up; there may be {}",
+                rows.num_rows(),
+                u32::MAX
+            )));
+        }
         let mut by_key: HashMap<Vec<u8>, Vec<u32>, BuildKeyHasher> = HashMap::default();
         for row in (0..rows.num_rows()).filter(|row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*row))) {
             by_key.entry(keys.get(row).to_vec()).or_default().push(row as u32);
         }
         Ok(Self { rows, key: codec, by_key })
+    }
+
+    /// Bytes that it takes, near enough to bound memory.
+    pub fn bytes(&self) -> usize {
+        let of_key =
+            |(key, rows): (&Vec<u8>, &Vec<u32>)| KEY_BYTES + key.capacity() + rows.capacity() * size_of::<u32>();
+        self.rows.get_array_memory_size() + self.by_key.iter().map(of_key).sum::<usize>()
     }
 }
 
@@ -65,7 +84,7 @@ impl LookupTable for TableInMemory {
         self.rows.schema()
     }
 
-    fn lookup(&mut self, keys: &[ArrayRef]) -> Result<Found> {
+    fn lookup(&self, keys: &[ArrayRef]) -> Result<Found> {
         let rows = keys.first().map_or(0, |column| column.len());
         let keys = self.key.encode_columns(keys, rows)?;
         let (mut found, mut for_row) = (Vec::new(), Vec::new());
@@ -80,6 +99,40 @@ impl LookupTable for TableInMemory {
 
     fn describe(&self) -> String {
         format!("memory({})", columns_text(&self.rows.schema()))
+    }
+}
+
+/// A table that is held whole by somebody else, who may put another one in its place between two batches.
+#[derive(Debug, Clone)]
+pub struct SharedTable {
+    schema: SchemaRef,
+    held: Arc<Mutex<Option<Arc<TableInMemory>>>>,
+}
+
+impl SharedTable {
+    /// A table with these columns that nobody has read yet.
+    pub fn new(schema: SchemaRef) -> Self {
+        Self { schema, held: Arc::default() }
+    }
+
+    /// The table is this one from now on.
+    pub fn put(&self, table: Arc<TableInMemory>) {
+        *self.held.lock() = Some(table);
+    }
+}
+
+impl LookupTable for SharedTable {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    fn lookup(&self, keys: &[ArrayRef]) -> Result<Found> {
+        let held = self.held.lock().clone();
+        held.ok_or_else(|| Error::internal("a table is looked up before it is read"))?.lookup(keys)
+    }
+
+    fn describe(&self) -> String {
+        format!("shared({})", columns_text(&self.schema))
     }
 }
 
@@ -122,6 +175,10 @@ impl<T: LookupTable> Operator for LookupJoin<T> {
 
     fn describe(&self) -> String {
         format!("lookup join({}, {}, {})", self.on.describe(), self.table.describe(), columns_text(&self.schema))
+    }
+
+    fn is_keyed(&self) -> bool {
+        false
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator as Op};
@@ -31,7 +32,7 @@ impl Planner<'_> {
         let (right, right_on) = self.with_columns(right, right_schema, join.on.iter().map(|(_, right)| right))?;
         let (left_count, right_count) = (left.schema.fields().len(), right.schema.fields().len());
         // The columns of both, with those that were added for keys.
-        let both = both(left_schema, &left, right_schema, &right)?;
+        let both = both(left_schema, &left.schema, right_schema, &right.schema)?;
         let condition = join.filter.as_ref().map(|filter| self.expression(filter, &both)).transpose()?;
         let on = JoinOn { kind, left: left_on, right: right_on, condition };
         let equal = |left: usize, right: usize| on.left.iter().zip(&on.right).any(|pair| pair == (&left, &right));
@@ -72,19 +73,30 @@ impl Planner<'_> {
             let operator = RegularJoin::new([&left.schema, &right.schema], [&left.mode, &right.mode], on, ttl_ms)?;
             self.add(Box::new(operator), &inputs)?
         };
-        // Without the columns that were added.
-        let (own_left, own_right) = (left_schema.fields().len(), right_schema.fields().len());
+        self.without_keys(joined, &both, [left_schema, right_schema], [left_count, right_count])
+    }
+
+    /// A join without the columns that were added for its keys. `counts` are those of both sides with them.
+    pub(super) fn without_keys(
+        &mut self,
+        joined: Stream,
+        both: &DFSchema,
+        own: [&DFSchema; 2],
+        counts: [usize; 2],
+    ) -> Result<Stream> {
+        let [own_left, own_right] = own.map(|schema| schema.fields().len());
+        let [left_count, right_count] = counts;
         if left_count == own_left && right_count == own_right {
             return Ok(joined);
         }
         let columns = both.columns();
         let kept = (0..own_left).chain(left_count..left_count + own_right);
         let kept: Vec<Named> = kept.map(|at| (Expr::Column(columns[at].clone()), columns[at].name.clone())).collect();
-        self.calc(joined, &both, None, Some(kept))
+        self.calc(joined, both, None, Some(kept))
     }
 
     /// The input with further columns for expressions that are none of its own, and the places of all.
-    fn with_columns<'e>(
+    pub(super) fn with_columns<'e>(
         &mut self,
         input: Stream,
         schema: &DFSchema,
@@ -197,13 +209,13 @@ fn duration_ms(expression: &Expr) -> Option<i64> {
     }
 }
 
-/// The columns of both sides of a join, as the streams have them.
-fn both(left_schema: &DFSchema, left: &Stream, right_schema: &DFSchema, right: &Stream) -> Result<DFSchema> {
-    let side = |schema: &DFSchema, stream: &Stream, name: &str| {
+/// The columns of both sides of a join, as they are joined.
+pub(super) fn both(left_schema: &DFSchema, left: &Schema, right_schema: &DFSchema, right: &Schema) -> Result<DFSchema> {
+    let side = |schema: &DFSchema, joined: &Schema, name: &str| {
         let own = schema.fields().len();
         let mut fields: Vec<_> =
             schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
-        for field in stream.schema.fields().iter().skip(own) {
+        for field in joined.fields().iter().skip(own) {
             let named = field.as_ref().clone().with_name(format!("{name}{}", field.name()));
             fields.push((None, Arc::new(named)));
         }

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod join;
+mod lookup;
 mod over;
 mod rank;
 
@@ -15,7 +16,7 @@ use datafusion::datasource::{TableProvider, source_as_provider};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_expr::expressions::Column;
-use tereza_engine::flink::{StreamPlan, Window, WindowTable};
+use tereza_engine::flink::{BoundedPlan, StreamPlan, TableAsOf, Window, WindowTable};
 use tereza_runtime::error::{Error, Result};
 
 use crate::operator::batch::Batch;
@@ -25,12 +26,16 @@ use crate::operator::normalize::Normalize;
 use crate::operator::window::{WindowAssign, Windows};
 use crate::operator::{ChangelogMode, Context, Operator, Output};
 
+pub use lookup::Side;
+
 /// Queries that are ready to run.
 pub struct Planned {
     /// Their operators, with a sink for each query.
     pub graph: Graph,
     /// What the sources of the graph are, in order.
     pub sources: Vec<SourceTable>,
+    /// The tables that are looked up.
+    pub sides: Vec<Side>,
     /// What comes out, for each query.
     pub results: Vec<Changes>,
 }
@@ -51,16 +56,26 @@ pub struct TableFacts {
     pub time: Option<usize>,
     /// The changes that come from it; places are those of all its columns.
     pub mode: ChangelogMode,
+    /// Whether it is no stream: its rows are read once, and then there are no more.
+    pub ends: bool,
 }
 
 /// A table that is read.
 pub struct SourceTable {
     /// Its name in the query.
     pub name: String,
-    /// What it is.
-    pub provider: Arc<dyn TableProvider>,
+    /// Where its rows are from.
+    pub rows: SourceRows,
     /// Which of its columns are read, in order.
     pub columns: Vec<usize>,
+}
+
+/// Where the rows of a source are from.
+pub enum SourceRows {
+    /// A stream.
+    Stream(Arc<dyn TableProvider>),
+    /// A query that reads no stream.
+    Once(Box<BoundedPlan>),
 }
 
 /// How long state is kept that no watermark ends.
@@ -76,15 +91,20 @@ pub fn plan<'a>(
     settings: Settings,
     facts_of: &dyn Fn(&dyn TableProvider) -> Result<TableFacts>,
 ) -> Result<Planned> {
-    let mut planned = Planned { graph: Graph::new(), sources: Vec::new(), results: Vec::new() };
+    let (sources, sides) = (Vec::new(), Vec::new());
+    let mut planned = Planned { graph: Graph::new(), sources, sides, results: Vec::new() };
     let mut operators = 0;
     for (sink, query) in queries.into_iter().enumerate() {
-        let Planned { graph, sources, .. } = planned;
-        let mut planner = Planner { state: &query.state, settings, facts_of, graph, operators, sources };
-        let stream = planner.node(&query.plan)?;
+        let Planned { graph, sources, sides, .. } = planned;
+        let (state, batch) = (&query.state, &query.batch);
+        let mut planner = Planner { state, batch, settings, facts_of, graph, operators, sources, sides };
+        let stream = match query.ends {
+            true => planner.bounded("the query".to_owned(), &query.plan),
+            false => planner.node(&query.plan)?,
+        };
         planner.send(stream.port, Target::Sink(sink))?;
         operators = planner.operators;
-        (planned.graph, planned.sources) = (planner.graph, planner.sources);
+        (planned.graph, planned.sources, planned.sides) = (planner.graph, planner.sources, planner.sides);
         planned.results.push(Changes { schema: stream.schema, mode: stream.mode });
     }
     Ok(planned)
@@ -119,11 +139,13 @@ struct WindowColumns {
 
 struct Planner<'a> {
     state: &'a SessionState,
+    batch: &'a SessionState,
     settings: Settings,
     facts_of: &'a dyn Fn(&dyn TableProvider) -> Result<TableFacts>,
     graph: Graph,
     operators: usize,
     sources: Vec<SourceTable>,
+    sides: Vec<Side>,
 }
 
 /// An expression with the name of its column.
@@ -133,6 +155,10 @@ impl Planner<'_> {
     fn node(&mut self, plan: &LogicalPlan) -> Result<Stream> {
         match plan {
             LogicalPlan::TableScan(scan) => {
+                let provider = source_as_provider(&scan.source).map_err(failed)?;
+                if (self.facts_of)(provider.as_ref())?.ends {
+                    return Ok(self.bounded(scan.table_name.to_string(), plan));
+                }
                 let read = self.scan(scan)?;
                 match scan.filters.iter().cloned().reduce(Expr::and) {
                     Some(condition) => self.calc(read, plan.schema(), Some(&condition), None),
@@ -169,7 +195,10 @@ impl Planner<'_> {
                 }
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Join(join) => match TableAsOf::of(&join.right) {
+                Some(table) => self.lookup_join(join, table),
+                None => self.join(join),
+            },
             LogicalPlan::Union(union) => {
                 let inputs = union.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
                 self.union(&inputs, plan.schema())
@@ -181,7 +210,8 @@ impl Planner<'_> {
             LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Sort(_) => Err(unsupported("ORDER BY without an end")),
             LogicalPlan::Limit(_) => Err(unsupported("LIMIT")),
-            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => Err(unsupported("a query of no table")),
+            LogicalPlan::Values(_) => Ok(self.bounded("VALUES".to_owned(), plan)),
+            LogicalPlan::EmptyRelation(_) => Err(unsupported("a query of no table")),
             other => Err(unsupported(&other.display().to_string())),
         }
     }
@@ -189,12 +219,16 @@ impl Planner<'_> {
     /// The wanted columns of a table. Where rows replace others, all columns are read: which they replace is told by the key.
     fn scan(&mut self, scan: &TableScan) -> Result<Stream> {
         let provider = source_as_provider(&scan.source).map_err(failed)?;
-        let TableFacts { time, mode } = (self.facts_of)(provider.as_ref())?;
+        let TableFacts { time, mode, .. } = (self.facts_of)(provider.as_ref())?;
         let all: Vec<usize> = (0..provider.schema().fields().len()).collect();
         let wanted = scan.projection.clone().unwrap_or_else(|| all.clone());
         let read = if mode == ChangelogMode::Append { wanted.clone() } else { all };
         let schema = Arc::new(provider.schema().project(&read).map_err(|error| failed(error.into()))?);
-        self.sources.push(SourceTable { name: scan.table_name.to_string(), provider, columns: read.clone() });
+        self.sources.push(SourceTable {
+            name: scan.table_name.to_string(),
+            rows: SourceRows::Stream(provider),
+            columns: read.clone(),
+        });
         let place = |columns: &[usize]| -> Vec<usize> {
             time.and_then(|time| columns.iter().position(|at| *at == time)).into_iter().collect()
         };

@@ -21,8 +21,8 @@ const TIME: &str = "dateTime";
 /// How far behind the latest row the watermark is.
 const DELAY_MS: i64 = 4_000;
 
-/// People, auctions and bids of some minutes. No two bids are of one moment.
-const TABLES: [&str; 3] = [
+/// People, auctions and bids of some minutes, and a table that is looked up. No two bids are of one moment.
+const TABLES: [&str; 4] = [
     "CREATE TABLE memory.public.person AS SELECT value AS id, 'name ' || (value % 17) AS name,
         'c' || (value % 7) AS city, CASE value % 4 WHEN 0 THEN 'OR' WHEN 1 THEN 'ID' WHEN 2 THEN 'CA' ELSE 'NY' END AS state,
         arrow_cast(1700000000000 + value * 4999, 'Timestamp(Millisecond, None)') AS \"dateTime\"
@@ -38,6 +38,8 @@ const TABLES: [&str; 3] = [
         arrow_cast(1700000000000 + value * 100 + value % 13 * 300, 'Timestamp(Millisecond, None)') AS \"dateTime\",
         'e' || (value % 11) AS extra
      FROM generate_series(0, 2999)",
+    "CREATE TABLE memory.public.side AS SELECT value % 120 AS k, 'side ' || value AS v, value AS n
+     FROM generate_series(0, 149)",
 ];
 
 struct World {
@@ -76,6 +78,9 @@ impl World {
     /// What comes out of a stream's query when all is read, as sorted rows of text.
     async fn streamed(&self, sql: &str, rows_at_once: usize) -> Vec<String> {
         let mut planned = self.planned(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        for side in &planned.sides {
+            side.table.put(Arc::new(side.read(1 << 30).await.unwrap()));
+        }
         let mut arrivals: Vec<(i64, usize, RecordBatch)> = Vec::new();
         for (source, table) in planned.sources.iter().enumerate() {
             let all = self.rows(&format!("SELECT * FROM {} ORDER BY `dateTime`", table.name)).await;
@@ -129,7 +134,7 @@ impl Sorted for Vec<String> {
 }
 
 fn facts_of(table: &dyn TableProvider) -> Result<TableFacts> {
-    Ok(TableFacts { time: table.schema().index_of(TIME).ok(), mode: ChangelogMode::Append })
+    Ok(TableFacts { time: table.schema().index_of(TIME).ok(), mode: ChangelogMode::Append, ends: false })
 }
 
 fn millis(batch: &RecordBatch, column: usize, row: usize) -> i64 {
@@ -146,7 +151,7 @@ fn texts(rows: &RecordBatch) -> Vec<String> {
     (0..rows.num_rows()).map(row).collect::<Vec<_>>().sorted()
 }
 
-const QUERIES: [(&str, &str); 38] = [
+const QUERIES: [(&str, &str); 42] = [
     ("q0", "SELECT auction, bidder, price, `dateTime`, extra FROM bid"),
     ("q1", "SELECT auction, bidder, 0.908 * price AS price, `dateTime`, extra FROM bid"),
     ("q2", "SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0"),
@@ -216,6 +221,30 @@ const QUERIES: [(&str, &str); 38] = [
         "SELECT bidder, COUNT(*) AS bid_count, SESSION_START(`dateTime`, INTERVAL '5' SECOND) AS starttime,
            SESSION_END(`dateTime`, INTERVAL '5' SECOND) AS endtime
          FROM bid GROUP BY bidder, SESSION(`dateTime`, INTERVAL '5' SECOND)",
+    ),
+    (
+        "q13",
+        "SELECT b.auction, b.bidder, b.price, b.`dateTime`, s.v FROM (SELECT *, PROCTIME() AS p_time FROM bid) AS b
+         JOIN side FOR SYSTEM_TIME AS OF b.p_time AS s ON MOD(b.auction, 130) = s.k",
+    ),
+    (
+        "rows that find nothing, and a condition",
+        "SELECT b.auction, b.price, s.v, s.n FROM (SELECT *, PROCTIME() AS p_time FROM bid) AS b
+         LEFT JOIN side FOR SYSTEM_TIME AS OF b.p_time AS s
+           ON b.auction = s.k + 1 AND s.n < b.price AND s.v <> 'side 7' AND b.price > 100",
+    ),
+    (
+        "a window of rows that were looked up",
+        "WITH looked_up AS (SELECT b.`dateTime`, s.v FROM (SELECT *, PROCTIME() AS p_time FROM bid) AS b
+           JOIN side FOR SYSTEM_TIME AS OF b.p_time AS s ON b.auction = s.k)
+         SELECT window_start, v, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE looked_up, DESCRIPTOR(`dateTime`),
+           INTERVAL '10' SECOND)) GROUP BY window_start, window_end, v",
+    ),
+    (
+        "two tables that are looked up",
+        "SELECT b.auction, s.v, t.n FROM (SELECT *, PROCTIME() AS p_time FROM bid) AS b
+         JOIN side FOR SYSTEM_TIME AS OF b.p_time AS s ON b.auction = s.k
+         LEFT JOIN side FOR SYSTEM_TIME AS OF b.p_time AS t ON s.n = t.k WHERE t.n IS NULL OR t.n < 100",
     ),
     (
         "q14",
@@ -438,6 +467,30 @@ async fn what_a_stream_cannot_do_is_refused_by_name() {
             "SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(expires), INTERVAL '10' SECOND))
              GROUP BY window_start, window_end",
             "a window over 'expires', which no WATERMARK is of",
+        ),
+        (
+            "SELECT b.auction, s.v FROM bid AS b JOIN side FOR SYSTEM_TIME AS OF b.`dateTime` AS s ON b.auction = s.k",
+            "FOR SYSTEM_TIME AS OF b.dateTime, which is not PROCTIME()",
+        ),
+        (
+            "SELECT b.auction, s.v FROM bid AS b JOIN side FOR SYSTEM_TIME AS OF PROCTIME() AS s ON b.auction = s.k",
+            "which is no column",
+        ),
+        ("SELECT * FROM side FOR SYSTEM_TIME AS OF nothing.at AS s", "elsewhere than after a table that is joined"),
+        (
+            "SELECT b.auction, s.v FROM (SELECT *, PROCTIME() AS p FROM bid) AS b
+             RIGHT JOIN side FOR SYSTEM_TIME AS OF b.p AS s ON b.auction = s.k",
+            "a Right join with a table FOR SYSTEM_TIME AS OF",
+        ),
+        (
+            "SELECT b.auction, s.v FROM (SELECT *, PROCTIME() AS p FROM bid) AS b
+             JOIN side FOR SYSTEM_TIME AS OF b.p AS s ON b.auction < s.k",
+            "a join without a key with a table that is looked up",
+        ),
+        (
+            "SELECT c.auction, s.v FROM (SELECT auction, COUNT(*) AS n, PROCTIME() AS p FROM bid GROUP BY auction) AS c
+             JOIN side FOR SYSTEM_TIME AS OF c.p AS s ON c.n = s.k",
+            "a join with a table that is looked up",
         ),
     ] {
         let error = world.planned(sql).await.err().unwrap_or_else(|| panic!("{sql} is planned"));

@@ -19,11 +19,12 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use super::super::as_of;
 use super::group;
 use super::node::{BOUND, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowTable};
 use super::window::Window;
 
-/// Puts DataFusion's nodes in the place of windows.
+/// Puts DataFusion's nodes in the place of windows, and the tables themselves where rows are joined with them as of a time.
 #[derive(Debug)]
 pub(crate) struct LowerWindows;
 
@@ -33,7 +34,8 @@ impl AnalyzerRule for LowerWindows {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = group::to_window_tables(plan)?;
+        as_of::check(&plan)?;
+        let plan = as_of::to_tables(group::to_window_tables(plan)?)?;
         let lowered = plan.transform_up_with_subqueries(|plan| match &plan {
             LogicalPlan::Extension(Extension { node }) => match node.as_any().downcast_ref::<WindowTable>() {
                 Some(table) => lower(table).map(Transformed::yes),

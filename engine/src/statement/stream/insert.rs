@@ -167,7 +167,10 @@ async fn into_stream(planner: &Planner<'_>, insert: &Insert, sink: StreamSource,
     check(planner, &references)?;
     let sources = streams_of(&plan)?;
     let plan = projected(plan, &sink, &columns)?;
-    let plan = StreamPlan::new(&state, plan)?;
+    let plan = match sources.is_empty() {
+        true => StreamPlan::of_tables(&state, plan)?,
+        false => StreamPlan::new(&state, plan)?,
+    };
     Ok(Planned { insert: StreamInsert { plan, sink: Sink::Stream(Arc::new(sink)) }, sources })
 }
 

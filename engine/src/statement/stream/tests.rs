@@ -359,6 +359,22 @@ async fn an_insert_that_does_not_fit_is_refused() {
 }
 
 #[tokio::test]
+async fn tables_that_are_no_streams_are_read_or_looked_up() {
+    let world = World::open().await;
+    world.run("INSERT INTO k VALUES (1, 'a', 'b')").await;
+    let looked_up = "SELECT s.id, n.n_name, n.n_name FROM (SELECT *, PROCTIME() AS p FROM s) AS s
+        LEFT JOIN tpch.tiny.nation FOR SYSTEM_TIME AS OF s.p AS n ON s.id = n.n_nationkey";
+    world.run(&format!("INSERT INTO k {looked_up}")).await;
+    let plans: Vec<String> = world.asked.checks.lock().iter().flatten().map(|check| check.plan.clone()).collect();
+    assert!(plans[0].contains("Values: (Int64(1), Utf8(\"a\"), Utf8(\"b\"))"), "{}", plans[0]);
+    assert!(plans[1].contains("TableAsOf: time=s.p"), "{}", plans[1]);
+    for (of, said) in [("s.id", "which is not PROCTIME()"), ("CURRENT_TIMESTAMP", "which is no column")] {
+        let error = world.refused(&format!("INSERT INTO k {}", looked_up.replace("s.p AS", &format!("{of} AS")))).await;
+        assert!(error.kind() == ErrorKind::Unsupported && error.message().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn options_of_a_statement_stand_for_those_of_its_tables() {
     let world = World::open().await;
     let hinted = "INSERT INTO k /*+ OPTIONS('sink.partitioner' = 'fixed') */ (id) \
