@@ -8,7 +8,7 @@ HOME is what `benches/peers/flink.sh` prints; without it Tereza is measured alon
 writes to a blackhole; both keep their state safe every 10 s. All servers are on free ports of this machine and are ended. Each query runs once before it counts
 (Flink's compiler), then the engines take turns; the median of the runs counts. Seconds are from the first row to the end as the
 engine says it; processor seconds are those of the process that works (Tereza's, Flink's task manager), so events per processor
-second compare one core of each.
+second compare one core of each. q13 does not count in the mean: Flink has another plan for it (see `nexmark.sql`).
 """
 
 import argparse
@@ -30,6 +30,9 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE_S = 900
+SIDE_ROWS = 10_000
+# What Flink does not do with a table of files, and the query that has it.
+LOOKUP, LOOKUP_QUERY = " FOR SYSTEM_TIME AS OF b.p_time", "q13"
 PARTITIONS = 2
 EVENT = """event_type INT,
   person ROW<id BIGINT, name STRING, emailAddress STRING, creditCard STRING, city STRING, state STRING,
@@ -291,12 +294,14 @@ def main():
                 engines.append(Flink(arguments.flink, folder))
             read = kafka.table("nexmark", f"{EVENT},\n  {TIME}",
                                ", 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset'")
+            side = side_input(folder)
             for name, query in wanted.items():
                 measured = {engine.name: [] for engine in engines}
                 for turn in range(arguments.runs + 1):
                     for engine in engines:
                         try:
-                            statements = [EPOCHS, read, *VIEWS, *sink_of(query)]
+                            text = query.replace(LOOKUP, "") if engine.name == "flink" else query
+                            statements = [EPOCHS, read, *VIEWS, side, *sink_of(text)]
                             before = cpu_seconds(engine.pid)
                             wall = engine.job(statements)
                             one = {"s": wall, "cpu_s": cpu_seconds(engine.pid) - before, "rss_mb": resident_mb(engine.pid)}
@@ -310,8 +315,8 @@ def main():
             for engine in reversed(engines):
                 engine.stop()
             kafka.stop()
-    ratios = [query["flink"]["cpu_s"] / query["tereza"]["cpu_s"] for query in report["queries"].values()
-              if "cpu_s" in query.get("flink", {}) and "cpu_s" in query["tereza"]]
+    ratios = [query["flink"]["cpu_s"] / query["tereza"]["cpu_s"] for name, query in report["queries"].items()
+              if name != LOOKUP_QUERY and "cpu_s" in query.get("flink", {}) and "cpu_s" in query["tereza"]]
     if ratios:
         report["per_core_geomean"] = statistics.geometric_mean(ratios)
         report["per_core_least"] = min(ratios)
@@ -319,6 +324,15 @@ def main():
               f"least {report['per_core_least']:.2f} x")
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def side_input(folder):
+    """The table of q13, with its file."""
+    path = folder / "side_input"
+    path.mkdir()
+    (path / "rows.csv").write_text("".join(f"{key},value {key}\n" for key in range(SIDE_ROWS)))
+    return ("CREATE TABLE IF NOT EXISTS side_input (`key` BIGINT, `value` STRING) WITH ("
+            f"'connector' = 'filesystem', 'path' = 'file://{path}', 'format' = 'csv')")
 
 
 def sink_of(query):

@@ -1,7 +1,8 @@
 -- The queries of Nexmark, as both engines run them. A section begins at "-- @name"; its first line has the columns of the result.
 -- The definition is that of https://github.com/nexmark/nexmark, with columns that differ: q5 and q7 to q9 say their windows or times,
 -- q9 and q20 have other names. q10 there fills partitions of files, which the engines keep each in its own way: here its query alone is
--- run. q14 there counts characters with a function in Java, which is here an expression of functions that both have.
+-- run. In q13 Flink joins with all rows of the table (a regular join), which are the same: it looks nothing up in a table of files.
+-- q14 there counts characters with a function in Java, which is here an expression of functions that both have.
 
 -- @q0
 -- auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING
@@ -95,6 +96,12 @@ FROM bid;
 SELECT bidder, COUNT(*) AS bid_count, window_start AS starttime, window_end AS endtime
 FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
 GROUP BY bidder, window_start, window_end;
+
+-- @q13
+-- auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), `value` STRING
+SELECT b.auction, b.bidder, b.price, b.`dateTime`, s.`value`
+FROM (SELECT *, PROCTIME() AS p_time FROM bid) AS b
+JOIN side_input FOR SYSTEM_TIME AS OF b.p_time AS s ON MOD(b.auction, 10000) = s.`key`;
 
 -- @q14
 -- auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bidTimeType STRING, `dateTime` TIMESTAMP(3), extra STRING, c_counts BIGINT
