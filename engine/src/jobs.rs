@@ -186,6 +186,8 @@ pub struct StreamProgress {
     /// What it waits for that is away or refuses it; none while it works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Tasks that it runs in here; 0 before they begin.
+    pub tasks: u32,
 }
 
 /// Something that happened to a job.

@@ -11,7 +11,8 @@ use crate::host::{Backoff, Host};
 use crate::log::{Ended, Last, Log, LogName, Opened, Writer};
 use crate::objects::Objects;
 use crate::record::{
-    Applied, Body, Cut, Entry, EpochRecord, OpenPartition, PlanRecord, Positions, Seal, StatePart, Watermarks,
+    Applied, Body, Cut, EdgePlan, Entry, EpochRecord, OpenPartition, PlanRecord, Positions, Seal, StatePart, Upstream,
+    Watermarks,
 };
 use crate::rules::{Rule, Rules};
 use crate::shares::positions;
@@ -29,6 +30,27 @@ pub struct Share {
     pub partitions: BTreeMap<String, Vec<i32>>,
     /// First and last.
     pub key_groups: (u16, u16),
+}
+
+/// Edges that a plan gets, and stay in all plans after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edges {
+    /// Topic → edge.
+    pub plans: BTreeMap<String, EdgePlan>,
+    /// Topic → its id.
+    pub ids: BTreeMap<String, String>,
+}
+
+impl Edges {
+    /// Adds the beginnings of their partitions, where nobody has read of them yet.
+    pub(crate) fn extend(&self, positions: &mut Positions) {
+        for (topic, edge) in &self.plans {
+            let of = positions.entry(topic.clone()).or_default();
+            (0..edge.partitions).for_each(|partition| {
+                of.entry(partition).or_insert(0);
+            });
+        }
+    }
 }
 
 /// Changes plans of one job.
@@ -83,14 +105,25 @@ impl<R: Send> Coordinator<R> {
     /// # Errors
     /// `InvalidInput` if partitions or key groups are left out or given twice, `Unavailable` if tables do not take their files.
     pub async fn rescale(&self, share: impl Fn(&Positions) -> Vec<Share>) -> Result<PlanRecord, Ended> {
+        self.rescale_with(&Edges::default(), share).await
+    }
+
+    /// As [`Self::rescale`], with edges that the plan may not have yet. Their topics are empty then.
+    pub async fn rescale_with(
+        &self,
+        edges: &Edges,
+        share: impl Fn(&Positions) -> Vec<Share>,
+    ) -> Result<PlanRecord, Ended> {
         let (writer, plan, attempt) = self.open().await?;
-        let of_plan = positions(&plan);
+        let mut of_plan = positions(&plan);
+        edges.extend(&mut of_plan);
         check_shares(&plan, &of_plan, &share(&of_plan))?;
         let (writer, old) = self.seal_all(&plan, writer).await?;
-        let found = found(&old);
+        let mut found = found(&old);
+        edges.extend(&mut found);
         let shares = share(&found);
         check_shares(&plan, &found, &shares)?;
-        let cuts = self.cuts(&plan, &old, &shares);
+        let cuts = self.cuts(&plan, &old, &found, &shares);
         let kept: BTreeSet<String> = cuts.iter().flat_map(|cut| &cut.state).filter_map(object_of).collect();
         let garbage = self.garbage(&plan, &old).filter(|path| !kept.contains(path)).collect::<BTreeSet<_>>();
         let next = PlanRecord {
@@ -100,6 +133,8 @@ impl<R: Send> Coordinator<R> {
             attempt,
             cuts,
             garbage: garbage.into_iter().collect(),
+            topics: plan.topics.into_iter().chain(edges.ids.clone()).collect(),
+            edges: plan.edges.into_iter().chain(edges.plans.clone()).collect(),
             ..plan
         };
         self.append(writer, next).await
@@ -266,17 +301,20 @@ impl<R: Send> Coordinator<R> {
     }
 
     /// Where the tasks of the next plan begin.
-    fn cuts(&self, plan: &PlanRecord, old: &[Old], shares: &[Share]) -> Vec<Cut> {
-        let positions = found(old);
+    fn cuts(&self, plan: &PlanRecord, old: &[Old], positions: &Positions, shares: &[Share]) -> Vec<Cut> {
         let mut watermarks = Watermarks::new();
+        let mut upstream = Upstream::new();
         let mut state: Vec<StatePart> = Vec::new();
         // Numbers of epochs go on over all tasks: a table skips what is not after its marker.
         let mut epoch = 0;
         for Old { cut, record, .. } in old {
-            let (marks, parts) = match record {
-                Some(record) => (&record.watermarks, &record.state),
-                None => (&cut.watermarks, &cut.state),
+            let (marks, told, parts) = match record {
+                Some(record) => (&record.watermarks, &record.upstream, &record.state),
+                None => (&cut.watermarks, &cut.upstream, &cut.state),
             };
+            for (topic, told) in told {
+                upstream.entry(topic.clone()).or_default().extend(told.clone());
+            }
             for (topic, marks) in marks {
                 watermarks.entry(topic.clone()).or_default().extend(marks);
             }
@@ -300,8 +338,9 @@ impl<R: Send> Coordinator<R> {
         let new = |uuid: &String| Applied { uuid: uuid.clone(), marker: 0 };
         let cut = |(task, share): (usize, &Share)| Cut {
             epoch,
-            positions: of_share(&positions, share),
+            positions: of_share(positions, share),
             watermarks: of_share(&watermarks, share),
+            upstream: of_share(&upstream, share),
             key_groups: share.key_groups,
             state: state.iter().filter_map(|part| part.within(share.key_groups)).collect(),
             applied: plan
@@ -334,13 +373,13 @@ fn found(old: &[Old]) -> Positions {
     positions
 }
 
-pub(crate) fn of_share<T: Copy>(
+pub(crate) fn of_share<T: Clone>(
     all: &BTreeMap<String, BTreeMap<i32, T>>,
     share: &Share,
 ) -> BTreeMap<String, BTreeMap<i32, T>> {
     let of_topic = |(topic, partitions): (&String, &Vec<i32>)| {
         let all = all.get(topic)?;
-        let has = partitions.iter().filter_map(|partition| Some((*partition, *all.get(partition)?))).collect();
+        let has = partitions.iter().filter_map(|partition| Some((*partition, all.get(partition)?.clone()))).collect();
         Some((topic.clone(), has))
     };
     share.partitions.iter().filter_map(of_topic).collect()

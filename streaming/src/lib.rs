@@ -3,6 +3,7 @@
 mod apply;
 mod connector;
 pub mod coordinator;
+mod edge;
 pub mod format;
 pub mod host;
 mod job;

@@ -90,6 +90,8 @@ pub struct Part {
 /// What a pipeline goes on from.
 #[derive(Debug, Default)]
 pub struct Restored {
+    /// Of the plan that is in force.
+    pub generation: u64,
     /// First and last key group of the task.
     pub key_groups: (u16, u16),
     pub watermarks: Watermarks,

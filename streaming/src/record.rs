@@ -26,8 +26,8 @@ pub type Positions = BTreeMap<String, BTreeMap<i32, i64>>;
 /// Topic → partition → watermark.
 pub type Watermarks = BTreeMap<String, BTreeMap<i32, Watermark>>;
 
-/// Edge → partition → source task → watermark.
-pub type Upstream = BTreeMap<String, BTreeMap<i32, BTreeMap<u32, Watermark>>>;
+/// Topic of an edge → partition → what the tasks that write it told of their time.
+pub type Upstream = BTreeMap<String, BTreeMap<i32, Told>>;
 
 /// One entry of a log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,6 +115,19 @@ pub struct Watermark {
     pub ms: Option<i64>,
     /// Does not hold others back.
     pub idle: bool,
+}
+
+/// What the tasks of one generation told in one partition of an edge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Of the last message.
+    pub generation: u64,
+    /// So many tasks has the generation.
+    pub tasks: u32,
+    /// Task → watermark, of those that told one.
+    pub by_task: BTreeMap<u32, Watermark>,
+    /// Of the partition: the least that all tasks of a generation told, and never less than before.
+    pub watermark: Watermark,
 }
 
 /// A piece of the state of a task.
@@ -210,6 +223,9 @@ pub struct PlanRecord {
     pub tables: BTreeMap<String, String>,
     /// Topic → partition → the offset at which a bounded job ends.
     pub ends: Positions,
+    /// Topic → edge, of those through which the tasks exchange rows; none in a job whose operators are all in one task.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: BTreeMap<String, EdgePlan>,
     /// One for each task, by its number.
     pub cuts: Vec<Cut>,
     /// Objects that nothing names any more once this is committed.
@@ -217,6 +233,15 @@ pub struct PlanRecord {
     pub fingerprint: String,
     /// The job is deleted: nothing of it starts again.
     pub deleted: bool,
+}
+
+/// What an edge is for the life of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgePlan {
+    /// Partitions of its topic: each has the same number of key groups, in their order.
+    pub partitions: i32,
+    /// The hash of what its messages hold and of where they go.
+    pub shape: String,
 }
 
 /// Where a task begins in a generation.
@@ -227,6 +252,8 @@ pub struct Cut {
     /// The partitions it owns.
     pub positions: Positions,
     pub watermarks: Watermarks,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub upstream: Upstream,
     /// First and last key group that it owns.
     pub key_groups: (u16, u16),
     pub state: Vec<StatePart>,
@@ -354,7 +381,8 @@ impl EpochRecord {
         if self.finished {
             return Some(i64::MAX);
         }
-        let marks = self.watermarks.values().flat_map(BTreeMap::values).filter(|mark| !mark.idle);
+        let of_edges = self.upstream.values().flat_map(BTreeMap::values).map(|told| &told.watermark);
+        let marks = self.watermarks.values().flat_map(BTreeMap::values).chain(of_edges).filter(|mark| !mark.idle);
         // None is less than all others.
         marks.map(|mark| mark.ms).min().flatten()
     }

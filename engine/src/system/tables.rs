@@ -335,6 +335,7 @@ fn jobs_schema() -> SchemaRef {
         Field::new("late_rows", DataType::UInt64, true),
         Field::new("state_bytes", DataType::UInt64, true),
         Field::new("waits_for", DataType::Utf8, true),
+        Field::new("tasks", DataType::UInt32, true),
     ]))
 }
 
@@ -379,6 +380,7 @@ fn jobs_batch(jobs: &[(Job, Detail)], live: &Jobs) -> Result<RecordBatch> {
         Arc::new(UInt64Array::from_iter(streams().map(|stream| Some(stream?.late_rows)))),
         Arc::new(UInt64Array::from_iter(streams().map(|stream| Some(stream?.state_bytes)))),
         texts(streams().map(|stream| stream?.waits_for.as_deref())),
+        Arc::new(UInt32Array::from_iter(streams().map(|stream| Some(stream?.tasks)))),
     ];
     Ok(RecordBatch::try_new(jobs_schema(), columns)?)
 }

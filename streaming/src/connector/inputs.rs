@@ -12,11 +12,12 @@ use bytes::Bytes;
 use tereza_runtime::{Error, Result};
 
 use super::files::{Files, Read};
+use super::passed::{Edges, Passed};
 use super::{Made, Once, Reader};
 use crate::format::Message;
 use crate::host::Host;
 use crate::job::stats::Stats;
-use crate::kafka::{Decode, Feed, Row};
+use crate::kafka::{BATCH_WAIT, Decode, Feed, Row};
 use crate::log::Output;
 use crate::operator::batch::Batch;
 use crate::pipeline::{Polled, Source};
@@ -62,6 +63,8 @@ pub(crate) struct Arrivals {
     pub(crate) partitions: Vec<(usize, Arc<str>, i32)>,
     /// In the order in which they came.
     pub(crate) rows: Vec<Arrived>,
+    /// Messages of edges, in the order in which they came.
+    pub(crate) passed: Vec<Passed>,
     /// Messages that could not be read, for the topics that take them.
     pub(crate) dead: Vec<Output>,
     /// Tables that are read to their ends.
@@ -94,6 +97,10 @@ pub(crate) struct Inputs {
     bounds: Positions,
     /// Tables on Kafka or of files that are read to their ends, beside others that go on.
     ended: BTreeSet<usize>,
+    /// What comes from tasks.
+    edges: Option<Edges>,
+    /// It was told which partitions of tables there are, where that matters before their rows.
+    has_begun: bool,
     /// Set when the tables are to end where they are.
     drain: Arc<AtomicBool>,
     is_drained: bool,
@@ -133,7 +140,7 @@ impl Inputs {
         }
         let (generators, files, turn, new, known) = (Vec::new(), Vec::new(), 0, Vec::new(), Positions::new());
         let bounds = feed.as_ref().map(|feed| feed.bounds().clone()).unwrap_or_default();
-        let (ended, is_drained) = (BTreeSet::new(), false);
+        let (ended, edges, has_begun, is_drained) = (BTreeSet::new(), None, false, false);
         Ok(Self {
             tables,
             of_topic,
@@ -145,11 +152,53 @@ impl Inputs {
             known,
             bounds,
             ended,
+            edges,
+            has_begun,
             drain,
             is_drained,
             host,
             stats,
         })
+    }
+
+    /// Reads what comes through edges too.
+    #[must_use]
+    pub(crate) fn with_edges(mut self, edges: Option<Edges>) -> Self {
+        self.edges = edges;
+        self
+    }
+
+    /// Before all else the tasks that exchange rows are told of the partitions of tables, and of tables that this one has no partition of
+    /// and gets none: their watermarks are waited for.
+    fn beginning(&mut self) -> Option<Polled<Arrivals>> {
+        if self.edges.is_none() || std::mem::replace(&mut self.has_begun, true) {
+            return None;
+        }
+        let mut ended = self.newly_ended();
+        for (at, table) in self.tables.iter().enumerate() {
+            let has_none = match &table.from {
+                // One without ends gets new partitions, and is read by all tasks.
+                From::Topics(_) => self.feed.is_none(),
+                From::Events { .. } => self.generators.iter().any(|of| of.table == at && of.is_ended),
+                From::Files { .. } => !self.files.contains(&at),
+            };
+            if has_none && self.ended.insert(at) {
+                ended.push(at);
+            }
+        }
+        let partitions = std::mem::take(&mut self.new);
+        if partitions.is_empty() && ended.is_empty() {
+            return None;
+        }
+        let input = Arrivals { partitions, ended, ..Arrivals::default() };
+        Some(Polled::Rows { input, positions: Positions::new() })
+    }
+
+    /// Whether tables may have rows, now or later.
+    fn has_tables(&self) -> bool {
+        let has_made = self.generators.iter().any(|generator| !generator.is_ended);
+        let has_files = self.files.iter().any(|table| !self.ended.contains(table));
+        !self.is_drained && (self.feed.is_some() || has_made || has_files)
     }
 
     /// Notes partitions that were not known.
@@ -302,8 +351,12 @@ impl Source for Inputs {
     type Input = Arrivals;
 
     async fn assign(&mut self, positions: &Positions) -> Result<()> {
-        let mut on_kafka = Positions::new();
+        let (mut on_kafka, mut of_edges) = (Positions::new(), Positions::new());
         for (topic, partitions) in positions {
+            if self.edges.as_ref().is_some_and(|edges| edges.has(topic)) {
+                of_edges.insert(topic.clone(), partitions.clone());
+                continue;
+            }
             let table = self.of_topic.get(topic).copied();
             let table = table.ok_or_else(|| Error::internal(format!("no table of the job reads '{topic}'")))?;
             match &mut self.tables[table].from {
@@ -336,19 +389,36 @@ impl Source for Inputs {
         if let Some(feed) = &mut self.feed {
             feed.assign(&on_kafka).await?;
         }
+        if let Some(edges) = &mut self.edges {
+            edges.assign(&of_edges).await?;
+        }
         self.announce(positions);
         Ok(())
     }
 
     async fn poll(&mut self) -> Result<Polled<Arrivals>> {
-        if self.is_drained {
-            return Ok(Polled::End { positions: Positions::new() });
-        }
-        if self.drain.load(Ordering::Relaxed) {
+        if !self.is_drained && self.drain.load(Ordering::Relaxed) {
             self.is_drained = true;
             let (partitions, ended) = (std::mem::take(&mut self.new), (0..self.tables.len()).collect());
             let input = Arrivals { partitions, ended, ..Arrivals::default() };
             return Ok(Polled::Rows { input, positions: Positions::new() });
+        }
+        if let Some(beginning) = self.beginning() {
+            return Ok(beginning);
+        }
+        let has_tables = self.has_tables();
+        if let Some(edges) = &mut self.edges {
+            // What tasks have sent comes before new rows: so no more of it waits in Kafka than the tasks can take.
+            let wait = if has_tables { Duration::ZERO } else { BATCH_WAIT };
+            if let Some((passed, positions)) = edges.poll(wait).await? {
+                return Ok(Polled::Rows { input: Arrivals { passed, ..Arrivals::default() }, positions });
+            }
+        }
+        if !has_tables {
+            return Ok(match self.edges.as_ref().is_none_or(Edges::are_ended) {
+                true => Polled::End { positions: Positions::new() },
+                false => Polled::Idle,
+            });
         }
         let made = self.generators.len();
         let turns = made + self.files.len() + 1;
@@ -369,10 +439,6 @@ impl Source for Inputs {
                 return Ok(Polled::Rows { input, positions });
             }
         }
-        let are_made = self.generators.iter().all(|generator| generator.is_ended);
-        if self.feed.is_none() && are_made && self.files.iter().all(|table| self.ended.contains(table)) {
-            return Ok(Polled::End { positions: Positions::new() });
-        }
         if self.feed.is_none() {
             self.host.pause(WAIT).await;
         }
@@ -384,6 +450,9 @@ impl Source for Inputs {
         if let Some(feed) = &mut self.feed {
             self.stats.ends(feed.ends());
             feed.committed(record);
+        }
+        if let Some(edges) = &mut self.edges {
+            edges.committed(record);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Files in reading order: this one (which connector), `kafka` (formats and metadata of a table on Kafka), `reader` (rows of one
 //! table), `dead_letter` (messages that are none), `datagen` and `made` (rows that are made), `files` (those of folders), `once` (those
-//! of tables that are no streams), `inputs` (all that a task reads), `sink` (where rows go); `given` are options.
+//! of tables that are no streams), `inputs` (all that a task reads), `passed` (what other tasks give it), `sink` (where rows go); `given`
+//! are options.
 
 mod datagen;
 mod dead_letter;
@@ -12,6 +13,7 @@ mod inputs;
 mod kafka;
 mod made;
 mod once;
+mod passed;
 mod reader;
 mod sink;
 
@@ -26,6 +28,7 @@ pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
 pub(crate) use kafka::KafkaTable;
 pub(crate) use made::Made;
 pub(crate) use once::Once;
+pub(crate) use passed::{Edges, Passed};
 pub(crate) use reader::Reader;
 pub(crate) use sink::{SinkWriter, Target, TopicWriter};
 

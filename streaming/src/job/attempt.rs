@@ -13,8 +13,9 @@ use tereza_engine::flink::StreamInsert;
 use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::flow::Flow;
+use super::lanes::Spread;
 use super::plan_record::{self, first, in_force, shared, topics};
-use super::prepare::{Prepared, ReadOnce, ReadTable, WrittenTable};
+use super::prepare::{Prepared, ReadOnce, ReadTable, WrittenTable, lane};
 use super::savepoint::Origin;
 use super::settings::JobSettings;
 use super::sides::Sides;
@@ -25,7 +26,8 @@ use crate::connector::{
     self, Collect, Connector, Files, FilesTable, Found, Inputs, KafkaTable, Once, Reader, SinkWriter, Target,
     TopicWriter,
 };
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Edges};
+use crate::edge::{self, Broom};
 use crate::host::Host;
 use crate::kafka::{Cluster, Connection, Feed, FeedSettings, Limits};
 use crate::log::kafka::KafkaLog;
@@ -33,6 +35,7 @@ use crate::log::object::ObjectLog;
 use crate::log::{Ended, Log};
 use crate::objects::Objects;
 use crate::pipeline::Table;
+use crate::plan::Exchange;
 use crate::record::{PlanRecord, Positions};
 use crate::shares::{self, Owners};
 use crate::table::CatalogTable;
@@ -42,6 +45,8 @@ use crate::task::{Control, Exit, Job, Settings, Started, start};
 pub(crate) const TASKS_MAX: u32 = 16;
 /// Bytes that wait in the source of a task, and those of a batch.
 const QUEUE_BYTES: u64 = 16 << 20;
+/// The same of what other tasks give it, which is compressed.
+const EDGE_QUEUE_BYTES: u64 = 4 << 20;
 
 /// What an attempt is given.
 pub(crate) struct Attempt {
@@ -74,10 +79,16 @@ pub(crate) struct Attempt {
 #[async_trait::async_trait]
 pub(crate) trait Notes: Send + Sync {
     /// The job's log is made; this is its id.
+    ///
+    /// # Errors
+    /// `Conflict` if another attempt has planned the job without it.
     async fn log_made(&self, id: &str) -> Result<()>;
 
-    /// The job has a plan.
-    async fn planned(&self, fingerprint: &str) -> Result<()>;
+    /// The job has a plan, in Kafka or in the object store.
+    ///
+    /// # Errors
+    /// `Conflict` if another attempt has made the job's log elsewhere.
+    async fn planned(&self, fingerprint: &str, in_kafka: bool) -> Result<()>;
 
     /// Something that its owner should know.
     async fn tell(&self, text: &str) -> Result<()>;
@@ -91,6 +102,8 @@ struct Common {
     catalog_tables: BTreeMap<String, Arc<CatalogTable>>,
     /// Topic that is written → its partitions.
     partitions: BTreeMap<String, i32>,
+    /// Topics of the edges, by their numbers; none if the tasks exchange no rows.
+    edges: Vec<String>,
     /// Set by a task that waits for another plan.
     waits: Arc<AtomicBool>,
 }
@@ -99,28 +112,34 @@ impl Attempt {
     /// Makes the job if it is new, gives it as many tasks as are asked for, and works until its input ends or it is told to stop. An
     /// attempt that only waits, since the plan in force has nothing for a task to do, is `Unavailable`.
     pub(crate) async fn run(self, notes: &dyn Notes, control: &Control) -> Result<Exit, Ended> {
-        let mut prepared = self.prepare()?;
-        let alone = prepared.alone();
+        let mut prepared = Prepared::new(&self.inserts, &self.settings, self.origin_ms)?;
+        let asked = self.settings.tasks;
+        let in_kafka = match self.has_plan {
+            true => prepared.writes_topics() || self.log.is_some(),
+            false => prepared.begins_in_kafka(asked) || self.log.is_some(),
+        };
+        let alone = prepared.alone(in_kafka);
+        let exchanges = !prepared.exchanges.is_empty();
+        let between = prepared.connection.clone().filter(|_| exchanges).zip(Some(prepared.exchanges.clone()));
         let catalog_tables = self.catalog_tables(prepared.catalog_tables()).await?;
         let tables: Tables<RecordBatch> = catalog_tables
             .iter()
             .map(|(name, table)| (name.clone(), Arc::clone(table) as Arc<dyn Table<Rows = RecordBatch>>))
             .collect();
         let written = prepared.written_topics()?;
-        let connection = prepared.connection.clone().filter(|_| prepared.writes_topics());
+        let connection = prepared.connection.clone().filter(|_| in_kafka);
         let log = self.open_log(connection, notes).await?;
         let coordinator = self.coordinator(Arc::clone(&log), tables.clone());
-        let asked = self.settings.tasks;
         let (plan, told) = match in_force(&*log, &self.objects, &self.uid).await? {
             Some(plan) if plan.deleted => {
                 return Err(Error::not_found(format!("the job {} is deleted", self.uid)).into());
             }
             Some(plan) => {
                 let seen = self.seen(&plan, asked, alone.is_some(), &*log).await?;
-                let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), &seen);
+                let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), exchanges, &seen);
                 match plan.cuts.len() == wanted as usize {
                     true => (plan, told),
-                    false => (coordinator.rescale(|all| Owners::new(all, wanted).shares(all)).await?, told),
+                    false => (self.rescale(&coordinator, wanted, plan, between.clone()).await?, told),
                 }
             }
             None if self.has_plan => {
@@ -150,8 +169,9 @@ impl Attempt {
                     Some(origin) => (1, origin.begin(plan, &self.objects, &self.root, &self.uid).await?),
                     None => (asked, plan),
                 };
-                let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), &shares::positions(&plan));
-                (made(coordinator.create(shared(plan, wanted)).await)?, told)
+                let (wanted, told) = plan_record::tasks(asked, alone.as_deref(), exchanges, &shares::positions(&plan));
+                let edges = self.edges(wanted, &plan, between.clone()).await?;
+                (made(coordinator.create(shared(plan, wanted, &edges)).await)?, told)
             }
         };
         if let Some(told) = told {
@@ -159,7 +179,7 @@ impl Attempt {
         }
         check_partition_commits(&catalog_tables, &prepared.tables, &plan)?;
         if !self.has_plan {
-            notes.planned(&self.fingerprint).await?;
+            notes.planned(&self.fingerprint, in_kafka).await?;
         }
         for read in &prepared.once {
             self.once(read).keep().await?;
@@ -167,12 +187,21 @@ impl Attempt {
         let sides = std::mem::take(&mut prepared.sides);
         let mut sides = Sides::read(sides, self.state_bytes_max, Arc::clone(&self.host)).await?;
         let partitions = partitions(written).await?;
-        let common = Common { log, plan, tables, catalog_tables, partitions, waits: Arc::default() };
-        let mut tasks = vec![self.task(0, prepared, &common, control).await?];
+        let edges = match between.filter(|_| !plan.edges.is_empty()) {
+            None => Vec::new(),
+            Some((connection, exchanges)) => {
+                let plan = plan.clone();
+                prepared = self.prepare(true)?;
+                sides.share(&prepared.sides);
+                blocking(move || edge::check(&connection, &plan, &exchanges)).await?
+            }
+        };
+        let common = Common { log, plan, tables, catalog_tables, partitions, edges, waits: Arc::default() };
+        let mut tasks = vec![self.task(0, prepared, &common, &mut sides, control).await?];
         for task in (1..).take(common.plan.cuts.len().saturating_sub(1)) {
-            let prepared = self.prepare()?;
+            let prepared = self.prepare(!common.edges.is_empty())?;
             sides.share(&prepared.sides);
-            tasks.push(self.task(task, prepared, &common, control).await?);
+            tasks.push(self.task(task, prepared, &common, &mut sides, control).await?);
         }
         let running = pin!(tasks::run(tasks, control, tasks::STOP_TIMEOUT));
         let ended = match select(running, pin!(sides.refresh())).await {
@@ -187,7 +216,7 @@ impl Attempt {
         let Common { log, plan, waits, .. } = &common;
         if waits.load(Ordering::Relaxed) && plan_record::is_half_changed(plan, &**log, &self.objects).await? {
             let tasks = u32::try_from(plan.cuts.len()).unwrap_or(u32::MAX);
-            coordinator.rescale(|all| Owners::new(all, tasks).shares(all)).await?;
+            coordinator.rescale(|all| Owners::with_edges(all, tasks, &plan.edges).shares(all)).await?;
         }
         ended
     }
@@ -198,8 +227,38 @@ impl Attempt {
         Once::new(self.objects.clone(), folder, read.query.clone())
     }
 
-    fn prepare(&self) -> Result<Prepared> {
-        Prepared::new(&self.inserts, &self.settings, self.origin_ms)
+    fn prepare(&self, is_spread: bool) -> Result<Prepared> {
+        match is_spread {
+            true => Prepared::spread(&self.inserts, &self.settings, self.origin_ms),
+            false => Prepared::new(&self.inserts, &self.settings, self.origin_ms),
+        }
+    }
+
+    /// Gives the job so many tasks, and edges if they are to exchange rows. One that has edges keeps them: there may be rows in them.
+    async fn rescale(
+        &self,
+        coordinator: &Coordinator<RecordBatch>,
+        tasks: u32,
+        plan: PlanRecord,
+        between: Option<(Connection, Vec<Exchange>)>,
+    ) -> Result<PlanRecord, Ended> {
+        let edges = self.edges(tasks, &plan, between).await?;
+        let all: BTreeMap<_, _> = plan.edges.into_iter().chain(edges.plans.clone()).collect();
+        coordinator.rescale_with(&edges, |found| Owners::with_edges(found, tasks, &all).shares(found)).await
+    }
+
+    /// The edges that a plan is to have and has not: those of a job whose first one was for one task. `between` is what is exchanged
+    /// where there are several, and by which cluster.
+    async fn edges(
+        &self,
+        tasks: u32,
+        plan: &PlanRecord,
+        between: Option<(Connection, Vec<Exchange>)>,
+    ) -> Result<Edges> {
+        let wanted = between.filter(|_| tasks > 1 && plan.edges.is_empty());
+        let Some((connection, exchanges)) = wanted else { return Ok(Edges::default()) };
+        let uid = self.uid.clone();
+        blocking(move || edge::make(&connection, &uid, &exchanges)).await
     }
 
     /// The partitions of a job, for who asks how many tasks it can have.
@@ -217,13 +276,24 @@ impl Attempt {
         task: u32,
         prepared: Prepared,
         common: &Common,
+        sides: &mut Sides,
         control: &Control,
     ) -> Result<BoxFuture<'static, Result<Exit, Ended>>> {
-        let Prepared { graph, tables: read, once, sinks, connection, .. } = prepared;
+        let Prepared { graph, tables: read, once, sinks, connection, exchanges, .. } = prepared;
         let stats = self.stats.task();
         let (inputs, flow_tables) = self.inputs(task, (read, once), connection.as_ref(), &common.plan, &stats)?;
+        let (spread, edges) = match connection.filter(|_| !common.edges.is_empty()) {
+            None => (None, None),
+            Some(connection) => {
+                let spread = self.spread(task, exchanges, common, sides)?;
+                let edges = of_edges(task, &self.uid, &connection, common, &spread)?;
+                (Some(spread), Some(edges))
+            }
+        };
+        let inputs = inputs.with_edges(edges);
         let sinks = self.sinks(task, sinks, common).await?;
         let flow = Flow::new(graph, flow_tables, sinks, self.state_bytes_max, task, Arc::clone(&stats))
+            .spread(spread)?
             .ignoring_unclaimed(self.origin.as_ref().is_some_and(|origin| origin.ignores_unclaimed));
         let job = Job {
             uid: self.uid.clone(),
@@ -255,7 +325,30 @@ impl Attempt {
         .boxed())
     }
 
-    /// The log of the job: in Kafka if rows go there, in the object store otherwise.
+    /// The lanes of a task, and what it says of itself to other tasks.
+    fn spread(&self, task: u32, exchanges: Vec<Exchange>, common: &Common, sides: &mut Sides) -> Result<Spread> {
+        let plan = &common.plan;
+        let cut = usize::try_from(task).ok().and_then(|task| plan.cuts.get(task));
+        let own = common.edges.first().and_then(|topic| cut?.positions.get(topic));
+        let own: Vec<i32> = own.into_iter().flat_map(BTreeMap::keys).copied().collect();
+        let graphs = own.into_iter().map(|number| {
+            let (graph, own) = lane(&self.inserts, &self.settings, self.origin_ms)?;
+            sides.share(&own);
+            Ok((number, graph))
+        });
+        Ok(Spread {
+            generation: plan.generation,
+            task,
+            tasks: u32::try_from(plan.cuts.len()).unwrap_or(u32::MAX),
+            topics: common.edges.clone(),
+            exchanges,
+            partitions: plan.edges.values().map(|edge| edge.partitions).min().unwrap_or_default(),
+            graphs: graphs.collect::<Result<_>>()?,
+            ended: Arc::default(),
+        })
+    }
+
+    /// The log of the job: in Kafka if rows go there or pass there from task to task, in the object store otherwise.
     async fn open_log(&self, connection: Option<Connection>, notes: &dyn Notes) -> Result<Arc<dyn Log>, Ended> {
         let Some(connection) = connection else {
             return Ok(Arc::new(ObjectLog::new(self.objects.clone(), self.root.as_str())));
@@ -397,6 +490,29 @@ impl Attempt {
         }
         Ok(writers)
     }
+}
+
+/// What reads the edges of a task.
+fn of_edges(
+    task: u32,
+    uid: &str,
+    connection: &Connection,
+    common: &Common,
+    spread: &Spread,
+) -> Result<connector::Edges> {
+    let plan = &common.plan;
+    let ids = common.edges.iter().filter_map(|topic| Some((topic.clone(), plan.topics.get(topic)?.clone())));
+    let settings = FeedSettings {
+        connection: connection.clone(),
+        group: format!("tereza.{uid}.edges"),
+        topics: ids.collect(),
+        ends: Positions::new(),
+        limits: Limits { queue_bytes: EDGE_QUEUE_BYTES, discovery: None, task, owners: Owners::of_plan(plan) },
+    };
+    let known = common.edges.iter().zip(&spread.exchanges).enumerate();
+    let known = known.map(|(edge, (topic, exchange))| (topic.clone(), (edge, Arc::clone(&exchange.schema)))).collect();
+    let feed = Feed::new(settings, Collect::new(true));
+    Ok(connector::Edges::new(feed, known, Arc::clone(&spread.ended), Broom::new(connection)?))
 }
 
 /// What a task has of topics.

@@ -13,6 +13,7 @@ use futures::FutureExt;
 use tereza_runtime::{Error, Result};
 use tokio::task::JoinHandle;
 
+use super::lanes::{name, operator};
 use crate::operator::state::{compact, merge, span};
 use crate::pipeline::{Kept, Part};
 
@@ -22,6 +23,8 @@ const MAGIC: &[u8; 8] = b"TEREZAST";
 const MERGED_MIN: usize = 8;
 /// A larger snapshot has a part of its own, so that no small one keeps it when it does not count any more.
 const SHARED_BYTES_MAX: usize = 64 << 10;
+/// Chains that are merged at once.
+const CHAINS_MERGED_MAX: usize = 64;
 /// The part of what is in no record yet.
 const NEW: usize = usize::MAX;
 
@@ -50,27 +53,30 @@ pub(super) struct Chains {
     merging: Option<Merging>,
 }
 
-/// Snapshots that become one meanwhile.
+/// Snapshots of some chains that become one in each meanwhile.
 #[derive(Debug)]
 struct Merging {
-    operator: String,
-    first: u64,
-    last: u64,
-    merged: JoinHandle<Result<Vec<u8>>>,
+    /// The chain's name, and the first and the last epoch.
+    of: Vec<(String, u64, u64)>,
+    merged: JoinHandle<Result<Vec<Vec<u8>>>>,
 }
 
-/// Snapshots that were restored, by the tasks that wrote them.
-pub(super) struct ByTask(BTreeMap<u32, BTreeMap<String, Chain>>);
+/// The task that wrote snapshots, and the first and the last key group that they count for.
+type Origin = (u32, (u16, u16));
+
+/// Snapshots that were restored, by where they are from. Of several tasks, or of one for several ranges of key groups, those of one
+/// origin count for its groups alone: what they hold of others is older than what others hold.
+pub(super) struct ByTask(BTreeMap<Origin, BTreeMap<String, Chain>>);
 
 impl ByTask {
     /// Reads the parts of a record. Also the last epoch of which there is any.
     pub(super) fn read(parts: &[Part]) -> Result<(Self, u64)> {
-        let mut tasks: BTreeMap<u32, BTreeMap<String, Chain>> = BTreeMap::new();
+        let mut origins: BTreeMap<Origin, BTreeMap<String, Chain>> = BTreeMap::new();
         let mut last = 0;
-        for (part, Part { bytes, .. }) in parts.iter().enumerate() {
+        for (part, Part { bytes, key_groups }) in parts.iter().enumerate() {
             let (task, epoch, operators) = read_part(bytes)?;
             last = last.max(epoch);
-            let chains = tasks.entry(task).or_default();
+            let chains = origins.entry((task, *key_groups)).or_default();
             for (id, snapshots) in operators {
                 for bytes in snapshots {
                     let (after, epoch) = span(&bytes)?;
@@ -78,14 +84,14 @@ impl ByTask {
                 }
             }
         }
-        for (id, chain) in tasks.values_mut().flatten() {
+        for (id, chain) in origins.values_mut().flatten() {
             *chain = linked(id, std::mem::take(chain))?;
         }
-        Ok((Self(tasks), last))
+        Ok((Self(origins), last))
     }
 
-    /// The operators of which there is state.
-    pub(super) fn operators(&self) -> BTreeSet<&str> {
+    /// The names of which there is state: ids of operators, or those of their parts in lanes.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
         self.0.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
     }
 
@@ -96,10 +102,30 @@ impl ByTask {
         }
     }
 
-    /// The chains of an operator, one of each task.
+    /// The chains of an operator, one of each origin. Where there is one task, or none has keys, they count for all key groups.
     pub(super) fn of(&self, operator: &str) -> Vec<Vec<Bytes>> {
-        let of_tasks = self.0.values().filter_map(|chains| chains.get(operator));
-        of_tasks.map(|chain| chain.iter().map(|segment| segment.bytes.clone()).collect()).collect()
+        let of_origins = self.0.values().filter_map(|chains| chains.get(operator));
+        of_origins.map(bytes_of).collect()
+    }
+
+    /// The chain of an operator in a lane with these key groups; none before there is any. It may hold other groups too.
+    pub(super) fn of_lane(&self, operator: &str, lane: i32, groups: &RangeInclusive<u8>) -> Vec<Vec<Bytes>> {
+        self.in_lane(operator, lane, groups).map(|(_, chain)| bytes_of(chain)).into_iter().collect()
+    }
+
+    /// A lane's state is under a name of its own, or, in a job whose operators were all in one task, under that of the operator. Says
+    /// whether it is its own.
+    fn in_lane(&self, operator: &str, lane: i32, groups: &RangeInclusive<u8>) -> Option<(bool, &Chain)> {
+        let (first, last) = (u16::from(*groups.start()), u16::from(*groups.end()));
+        let mut own = None;
+        let mut shared = None;
+        for ((_, count_for), chains) in &self.0 {
+            if count_for.0 <= first && last <= count_for.1 {
+                own = own.or_else(|| chains.get(&name(operator, lane)));
+                shared = shared.or_else(|| chains.get(operator));
+            }
+        }
+        own.map(|chain| (true, chain)).or_else(|| shared.map(|chain| (false, chain)))
     }
 
     /// What `task` goes on with; `describe` says what gives the state of an operator its meaning.
@@ -109,10 +135,10 @@ impl ByTask {
         groups: RangeInclusive<u8>,
         describe: impl Fn(&str) -> Option<String>,
     ) -> Result<Chains> {
-        let is_anew = self.0.keys().any(|other| *other != task);
+        let is_anew = self.0.keys().any(|(other, _)| *other != task);
         let chains = if self.0.len() > 1 {
             let mut merged = BTreeMap::new();
-            for id in self.operators() {
+            for id in self.names() {
                 let Some(description) = describe(id) else { continue };
                 let bytes = Bytes::from(compact(&description, &self.of(id), groups.clone())?);
                 let (after, epoch) = span(&bytes)?;
@@ -124,6 +150,40 @@ impl ByTask {
         };
         Ok(Chains { task, groups, chains, is_anew, merging: None })
     }
+
+    /// What `task` goes on with that has these lanes, with their key groups; `describe` takes names of states.
+    pub(super) fn into_lanes(
+        self,
+        task: u32,
+        groups: RangeInclusive<u8>,
+        lanes: impl Iterator<Item = (i32, RangeInclusive<u8>)>,
+        describe: impl Fn(&str) -> Option<String>,
+    ) -> Result<Chains> {
+        let own: Origin = (task, (u16::from(*groups.start()), u16::from(*groups.end())));
+        let is_anew = self.0.keys().any(|origin| *origin != own);
+        let operators: BTreeSet<&str> = self.names().into_iter().map(operator).collect();
+        let mut chains = BTreeMap::new();
+        for (lane, groups) in lanes {
+            for id in &operators {
+                let Some((is_own, chain)) = self.in_lane(id, lane, &groups) else { continue };
+                let chain = match (is_own, describe(id)) {
+                    (true, _) => chain.clone(),
+                    (false, None) => continue,
+                    (false, Some(description)) => {
+                        let bytes = Bytes::from(compact(&description, &[bytes_of(chain)], groups.clone())?);
+                        let (after, epoch) = span(&bytes)?;
+                        vec![Segment { after, epoch, bytes, part: NEW }]
+                    }
+                };
+                chains.insert(name(id, lane), chain);
+            }
+        }
+        Ok(Chains { task, groups, chains, is_anew, merging: None })
+    }
+}
+
+fn bytes_of(chain: &Chain) -> Vec<Bytes> {
+    chain.iter().map(|segment| segment.bytes.clone()).collect()
 }
 
 impl Chains {
@@ -189,11 +249,13 @@ impl Chains {
     fn take_merged(&mut self) -> Result<()> {
         let Some(merging) = &mut self.merging else { return Ok(()) };
         let Some(merged) = (&mut merging.merged).now_or_never() else { return Ok(()) };
-        let bytes = Bytes::from(merged.map_err(|error| Error::internal(error.to_string()))??);
-        let (after, epoch) = span(&bytes)?;
-        if let Some(chain) = self.chains.get_mut(&merging.operator) {
+        let merged = merged.map_err(|error| Error::internal(error.to_string()))??;
+        for ((name, first, last), bytes) in merging.of.iter().zip(merged) {
+            let bytes = Bytes::from(bytes);
+            let (after, epoch) = span(&bytes)?;
+            let Some(chain) = self.chains.get_mut(name) else { continue };
             let place = |epoch: u64| chain.iter().position(|segment| segment.epoch == epoch);
-            let (Some(first), Some(last)) = (place(merging.first), place(merging.last)) else {
+            let (Some(first), Some(last)) = (place(*first), place(*last)) else {
                 return Err(Error::internal("snapshots that were merged are not there"));
             };
             chain.splice(first..=last, [Segment { after, epoch, bytes, part: NEW }]);
@@ -202,22 +264,30 @@ impl Chains {
         Ok(())
     }
 
-    /// Begins to merge the snapshots that are most worth it, if there are any: one operator's at a time.
+    /// Begins to merge the snapshots that are worth it, if there are any.
     fn begin_merge(&mut self, describe: impl Fn(&str) -> Option<String>) {
         if self.merging.is_some() {
             return;
         }
-        let worth = self.chains.iter().filter_map(|(id, chain)| Some((id, chain, worth_merging(chain)?)));
-        let Some((id, chain, range)) = worth.max_by_key(|(_, _, range)| range.len()) else { return };
-        let Some(description) = describe(id) else { return };
-        let (first, last) = (chain[range.start].epoch, chain[range.end - 1].epoch);
-        let bytes: Vec<Bytes> = chain[range.clone()].iter().map(|segment| segment.bytes.clone()).collect();
-        let groups = self.groups.clone();
-        let merged = tokio::task::spawn_blocking(move || match range.start {
-            0 => compact(&description, &[bytes], groups),
-            _ => merge(&description, &bytes, groups),
+        let worth = self.chains.iter().filter_map(|(name, chain)| {
+            let (range, description) = (worth_merging(chain)?, describe(name)?);
+            let bytes: Vec<Bytes> = chain[range.clone()].iter().map(|segment| segment.bytes.clone()).collect();
+            let of = (name.clone(), chain[range.start].epoch, chain[range.end - 1].epoch);
+            Some((of, (range.start == 0, description, bytes)))
         });
-        self.merging = Some(Merging { operator: id.clone(), first, last, merged });
+        let (of, work): (Vec<_>, Vec<_>) = worth.take(CHAINS_MERGED_MAX).unzip();
+        if of.is_empty() {
+            return;
+        }
+        let groups = self.groups.clone();
+        let merged = tokio::task::spawn_blocking(move || {
+            let one = |(is_base, description, bytes): (bool, String, Vec<Bytes>)| match is_base {
+                true => compact(&description, &[bytes], groups.clone()),
+                false => merge(&description, &bytes, groups.clone()),
+            };
+            work.into_iter().map(one).collect()
+        });
+        self.merging = Some(Merging { of, merged });
     }
 }
 

@@ -3,6 +3,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::edge::{PARTITIONS, key_groups};
+use crate::operator::key::key_group;
 use crate::operator::state::{SnapshotWriter, StateReader};
 
 const OPERATORS: [&str; 3] = ["0-calc", "1-join", "2-sum"];
@@ -135,6 +137,81 @@ fn state_of_several_tasks_is_written_anew_by_the_one_that_has_it() {
     let (kept, new) = chains.snapshot(8, Vec::new(), describe).unwrap();
     assert_eq!(kept, Kept::Places(Vec::new()));
     assert_eq!(rows_of(&ByTask::read(&new).unwrap().0, "1-join"), rows);
+}
+
+/// The rows of an operator in a lane, as whoever has it restores them.
+fn rows_of_lane(chains: &ByTask, id: &str, lane: i32) -> HashMap<u8, Vec<u8>> {
+    let groups = key_groups(lane, PARTITIONS);
+    let reader = StateReader::open(&describe(id).unwrap(), &chains.of_lane(id, lane, &groups), groups).unwrap();
+    reader.entries(TABLE).into_iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect()
+}
+
+fn lanes(of: std::ops::Range<i32>) -> impl Iterator<Item = (i32, RangeInclusive<u8>)> {
+    of.map(|lane| (lane, key_groups(lane, PARTITIONS)))
+}
+
+fn lane_of(key: u8) -> i32 {
+    i32::from(key_group(&[key])) * PARTITIONS / 256
+}
+
+fn within(parts: &[Part], key_groups: (u16, u16)) -> impl Iterator<Item = Part> {
+    parts.iter().map(move |part| Part { key_groups, bytes: part.bytes.clone() })
+}
+
+#[tokio::test]
+async fn a_lane_goes_on_with_its_state_whoever_wrote_it() {
+    let describe = |name: &str| describe(operator(name));
+    let mut known = Known::default();
+    let all: Vec<(u8, Option<Vec<u8>>)> = (0..=255).map(|key| (key, Some(vec![1]))).collect();
+    let base = known.change("1-join", 7, &all);
+    // One task with all keys.
+    let (_, one) = Chains::new(0).snapshot(7, [("1-join".to_owned(), base)], describe).unwrap();
+    let mut expected = known.rows.clone();
+    let check = |chains: &ByTask, lanes: std::ops::Range<i32>, expected: &HashMap<u8, Vec<u8>>, what: &str| {
+        for lane in lanes {
+            let wanted = expected.iter().filter(|(key, _)| lane_of(**key) == lane);
+            let wanted: HashMap<u8, Vec<u8>> = wanted.map(|(key, value)| (*key, value.clone())).collect();
+            assert!(!wanted.is_empty() && rows_of_lane(chains, "1-join", lane) == wanted, "{what}: lane {lane}");
+        }
+    };
+
+    // Two tasks. The first one commits a change in lane 3, the other one nothing.
+    let (restored, last) = ByTask::read(&within(&one, (0, 127)).collect::<Vec<_>>()).unwrap();
+    check(&restored, 0..8, &expected, "first of two");
+    assert!(restored.of_lane("1-join", 8, &key_groups(8, PARTITIONS)).is_empty(), "that is of the other task");
+    let mut chains = restored.into_lanes(0, 0..=127, lanes(0..8), describe).unwrap();
+    let key = (0..=255).find(|key| lane_of(*key) == 3).unwrap();
+    let mut lane = Known { epoch: Some(last), rows: HashMap::new() };
+    let change = lane.change("1-join", 8, &[(key, Some(vec![2]))]);
+    let (kept, first) = chains.snapshot(8, [(name("1-join", 3), change)], describe).unwrap();
+    assert_eq!(kept, Kept::Places(Vec::new()), "all of it is in parts of its own");
+    expected.insert(key, vec![2]);
+    let (again, _) = ByTask::read(&first).unwrap();
+    check(&again, 0..8, &expected, "first of two, again");
+    let unchanged = again.into_lanes(0, 0..=127, lanes(0..8), describe).unwrap().snapshot(9, [], describe).unwrap();
+    assert_eq!(unchanged, (Kept::Places((0..first.len()).collect()), Vec::new()), "nothing is written twice");
+
+    // One task again, with what both have.
+    let parts: Vec<Part> = within(&first, (0, 127)).chain(within(&one, (128, 255))).collect();
+    let (restored, _) = ByTask::read(&parts).unwrap();
+    check(&restored, 0..16, &expected, "one of all lanes");
+    let mut chains = restored.into_lanes(0, 0..=255, lanes(0..16), describe).unwrap();
+    let (kept, parts) = chains.snapshot(10, [], describe).unwrap();
+    assert_eq!(kept, Kept::Places(Vec::new()));
+    check(&ByTask::read(&parts).unwrap().0, 0..16, &expected, "one of all lanes, again");
+
+    // Three tasks: what the first one writes of its lanes is older than what the second one has of its own.
+    let of_second: Vec<Part> = within(&parts, (80, 159)).collect();
+    let (restored, _) = ByTask::read(&of_second).unwrap();
+    let mut chains = restored.into_lanes(1, 80..=159, lanes(5..10), describe).unwrap();
+    let key = (0..=255).find(|key| lane_of(*key) == 6).unwrap();
+    let mut lane = Known { epoch: Some(7), rows: HashMap::new() };
+    let epoch = 11;
+    let change = lane.change("1-join", epoch, &[(key, None)]);
+    let (_, second) = chains.snapshot(epoch, [(name("1-join", 6), change)], describe).unwrap();
+    expected.remove(&key);
+    let parts: Vec<Part> = within(&parts, (0, 79)).chain(within(&second, (80, 159))).collect();
+    check(&ByTask::read(&parts).unwrap().0, 0..10, &expected, "the first and the second of three");
 }
 
 #[test]

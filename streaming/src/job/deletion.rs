@@ -84,7 +84,7 @@ impl Remains<'_> {
                 continue;
             }
             let options = KafkaOptions::parse(&table.options)?;
-            if self.stream.sinks.contains(name) || options.dead_letters.is_some() {
+            if self.stream.log.is_some() || self.stream.sinks.contains(name) || options.dead_letters.is_some() {
                 return Ok(Some(options.connection));
             }
         }
@@ -228,7 +228,7 @@ fn check_topic(connection: &Connection, topic: &str, id: &str) -> Result<()> {
 fn delete_topics(connection: &Connection, uid: &str) -> Result<()> {
     let cluster = Cluster::new(connection)?;
     let log = KafkaLog::topic(uid);
-    let pattern = Regex::new(&format!(r"^__tereza\.{}\.[^.]+$", regex::escape(uid)))
+    let pattern = Regex::new(&format!(r"^__tereza\.{}\.([^.]+|edge\.[0-9]+)$", regex::escape(uid)))
         .map_err(|error| Error::internal(format!("the topics of {uid} have no pattern: {error}")))?;
     let mut topics = match cluster.names(&Topics::Pattern(pattern)) {
         Ok(topics) => topics,

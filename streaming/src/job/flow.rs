@@ -1,14 +1,17 @@
 //! The computation of a task: rows of tables go through the graph of operators to the writers of sinks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tereza_runtime::{Error, Result};
 
 use super::chains::{ByTask, Chains};
+use super::lanes::{self, Lanes, OfGraph, Spread};
 use super::stats::Stats;
 use crate::connector::{Arrivals, SinkWriter};
+use crate::edge::{Mark, Sender};
 use crate::operator::batch::Batch;
 use crate::operator::graph::{Graph, Sinks};
 use crate::operator::watermark::{PartitionWatermark, WatermarkAssigner};
@@ -32,7 +35,12 @@ pub(crate) struct FlowTable {
 
 /// The pipeline of one task.
 pub(crate) struct Flow {
+    /// Takes the rows of tables: all operators, or those before an exchange.
     graph: Graph,
+    /// What comes through edges.
+    lanes: Lanes,
+    /// What goes to each edge.
+    senders: Vec<Sender>,
     tables: Vec<FlowTable>,
     sinks: Vec<SinkWriter>,
     state_bytes_max: usize,
@@ -54,8 +62,28 @@ impl Flow {
         task: u32,
         stats: Arc<Stats>,
     ) -> Self {
-        let (epoch, chains, ignores_unclaimed, has_begun) = (0, Chains::new(task), false, false);
-        Self { graph, tables, sinks, state_bytes_max, task, epoch, chains, ignores_unclaimed, has_begun, stats }
+        Self {
+            graph,
+            lanes: Lanes::default(),
+            senders: Vec::new(),
+            tables,
+            sinks,
+            state_bytes_max,
+            task,
+            epoch: 0,
+            chains: Chains::new(task),
+            ignores_unclaimed: false,
+            has_begun: false,
+            stats,
+        }
+    }
+
+    /// Exchanges rows with other tasks.
+    pub(crate) fn spread(mut self, spread: Option<Spread>) -> Result<Self> {
+        if let Some(spread) = spread {
+            (self.lanes, self.senders) = Lanes::new(spread, &mut self.graph)?;
+        }
+        Ok(self)
     }
 
     /// Leaves out state that no operator takes, if `ignores`.
@@ -79,14 +107,17 @@ impl Flow {
     /// Tells the graph the watermarks of all tables. Whether any is new.
     fn advance(&mut self, now_ms: i64, out: &mut Produced<RecordBatch>) -> Result<bool> {
         let cx = self.context(now_ms);
-        let mut to = To { sinks: &mut self.sinks, out, stats: &self.stats };
+        let is_spread = !self.lanes.is_empty();
+        let (sinks, senders) = (&mut self.sinks, &mut self.senders);
+        let mut to = To { sinks, senders, out, stats: &self.stats, graph: lanes::TABLES };
         let mut is_new = false;
         for table in &mut self.tables {
             let watermark = match (&mut table.assigner, table.is_ended) {
                 (_, true) => Some(WATERMARK_MAX),
                 (None, false) => continue,
                 (Some(assigner), false) => match assigner.watermark(now_ms) {
-                    None if !assigner.is_idle() => continue,
+                    // Tasks that have a partition of it are not to wait for one that has none.
+                    None if !(assigner.is_idle() || is_spread && table.partitions.is_empty()) => continue,
                     watermark => watermark,
                 },
             };
@@ -99,9 +130,13 @@ impl Flow {
                 self.graph.advance(*source, watermark, &cx, &mut to)?;
             }
         }
-        let marks = self.tables.iter().filter_map(|table| table.told.flatten());
-        let bytes = self.graph.state_bytes().values().sum::<usize>();
-        self.stats.holds(self.graph.late_rows(), bytes as u64, marks.min());
+        is_new |= self.lanes.advance(&cx, &mut to)?;
+        let (late, mark, by_operator) = self.lanes.holds();
+        // Each lane keeps to the bound by itself.
+        by_operator.iter().try_for_each(|(id, bytes)| cx.admit(id, *bytes))?;
+        let marks = self.tables.iter().filter_map(|table| table.told.flatten()).chain(mark);
+        let bytes = self.graph.state_bytes().values().chain(by_operator.values()).sum::<usize>();
+        self.stats.holds(self.graph.late_rows() + late, bytes as u64, marks.min());
         Ok(is_new)
     }
 
@@ -143,7 +178,12 @@ impl Pipeline for Flow {
             }
         }
         out.outputs.extend(input.dead);
-        let mut to = To { sinks: &mut self.sinks, out, stats: &self.stats };
+        let (sinks, senders) = (&mut self.sinks, &mut self.senders);
+        let mut to = To { sinks, senders, out, stats: &self.stats, graph: lanes::TABLES };
+        for passed in input.passed {
+            self.lanes.take(passed, &cx, &mut to)?;
+        }
+        to.begin(lanes::TABLES);
         for arrived in input.rows {
             let table = &mut self.tables[arrived.table];
             let number = table.number(&arrived.topic, arrived.partition);
@@ -166,11 +206,17 @@ impl Pipeline for Flow {
         self.advance(now_ms, out)
     }
 
-    fn snapshot(&mut self, _: &mut Produced<RecordBatch>) -> Result<Snapshot> {
+    fn snapshot(&mut self, out: &mut Produced<RecordBatch>) -> Result<Snapshot> {
+        lanes::end_epoch(&mut self.senders, &mut out.outputs)?;
         self.epoch += 1;
-        let changed = self.graph.snapshot(self.epoch)?;
-        let (kept, parts) = self.chains.snapshot(self.epoch, changed, |id| self.graph.describe(id))?;
-        Ok(Snapshot { watermarks: self.watermarks(), upstream: BTreeMap::new(), kept, parts })
+        let changed = match self.lanes.is_empty() {
+            true => self.graph.snapshot(self.epoch)?,
+            // What is before an exchange has no state.
+            false => self.lanes.snapshot(self.epoch)?,
+        };
+        let describe = |name: &str| self.graph.describe(lanes::operator(name));
+        let (kept, parts) = self.chains.snapshot(self.epoch, changed, describe)?;
+        Ok(Snapshot { watermarks: self.watermarks(), upstream: self.lanes.upstream(), kept, parts })
     }
 
     fn restore(&mut self, from: Restored) -> Result<()> {
@@ -182,16 +228,24 @@ impl Pipeline for Flow {
         let (mut restored, epoch) = ByTask::read(&from.parts)?;
         self.epoch = epoch;
         if self.ignores_unclaimed {
-            restored.retain(|id, base| self.graph.claims(id, base));
+            restored.retain(|name, base| self.graph.claims(lanes::operator(name), base));
         }
         let known: BTreeSet<&str> = self.graph.ids().collect();
-        if let Some(lost) = restored.operators().difference(&known).next() {
+        let found: BTreeSet<&str> = restored.names().into_iter().map(lanes::operator).collect();
+        if let Some(lost) = found.difference(&known).next() {
             let text = format!("there is state of the operator {lost}, and none of this name in the plan of the query");
             return Err(Error::invalid_input(text)
                 .with_hint("run the job with the release that wrote the state, or submit it again"));
         }
-        self.graph.restore(groups.clone(), |id| Ok(restored.of(id)))?;
-        self.chains = restored.into_chains(self.task, groups, |id| self.graph.describe(id))?;
+        if self.lanes.is_empty() {
+            self.graph.restore(groups.clone(), |id| Ok(restored.of(id)))?;
+            self.chains = restored.into_chains(self.task, groups, |id| self.graph.describe(id))?;
+        } else {
+            let of_lane = |id: &str, lane, groups: &RangeInclusive<u8>| Ok(restored.of_lane(id, lane, groups));
+            self.lanes.restore(from.generation, &from.upstream, of_lane)?;
+            let describe = |name: &str| self.graph.describe(lanes::operator(name));
+            self.chains = restored.into_lanes(self.task, groups, self.lanes.numbers(), describe)?;
+        }
         for table in &mut self.tables {
             let mut shown = BTreeMap::new();
             for (topic, partitions) in from.watermarks.iter().filter(|(topic, _)| table.topics.contains(*topic)) {
@@ -209,17 +263,35 @@ impl Pipeline for Flow {
     }
 }
 
-/// Takes what comes out of the graph to the sinks.
+/// Takes what comes out of a graph to sinks and edges.
 struct To<'a> {
     sinks: &'a mut [SinkWriter],
+    senders: &'a mut [Sender],
     out: &'a mut Produced<RecordBatch>,
     stats: &'a Stats,
+    /// The number of the graph.
+    graph: i32,
+}
+
+impl OfGraph for To<'_> {
+    fn begin(&mut self, graph: i32) {
+        self.graph = graph;
+    }
 }
 
 impl Sinks for To<'_> {
     fn batch(&mut self, sink: usize, batch: Batch) -> Result<()> {
         let written = self.sinks[sink].write(batch, self.out)?;
         self.stats.wrote(written);
+        Ok(())
+    }
+
+    fn edge(&mut self, edge: usize, batch: Batch) -> Result<()> {
+        self.senders[edge].put(&batch, &mut self.out.outputs)
+    }
+
+    fn edge_watermark(&mut self, edge: usize, watermark: Option<i64>) -> Result<()> {
+        self.senders[edge].advance(self.graph, Mark::from(watermark));
         Ok(())
     }
 }

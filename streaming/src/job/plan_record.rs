@@ -7,7 +7,7 @@ use tereza_runtime::{Error, Result};
 use super::attempt::TASKS_MAX;
 use super::prepare::{Prepared, WrittenTable};
 use crate::connector::Connector;
-use crate::coordinator::{Share, of_share};
+use crate::coordinator::{Edges, Share, of_share};
 use crate::kafka::{Cluster, KafkaOptions, Topics, resolve};
 use crate::log::{Last, Log, LogName};
 use crate::objects::Objects;
@@ -69,12 +69,13 @@ pub(crate) async fn is_half_changed(plan: &PlanRecord, log: &dyn Log, objects: &
 }
 
 /// How many tasks a job has of those that are asked for, and what is to be told of it: why these are fewer, or that there are
-/// several. `alone` says why the job can have one task only, if that is so.
-pub(crate) fn tasks(asked: u32, alone: Option<&str>, positions: &Positions) -> (u32, Option<String>) {
+/// several. `alone` says why the job can have one task only, if that is so; one whose tasks exchange rows may have more tasks than it
+/// reads partitions.
+pub(crate) fn tasks(asked: u32, alone: Option<&str>, exchanges: bool, positions: &Positions) -> (u32, Option<String>) {
     let partitions: usize = positions.values().map(BTreeMap::len).sum();
     let (most, why) = match (alone, u32::try_from(partitions)) {
         (Some(why), _) => (1, why.to_owned()),
-        (None, Ok(partitions)) if partitions < TASKS_MAX => {
+        (None, Ok(partitions)) if partitions < TASKS_MAX && !exchanges => {
             (partitions.max(1), format!("partitions to read: {partitions}"))
         }
         (None, _) => (TASKS_MAX, format!("a job has at most {TASKS_MAX}")),
@@ -124,15 +125,18 @@ pub(crate) fn first(prepared: &Prepared, tables: BTreeMap<String, String>, finge
     Ok(plan)
 }
 
-/// The first plan of one task for several. One that begins with state stays as it is.
-pub(crate) fn shared(plan: PlanRecord, tasks: u32) -> PlanRecord {
+/// The first plan of one task for several, with their edges. One that begins with state stays as it is.
+pub(crate) fn shared(mut plan: PlanRecord, tasks: u32, edges: &Edges) -> PlanRecord {
     if tasks <= 1 {
         return plan;
     }
-    let positions = shares::positions(&plan);
+    let mut positions = shares::positions(&plan);
+    edges.extend(&mut positions);
+    plan.topics.extend(edges.ids.clone());
+    plan.edges.clone_from(&edges.plans);
     let cut =
         |share: Share| Cut { positions: of_share(&positions, &share), key_groups: share.key_groups, ..Cut::default() };
-    let shares = Owners::new(&positions, tasks).shares(&positions);
+    let shares = Owners::with_edges(&positions, tasks, &plan.edges).shares(&positions);
     PlanRecord { cuts: shares.into_iter().map(cut).collect(), ..plan }
 }
 
@@ -141,7 +145,8 @@ pub(crate) fn topics(options: &KafkaOptions, plan: &PlanRecord) -> Vec<String> {
     match &options.topics {
         Topics::Names(names) => names.clone(),
         Topics::Pattern(pattern) => {
-            shares::positions(plan).into_keys().filter(|topic| pattern.is_match(topic)).collect()
+            let of_tables = shares::positions(plan).into_keys().filter(|topic| !plan.edges.contains_key(topic));
+            of_tables.filter(|topic| pattern.is_match(topic)).collect()
         }
     }
 }
@@ -149,6 +154,7 @@ pub(crate) fn topics(options: &KafkaOptions, plan: &PlanRecord) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::EdgePlan;
 
     fn positions(topics: &[(&str, i32)]) -> Positions {
         topics.iter().map(|(topic, count)| ((*topic).to_owned(), (0..*count).map(|at| (at, 5)).collect())).collect()
@@ -157,15 +163,17 @@ mod tests {
     #[test]
     fn a_job_has_no_more_tasks_than_it_has_use_for() {
         let six = positions(&[("a", 4), ("b", 2)]);
-        assert_eq!(tasks(1, Some("of keys"), &six), (1, None));
-        assert_eq!(tasks(6, None, &six), (6, Some("runs in 6 tasks".to_owned())));
+        assert_eq!(tasks(1, Some("of keys"), false, &six), (1, None));
+        assert_eq!(tasks(6, None, false, &six), (6, Some("runs in 6 tasks".to_owned())));
+        assert_eq!(tasks(9, None, true, &six), (9, Some("runs in 9 tasks".to_owned())));
+        assert_eq!(tasks(17, None, true, &six), (16, Some("runs in 16 tasks: a job has at most 16".to_owned())));
         for (asked, alone, of, most, part) in [
             (7, None, &six, 6, "runs in 6 tasks: partitions to read: 6"),
             (2, Some("of keys"), &six, 1, "runs in one task: of keys"),
             (2, None, &positions(&[("events", 1)]), 1, "one task: partitions to read: 1"),
             (99, None, &positions(&[("a", 64)]), TASKS_MAX, "at most 16"),
         ] {
-            let (tasks, why) = tasks(asked, alone, of);
+            let (tasks, why) = tasks(asked, alone, false, of);
             assert_eq!(tasks, most);
             assert!(why.as_ref().is_some_and(|why| why.contains(part)), "{why:?}");
         }
@@ -175,8 +183,15 @@ mod tests {
     fn the_first_plan_is_shared_out() {
         let one = Cut { positions: positions(&[("a", 3), ("b", 1)]), key_groups: (0, 255), ..Cut::default() };
         let plan = PlanRecord { cuts: vec![one.clone()], fingerprint: "f".to_owned(), ..PlanRecord::default() };
-        assert_eq!(shared(plan.clone(), 1), plan);
-        let plan = shared(plan, 2);
+        assert_eq!(shared(plan.clone(), 1, &Edges::default()), plan);
+        let edge = EdgePlan { partitions: 16, shape: "s".to_owned() };
+        let edges =
+            Edges { plans: [("edge".to_owned(), edge)].into(), ids: [("edge".to_owned(), "id".to_owned())].into() };
+        let spread = shared(plan.clone(), 3, &edges);
+        assert_eq!((&spread.edges, &spread.topics), (&edges.plans, &edges.ids));
+        let of_edge: Vec<usize> = spread.cuts.iter().map(|cut| cut.positions["edge"].len()).collect();
+        assert_eq!((of_edge, spread.cuts[1].key_groups), (vec![5, 5, 6], (80, 159)));
+        let plan = shared(plan, 2, &Edges::default());
         let of = |task: usize, topic: &str| plan.cuts[task].positions[topic].keys().copied().collect::<Vec<_>>();
         assert_eq!((of(0, "a"), of(0, "b"), of(1, "a"), of(1, "b")), (vec![0, 2], vec![], vec![1], vec![0]));
         assert_eq!((plan.cuts[0].key_groups, plan.cuts[1].key_groups), ((0, 127), (128, 255)));

@@ -16,7 +16,7 @@ use crate::operator::ChangelogMode;
 use crate::operator::graph::Graph;
 use crate::operator::mode::{SinkMode, check_sink};
 use crate::operator::watermark::WatermarkAssigner;
-use crate::plan::{Planned, Side, SourceRows, TableFacts, plan};
+use crate::plan::{Exchange, Planned, Side, SourceRows, TableFacts, plan};
 
 /// Statements of one job, checked and planned.
 pub(crate) struct Prepared {
@@ -28,6 +28,10 @@ pub(crate) struct Prepared {
     pub(crate) sinks: Vec<WrittenTable>,
     /// How the one cluster is reached that has all topics, if there are any.
     pub(crate) connection: Option<Connection>,
+    /// Where rows have to change from one task to another if there are several.
+    pub(crate) exchanges: Vec<Exchange>,
+    /// A table whose rows of one key would come from several tasks, so that nothing tells which of them is the last.
+    without_order: Option<String>,
 }
 
 /// A table that is read.
@@ -67,15 +71,16 @@ impl Prepared {
     /// # Errors
     /// `Unsupported` names what a stream cannot do, or a sink not take; `InvalidInput` what is wrong in the options of a table.
     pub(crate) fn new(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64) -> Result<Self> {
-        let facts_of = |provider: &dyn TableProvider| {
-            let Some(table) = provider.downcast_ref::<StreamSource>() else {
-                return Ok(TableFacts { time: None, mode: ChangelogMode::Append, ends: true });
-            };
-            let mode = Connector::of(table, origin_ms)?.reads(table)?;
-            Ok(TableFacts { time: table.watermark().map(|(time, _)| time), mode, ends: false })
-        };
-        let Planned { graph, sources, sides, results } =
-            plan(inserts.iter().map(|insert| &insert.plan), settings.of_plan(), &facts_of)?;
+        Self::of(inserts, settings, origin_ms, false)
+    }
+
+    /// As [`Self::new`], with edges in the graph where rows change from one task to another.
+    pub(crate) fn spread(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64) -> Result<Self> {
+        Self::of(inserts, settings, origin_ms, true)
+    }
+
+    fn of(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64, is_spread: bool) -> Result<Self> {
+        let Planned { graph, sources, sides, results, exchanges } = planned(inserts, settings, origin_ms, is_spread)?;
         let (mut tables, mut once) = (Vec::<ReadTable>::new(), Vec::new());
         for (at, source) in sources.into_iter().enumerate() {
             let provider = match source.rows {
@@ -120,7 +125,7 @@ impl Prepared {
                 )));
             }
         }
-        let mut sinks = Vec::new();
+        let (mut sinks, mut without_order) = (Vec::new(), None);
         for (insert, result) in inserts.iter().zip(results) {
             let (name, takes, sink) = match &insert.sink {
                 Sink::Stream(table) => {
@@ -139,9 +144,12 @@ impl Prepared {
                 }
             };
             check_sink(&format!("table {name}"), &takes, &result.mode)?;
+            if matches!(&takes, SinkMode::Upsert(key) if !result.places.keeps_together(key)) {
+                without_order.get_or_insert(name);
+            }
             sinks.push(sink);
         }
-        let mut prepared = Self { graph, tables, once, sides, sinks, connection: None };
+        let mut prepared = Self { graph, tables, once, sides, sinks, connection: None, exchanges, without_order };
         prepared.connection = prepared.one_cluster()?;
         Ok(prepared)
     }
@@ -170,10 +178,27 @@ impl Prepared {
         Ok(one.map(|(_, connection)| connection.clone()))
     }
 
-    /// Why the job can have one task only; `None` if it can have several.
-    pub(crate) fn alone(&self) -> Option<String> {
+    /// Why the job can have one task only; `None` if it can have several. `in_kafka` says whether it has its log there.
+    pub(crate) fn alone(&self, in_kafka: bool) -> Option<String> {
         let operator = self.graph.keyed()?;
-        Some(format!("all rows of a key belong together in the operator {operator}"))
+        let why = match (&self.connection, &self.without_order) {
+            (None, _) => "and the job has no topics, through which tasks exchange rows".to_owned(),
+            (_, Some(table)) => {
+                format!("and those of a key of table {table} would come from several tasks in no order")
+            }
+            (_, None) if in_kafka => return None,
+            (_, None) => {
+                "and tasks exchange rows only where the log of the job is in Kafka: where it writes topics, or was \
+                submitted with 'parallelism.default' above 1"
+                    .to_owned()
+            }
+        };
+        Some(format!("all rows of a key belong together in the operator {operator}, {why}"))
+    }
+
+    /// Whether a new job has its log in Kafka: it writes topics, or its tasks are to exchange rows.
+    pub(crate) fn begins_in_kafka(&self, tasks: u32) -> bool {
+        self.writes_topics() || tasks > 1 && !self.exchanges.is_empty() && self.alone(true).is_none()
     }
 
     /// Whether rows go to topics, or messages that cannot be read do.
@@ -248,6 +273,23 @@ impl ReadTable {
             told: None,
         })
     }
+}
+
+/// The operators of statements as tasks that exchange rows have them.
+pub(crate) fn lane(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64) -> Result<(Graph, Vec<Side>)> {
+    let Planned { graph, sides, .. } = planned(inserts, settings, origin_ms, true)?;
+    Ok((graph, sides))
+}
+
+fn planned(inserts: &[StreamInsert], settings: &JobSettings, origin_ms: i64, is_spread: bool) -> Result<Planned> {
+    let facts_of = |provider: &dyn TableProvider| {
+        let Some(table) = provider.downcast_ref::<StreamSource>() else {
+            return Ok(TableFacts { time: None, mode: ChangelogMode::Append, ends: true });
+        };
+        let mode = Connector::of(table, origin_ms)?.reads(table)?;
+        Ok(TableFacts { time: table.watermark().map(|(time, _)| time), mode, ends: false })
+    };
+    plan(inserts.iter().map(|insert| &insert.plan), settings.of_plan(is_spread), &facts_of)
 }
 
 fn stream(provider: &dyn TableProvider) -> Result<&StreamSource> {

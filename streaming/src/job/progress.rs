@@ -52,6 +52,7 @@ pub(super) fn now(stats: &JobStats) -> StreamProgress {
         late_rows: stats.late_rows(),
         state_bytes: stats.state_bytes(),
         waits_for: stats.waits().text(),
+        tasks: stats.tasks(),
     }
 }
 

@@ -554,8 +554,11 @@ impl Streams for StreamRunner {
             let objects = Objects::new(Arc::clone(&self.settings.store), Arc::clone(&self.host));
             origin.check(&objects, &self.settings.root).await?;
         }
-        let settings = JobSettings::new(settings)?;
-        Ok(Prepared::new(inserts, &settings, self.host.now_ms())?.lines().join("\n"))
+        let (settings, now_ms) = (JobSettings::new(settings)?, self.host.now_ms());
+        let prepared = Prepared::new(inserts, &settings, now_ms)?;
+        let exchanges = settings.tasks > 1 && !prepared.exchanges.is_empty() && prepared.alone(true).is_none();
+        let prepared = if exchanges { Prepared::spread(inserts, &settings, now_ms)? } else { prepared };
+        Ok(prepared.lines().join("\n"))
     }
 
     async fn scan(
@@ -576,11 +579,26 @@ struct Record<'a> {
 #[async_trait]
 impl Notes for Record<'_> {
     async fn log_made(&self, id: &str) -> Result<()> {
-        self.change(|stream| stream.log = Some(id.to_owned())).await
+        let noted = self.change(|stream| match &stream.fingerprint {
+            None => {
+                stream.log = Some(id.to_owned());
+                Ok(())
+            }
+            Some(_) => Err(Error::conflict("another attempt has planned the job meanwhile")),
+        });
+        noted.await
     }
 
-    async fn planned(&self, fingerprint: &str) -> Result<()> {
-        self.change(|stream| stream.fingerprint = Some(fingerprint.to_owned())).await
+    async fn planned(&self, fingerprint: &str, in_kafka: bool) -> Result<()> {
+        let noted = self.change(|stream| match stream.log.is_some() == in_kafka {
+            true => {
+                stream.fingerprint = Some(fingerprint.to_owned());
+                Ok(())
+            }
+            // How many tasks are asked for has changed between the two.
+            false => Err(Error::conflict("another attempt has made the log of the job elsewhere meanwhile")),
+        });
+        noted.await
     }
 
     async fn tell(&self, text: &str) -> Result<()> {
@@ -594,13 +612,8 @@ impl Notes for Record<'_> {
 }
 
 impl Record<'_> {
-    async fn change(&self, mut change: impl FnMut(&mut StreamJob) + Send) -> Result<()> {
-        let changed = self.jobs.change(self.id, |_, detail| {
-            if let Some(stream) = &mut detail.stream {
-                change(stream);
-            }
-            Ok(())
-        });
+    async fn change(&self, mut change: impl FnMut(&mut StreamJob) -> Result<()> + Send) -> Result<()> {
+        let changed = self.jobs.change(self.id, |_, detail| detail.stream.as_mut().map_or(Ok(()), &mut change));
         changed.await.map(drop)
     }
 }

@@ -68,8 +68,8 @@ impl JobSettings {
         Ok(Self { epoch, apply, state_ttl_ms: millis(TTL_KEY)?, idle_after_ms: millis(IDLE_KEY)?, tasks })
     }
 
-    pub(crate) fn of_plan(&self) -> plan::Settings {
-        plan::Settings { state_ttl_ms: self.state_ttl_ms }
+    pub(crate) fn of_plan(&self, is_spread: bool) -> plan::Settings {
+        plan::Settings { is_spread, state_ttl_ms: self.state_ttl_ms }
     }
 }
 

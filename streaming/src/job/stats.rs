@@ -122,6 +122,11 @@ impl JobStats {
         &self.waits
     }
 
+    /// How many there are.
+    pub(crate) fn tasks(&self) -> u32 {
+        u32::try_from(self.tasks.lock().len()).unwrap_or(u32::MAX)
+    }
+
     /// Whether a task works, or has worked since this attempt began.
     pub(crate) fn has_begun(&self) -> bool {
         self.tasks.lock().iter().any(|stats| stats.has_begun.load(Ordering::Relaxed))
@@ -200,6 +205,7 @@ mod tests {
     fn tasks_add_up() {
         let job = JobStats::default();
         let (one, other) = (job.task(), job.task());
+        assert_eq!(job.tasks(), 2);
         assert_eq!((job.watermark_ms(), job.has_committed()), (None, false));
         one.begins(&EpochRecord { epoch: 7, ..EpochRecord::default() });
         assert_eq!((job.epoch(), job.has_committed()), (7, false), "nothing is known of the other one");

@@ -8,11 +8,13 @@ use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{Offset, TopicPartitionList};
 use tereza_runtime::{Error, Result, clock};
 
 use super::client::{self, Connection, Context, REQUEST_TIMEOUT};
 use super::options::Topics;
 use super::topic_ids::topic_ids;
+use crate::record::Positions;
 
 /// Longest wait until a topic that was made is known to all, or one that was deleted to nobody.
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -176,6 +178,28 @@ impl Cluster {
             Err(error) if !client::may_pass(&error) => Err(error),
             _ => Ok(false),
         })
+    }
+
+    /// Deletes the messages before these offsets. Readers that are behind find their place gone.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`, and what a partition says; others may be done then.
+    pub fn delete_records(&self, before: &Positions) -> Result<()> {
+        let doing = "cannot delete messages that were read";
+        let mut list = TopicPartitionList::new();
+        for (topic, partitions) in before {
+            for (partition, offset) in partitions.iter().filter(|(_, offset)| **offset > 0) {
+                list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                    .map_err(|error| client::error(doing, &error))?;
+            }
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let done = block_on(self.admin.delete_records(&list, &options()));
+        let done = done.map_err(|error| client::error(doing, &error))?;
+        let failed = done.elements().into_iter().find_map(|of| of.error().err());
+        failed.map_or(Ok(()), |error| Err(client::error(doing, &error)))
     }
 
     fn one(&self, doing: &str, answer: KafkaResult<Vec<TopicResult>>) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::record::{EpochRecord, Positions};
 /// Rows of a micro-batch.
 const BATCH_ROWS_MAX: usize = 64 << 10;
 /// How long a micro-batch waits for its rows.
-const BATCH_WAIT: Duration = Duration::from_millis(50);
+pub(crate) const BATCH_WAIT: Duration = Duration::from_millis(50);
 
 /// Collects rows for a pipeline. It holds no rows between two batches.
 pub trait Decode: Send + 'static {
@@ -103,21 +103,32 @@ impl<D: Decode> pipeline::Source for Feed<D> {
     }
 
     async fn poll(&mut self) -> Result<Polled<D::Input>> {
+        self.poll_within(BATCH_WAIT).await
+    }
+
+    fn committed(&mut self, record: &EpochRecord) {
+        if let Some((source, _)) = &self.open {
+            let mut positions = record.positions.clone();
+            positions.retain(|topic, _| self.settings.topics.contains_key(topic));
+            source.tell_group(&positions);
+        }
+    }
+}
+
+impl<D: Decode> Feed<D> {
+    /// The next micro-batch, if any rows come within this time.
+    pub async fn poll_within(&mut self, wait: Duration) -> Result<Polled<D::Input>> {
         let (mut source, mut decode) =
             self.open.take().ok_or_else(|| Error::internal("a source of Kafka is not assigned"))?;
         let (source, mut decode, batch) = blocking(move || {
             let mut failed = None;
-            let batch = source.poll(
-                std::env::var("TZ_ROWS").ok().and_then(|t| t.parse().ok()).unwrap_or(BATCH_ROWS_MAX),
-                BATCH_WAIT,
-                |row| {
-                    if failed.is_none() {
-                        failed = decode.row(&row).err().map(|error| {
-                            error.context(format_args!("row {} of {} [{}]", row.offset, row.topic, row.partition))
-                        });
-                    }
-                },
-            );
+            let batch = source.poll(BATCH_ROWS_MAX, wait, |row| {
+                if failed.is_none() {
+                    failed = decode.row(&row).err().map(|error| {
+                        error.context(format_args!("row {} of {} [{}]", row.offset, row.topic, row.partition))
+                    });
+                }
+            });
             (source, decode, failed.map_or(batch, Err))
         })
         .await?;
@@ -130,12 +141,6 @@ impl<D: Decode> pipeline::Source for Feed<D> {
         };
         self.open = Some((source, decode));
         Ok(polled)
-    }
-
-    fn committed(&mut self, record: &EpochRecord) {
-        if let Some((source, _)) = &self.open {
-            source.tell_group(&record.positions);
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod topic_ids;
 
 pub use client::Connection;
 pub use cluster::{Cluster, TopicSettings};
+pub(crate) use feed::BATCH_WAIT;
 pub use feed::{Decode, Feed, FeedSettings};
 pub(crate) use options::duration;
 pub use options::{BoundedMode, Format, KafkaOptions, KeyFormat, OffsetReset, Partitioner, StartupMode, Topics};

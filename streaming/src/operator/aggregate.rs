@@ -184,6 +184,10 @@ impl Operator for GroupAggregate {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(self.key_codec.columns())
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         self.sweep(cx.now_ms);
         let (of_rows, touched) = self.touch(batch.rows())?;

@@ -142,8 +142,8 @@ impl Operator for Calc {
         self.description.clone()
     }
 
-    fn is_keyed(&self) -> bool {
-        false
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        None
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {

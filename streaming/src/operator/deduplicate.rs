@@ -172,6 +172,10 @@ impl Operator for Deduplicate {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(&self.keys)
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         let keys = self.key_codec.encode(batch.rows())?;
         let times = match self.order {

@@ -3,7 +3,7 @@
 //! What a source gives goes through all operators before the call returns: between two calls nothing is on its way, so the
 //! states of all operators belong together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use tereza_runtime::error::{Error, Result};
@@ -25,6 +25,18 @@ pub enum Target {
     },
     /// A sink, by its number.
     Sink(usize),
+    /// An edge, by its number: rows leave the graph, and those of a key come to the graph that has it.
+    Edge(usize),
+}
+
+/// Where rows come into a graph. One that exchanges rows is there several times: one takes the rows of tables, and one for each
+/// partition of the edges those of the keys in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// From sources.
+    Sources,
+    /// From edges.
+    Edges,
 }
 
 struct Node {
@@ -46,6 +58,16 @@ pub trait Sinks {
         let _ = (sink, watermark);
         Ok(())
     }
+
+    /// A batch for an edge.
+    fn edge(&mut self, edge: usize, _: Batch) -> Result<()> {
+        Err(Error::internal(format!("rows for edge {edge} of a graph whose edges nobody takes")))
+    }
+
+    /// No more rows up to this time come for an edge; `None`: it is idle.
+    fn edge_watermark(&mut self, edge: usize, _: Option<i64>) -> Result<()> {
+        Err(Error::internal(format!("a watermark for edge {edge} of a graph whose edges nobody takes")))
+    }
 }
 
 enum Item {
@@ -59,6 +81,8 @@ enum Item {
 pub struct Graph {
     nodes: Vec<Node>,
     sources: Vec<Vec<Target>>,
+    /// Where the rows of each edge come in again.
+    edges: Vec<Target>,
 }
 
 impl Graph {
@@ -98,6 +122,53 @@ impl Graph {
         Ok(())
     }
 
+    /// Adds an edge that ends at an input of an operator; answers its number.
+    pub fn edge(&mut self, to: Target) -> usize {
+        self.edges.push(to);
+        self.edges.len() - 1
+    }
+
+    /// Keeps to the rows that come in one way: inputs that none of them reach are idle. Answers the edges that are reached.
+    pub fn only(&mut self, entrance: Entrance) -> BTreeSet<usize> {
+        let mut reached: Vec<Target> = match entrance {
+            Entrance::Sources => self.sources.iter().flatten().copied().collect(),
+            Entrance::Edges => self.edges.clone(),
+        };
+        for (number, node) in self.nodes.iter().enumerate() {
+            if reached.iter().any(|target| matches!(target, Target::Operator { node, .. } if *node == number)) {
+                reached.extend(&node.targets);
+            }
+        }
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            for input in 0..node.watermark.inputs() {
+                if !reached.contains(&Target::Operator { node: number, input }) {
+                    node.watermark.update(input, None);
+                }
+            }
+        }
+        let edges = reached.into_iter().filter_map(|target| match target {
+            Target::Edge(edge) => Some(edge),
+            Target::Operator { .. } | Target::Sink(_) => None,
+        });
+        edges.collect()
+    }
+
+    /// Takes a batch from an edge.
+    pub fn process_edge(&mut self, edge: usize, batch: Batch, cx: &Context, sinks: &mut dyn Sinks) -> Result<()> {
+        self.run([(self.edges[edge], Item::Batch(batch))].into(), cx, sinks)
+    }
+
+    /// Takes the watermark of an edge, `None` if it is idle.
+    pub fn advance_edge(
+        &mut self,
+        edge: usize,
+        watermark: Option<i64>,
+        cx: &Context,
+        sinks: &mut dyn Sinks,
+    ) -> Result<()> {
+        self.run([(self.edges[edge], Item::Watermark(watermark))].into(), cx, sinks)
+    }
+
     /// Takes a batch from a source.
     pub fn process(&mut self, source: usize, batch: Batch, cx: &Context, sinks: &mut dyn Sinks) -> Result<()> {
         let items = self.sources[source].iter().map(|target| (*target, Item::Batch(batch.clone()))).collect();
@@ -128,6 +199,14 @@ impl Graph {
                     watermark.map_or(Ok(()), |watermark| sinks.watermark(sink, watermark))?;
                     continue;
                 }
+                (Target::Edge(edge), Item::Batch(batch)) => {
+                    sinks.edge(edge, batch)?;
+                    continue;
+                }
+                (Target::Edge(edge), Item::Watermark(watermark)) => {
+                    sinks.edge_watermark(edge, watermark)?;
+                    continue;
+                }
                 (Target::Operator { node, input }, item) => (&mut self.nodes[node], input, item),
             };
             let mut out: Vec<Batch> = Vec::new();
@@ -141,6 +220,10 @@ impl Graph {
                         watermark = Some(Some(node.operator.output_watermark(risen)));
                     } else if node.watermark.is_idle() && !was_idle {
                         watermark = Some(None);
+                    } else if was_idle && let Some(known) = node.watermark.known().filter(|_| !node.watermark.is_idle())
+                    {
+                        // Whoever goes on without it waits for it again.
+                        watermark = Some(Some(node.operator.output_watermark(known)));
                     }
                 }
             }
@@ -208,7 +291,7 @@ impl Graph {
 
     /// The id of the first operator that needs all rows of a key in one task.
     pub fn keyed(&self) -> Option<&str> {
-        self.nodes.iter().find(|node| node.operator.is_keyed()).map(|node| node.id.as_str())
+        self.nodes.iter().find(|node| node.operator.keyed_by(0).is_some()).map(|node| node.id.as_str())
     }
 
     /// The ids of the operators, in the order of their numbers, with what they send to whom.
@@ -216,6 +299,7 @@ impl Graph {
         let to = |target: &Target| match target {
             Target::Operator { node, .. } => self.nodes[*node].id.clone(),
             Target::Sink(sink) => format!("sink {sink}"),
+            Target::Edge(edge) => format!("exchange {edge}"),
         };
         let line = |from: String, targets: &[Target]| {
             let targets: Vec<String> = targets.iter().map(to).collect();
@@ -223,7 +307,9 @@ impl Graph {
         };
         let sources =
             self.sources.iter().enumerate().map(|(source, targets)| line(format!("source {source}"), targets));
-        sources.chain(self.nodes.iter().map(|node| line(node.id.clone(), &node.targets))).collect()
+        let edges = self.edges.iter().enumerate();
+        let edges = edges.map(|(edge, to)| line(format!("exchange {edge}"), std::slice::from_ref(to)));
+        sources.chain(self.nodes.iter().map(|node| line(node.id.clone(), &node.targets))).chain(edges).collect()
     }
 
     /// Bytes of state, by the operator's id.

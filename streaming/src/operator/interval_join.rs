@@ -146,6 +146,10 @@ impl Operator for IntervalJoin {
         self.description.clone()
     }
 
+    fn keyed_by(&self, input: usize) -> Option<&[usize]> {
+        Some(self.keys[input].columns())
+    }
+
     fn process(&mut self, input: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         let time = self.times[input];
         let times = event_times(batch.rows().column(time), batch.rows().schema_ref().field(time).name())?;

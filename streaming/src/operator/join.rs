@@ -222,6 +222,10 @@ impl Operator for Join {
         self.description.clone()
     }
 
+    fn keyed_by(&self, input: usize) -> Option<&[usize]> {
+        Some(self.keys[input].columns())
+    }
+
     fn process(&mut self, input: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         self.sweep(cx.now_ms);
         let keys = self.keys[input].encode(batch.rows())?;

@@ -151,6 +151,11 @@ impl RowCodec {
         Ok(Self { converter, parser, columns: columns.iter().map(|(column, _)| *column).collect(), fields })
     }
 
+    /// The columns in the order of the bytes, by their places in the schema.
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
     /// The fields in the order of the bytes.
     pub fn fields(&self) -> &[FieldRef] {
         &self.fields

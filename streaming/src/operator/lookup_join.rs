@@ -177,8 +177,8 @@ impl<T: LookupTable> Operator for LookupJoin<T> {
         format!("lookup join({}, {}, {})", self.on.describe(), self.table.describe(), columns_text(&self.schema))
     }
 
-    fn is_keyed(&self) -> bool {
-        false
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        None
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {

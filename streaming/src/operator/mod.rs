@@ -104,10 +104,9 @@ pub trait Operator: Send {
     /// All that gives the state its meaning, as text. State is restored only into an operator with the same.
     fn describe(&self) -> String;
 
-    /// Whether all rows of a key must come to one task; else each row counts for itself.
-    fn is_keyed(&self) -> bool {
-        true
-    }
+    /// The columns of an input whose rows belong together where they are equal: they must come to one task, that of their key
+    /// group. `None` if each row counts for itself. It is so for all inputs or for none.
+    fn keyed_by(&self, input: usize) -> Option<&[usize]>;
 
     /// Takes a batch of one of the inputs, which count from 0.
     fn process(&mut self, input: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()>;

@@ -71,6 +71,10 @@ impl Operator for Normalize {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(&self.key)
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         let keys = self.key_codec.encode(batch.rows())?;
         let rows = self.row_codec.encode(batch.rows())?;

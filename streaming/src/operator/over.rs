@@ -573,6 +573,10 @@ impl Operator for Over {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(self.key_codec.columns())
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, _: &mut dyn Output) -> Result<()> {
         self.sweep(cx.now_ms);
         let times = event_times(batch.rows().column(self.time), self.input.field(self.time).name())?;

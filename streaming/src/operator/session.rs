@@ -173,6 +173,10 @@ impl Operator for SessionAggregate {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(self.key_codec.columns())
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, _: &mut dyn Output) -> Result<()> {
         let times = event_times(batch.rows().column(self.time), batch.rows().schema_ref().field(self.time).name())?;
         let keys = self.key_codec.encode(batch.rows())?;

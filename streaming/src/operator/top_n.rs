@@ -279,6 +279,10 @@ impl Operator for TopN {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(self.key_codec.columns())
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, out: &mut dyn Output) -> Result<()> {
         let keys = self.key_codec.encode(batch.rows())?;
         let orders = self.order_codec.encode(batch.rows())?;

@@ -170,6 +170,16 @@ impl WatermarkMerge {
         Some(least)
     }
 
+    /// How many inputs there are.
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The watermark of all as it rose last; `None` before.
+    pub fn known(&self) -> Option<i64> {
+        (self.watermark > WATERMARK_MIN).then_some(self.watermark)
+    }
+
     /// Whether all inputs are idle.
     pub fn is_idle(&self) -> bool {
         self.inputs.iter().all(Option::is_none)

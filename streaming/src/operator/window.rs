@@ -155,8 +155,8 @@ impl Operator for WindowAssign {
         format!("window({:?}, {}, {})", self.windows, self.time, columns_text(&self.schema))
     }
 
-    fn is_keyed(&self) -> bool {
-        false
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        None
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {

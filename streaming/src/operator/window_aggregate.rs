@@ -197,6 +197,10 @@ impl Operator for WindowAggregate {
         self.description.clone()
     }
 
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        Some(&self.keys)
+    }
+
     fn process(&mut self, _: usize, batch: Batch, cx: &Context, _: &mut dyn Output) -> Result<()> {
         let rows = batch.rows();
         let bounds = self.bounds(rows)?;

@@ -207,6 +207,10 @@ impl Operator for WindowJoin {
         self.description.clone()
     }
 
+    fn keyed_by(&self, input: usize) -> Option<&[usize]> {
+        Some(self.keys[input].columns())
+    }
+
     fn process(&mut self, input: usize, batch: Batch, cx: &Context, _: &mut dyn Output) -> Result<()> {
         for ((end, start), rows) in self.by_window(input, batch.rows())? {
             if is_closed(end, self.watermark) {

@@ -13,7 +13,7 @@ use datafusion::physical_expr::expressions::{CastExpr, Column as Place, binary, 
 use tereza_engine::flink::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 use tereza_runtime::error::Result;
 
-use super::{Expression, Named, Planner, Stream, WindowColumns, failed, unsupported, windows, without_alias};
+use super::{Expression, Named, Places, Planner, Stream, WindowColumns, failed, unsupported, windows, without_alias};
 use crate::operator::aggregate::{AggregateCall, AggregateKind, GroupAggregate};
 use crate::operator::calc::Calc;
 use crate::operator::session::SessionAggregate;
@@ -44,9 +44,10 @@ impl Planner<'_> {
         let keys: Vec<usize> = aggregate.group_expr.iter().map(|key| columns.place(key)).collect();
         let calls = columns.calls(aggregate, &aggregate.aggr_expr, "without a window")?;
         let input = self.calc(input, aggregate.input.schema(), None, Some(columns.0))?;
+        let own: Vec<usize> = (0..keys.len()).collect();
         let operator = GroupAggregate::new(&input.schema, &input.mode, keys, calls)?
             .with_time_to_live(self.settings.state_ttl_ms)?;
-        let grouped = self.add(Box::new(operator), &[input])?;
+        let grouped = Stream { places: Places::by([own]), ..self.add(Box::new(operator), &[input])? };
         let places: Vec<usize> = (0..aggregate.schema.fields().len()).collect();
         self.arranged(grouped, aggregate.schema.as_ref(), &places)
     }
@@ -164,6 +165,7 @@ impl Planner<'_> {
     /// The columns of the aggregation, out of keys, results and the bounds of the window.
     fn windowed(&mut self, aggregate: &Aggregate, windowed: Stream, groups: &[Group]) -> Result<Stream> {
         let keys = groups.iter().filter(|group| matches!(group, Group::Key(_))).count();
+        let windowed = Stream { places: Places::by([(0..keys).collect()]), ..windowed };
         let calls = aggregate.aggr_expr.len();
         let of_group = |group: &Group| match group {
             Group::Key(at) => *at,
@@ -191,7 +193,9 @@ impl Planner<'_> {
             (column, field.name().clone())
         });
         let calc = Calc::new(&input.schema, &input.mode, None, columns.collect())?;
-        self.add(Box::new(calc), &[input])
+        let has_type = |to: usize, from: usize| schema.field(to).data_type() == input.schema.field(from).data_type();
+        let moved = input.places.moved(|at| (0..places.len()).find(|to| places[*to] == at && has_type(*to, at)));
+        Ok(Stream { places: moved, ..self.add(Box::new(calc), &[input])? })
     }
 }
 

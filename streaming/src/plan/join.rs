@@ -8,7 +8,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator as Op};
 use tereza_runtime::error::Result;
 
-use super::{Named, Planner, Stream, WindowColumns, failed, unsupported, without_alias};
+use super::{Named, Places, Planner, Stream, WindowColumns, failed, unsupported, without_alias};
 use crate::operator::interval_join::IntervalJoin;
 use crate::operator::join::{Join as RegularJoin, JoinKind, JoinOn};
 use crate::operator::window_join::{self, WindowJoin};
@@ -39,6 +39,14 @@ impl Planner<'_> {
         let windows = left.windows.zip(right.windows);
         let windows = windows.filter(|(left, right)| equal(left.start, right.start) && equal(left.end, right.end));
         let inputs = [left.clone(), right.clone()];
+        // A side that may be filled up with NULLs says nothing of where its row is.
+        let of_right = on.right.iter().map(|at| left_count + at).collect();
+        let places = Places::by(match kind {
+            JoinKind::Inner => vec![on.left.clone(), of_right],
+            JoinKind::Left => vec![on.left.clone()],
+            JoinKind::Right => vec![of_right],
+            JoinKind::Full => Vec::new(),
+        });
         let joined = if let Some((of_left, of_right)) = windows {
             let columns = [of_left, of_right]
                 .map(|windows| window_join::WindowColumns { start: windows.start, end: windows.end });
@@ -73,6 +81,7 @@ impl Planner<'_> {
             let operator = RegularJoin::new([&left.schema, &right.schema], [&left.mode, &right.mode], on, ttl_ms)?;
             self.add(Box::new(operator), &inputs)?
         };
+        let joined = Stream { places, ..joined };
         self.without_keys(joined, &both, [left_schema, right_schema], [left_count, right_count])
     }
 

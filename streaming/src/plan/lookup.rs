@@ -11,7 +11,7 @@ use tereza_engine::flink::{BoundedPlan, TableAsOf};
 use tereza_runtime::error::Result;
 
 use super::join::both;
-use super::{Planner, Port, SourceRows, SourceTable, Stream, failed, unsupported, without_alias};
+use super::{Places, Planner, Port, SourceRows, SourceTable, Stream, failed, unsupported, without_alias};
 use crate::operator::ChangelogMode;
 use crate::operator::join::{JoinKind, JoinOn};
 use crate::operator::lookup_join::{LookupJoin, SharedTable};
@@ -54,9 +54,9 @@ impl Planner<'_> {
         let shared = SharedTable::new(SchemaRef::clone(&looked_up));
         let operator = LookupJoin::new(&left.schema, &left.mode, on, shared.clone())?;
         self.sides.push(Side { name, rows, key, ttl: table.ttl, table: shared });
-        let (times, windows) = (left.times.clone(), left.windows);
+        let (times, windows, places) = (left.times.clone(), left.windows, left.places.clone());
         let counts = [left.schema.fields().len(), looked_up.fields().len()];
-        let joined = Stream { times, windows, ..self.add(Box::new(operator), &[left])? };
+        let joined = Stream { times, windows, places, ..self.add(Box::new(operator), &[left])? };
         self.without_keys(joined, &both, [left_schema, right_schema], counts)
     }
 
@@ -67,7 +67,8 @@ impl Planner<'_> {
         let columns = (0..schema.fields().len()).collect();
         self.sources.push(SourceTable { name, rows: SourceRows::Once(Box::new(rows)), columns });
         let port = Port::Source(self.graph.source());
-        Stream { port, schema, mode: ChangelogMode::Append, times: Vec::new(), windows: None }
+        let (mode, places) = (ChangelogMode::Append, Places::default());
+        Stream { port, schema, mode, times: Vec::new(), windows: None, places }
     }
 }
 

@@ -3,6 +3,7 @@
 //! What a stream cannot do is refused here, when the job is submitted, with the reason.
 
 mod aggregate;
+mod exchange;
 mod join;
 mod lookup;
 mod over;
@@ -18,6 +19,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_expr::expressions::Column;
 use tereza_engine::flink::{BoundedPlan, StreamPlan, TableAsOf, Window, WindowTable};
 use tereza_runtime::error::{Error, Result};
+
+pub use exchange::{Exchange, Places};
 
 use crate::operator::batch::Batch;
 use crate::operator::calc::{Calc, Expression};
@@ -38,6 +41,9 @@ pub struct Planned {
     pub sides: Vec<Side>,
     /// What comes out, for each query.
     pub results: Vec<Changes>,
+    /// Where rows have to change from one task to another if there are several. The graph has them as its edges, in this order, if it is
+    /// planned for several tasks.
+    pub exchanges: Vec<Exchange>,
 }
 
 /// A stream of changes.
@@ -47,6 +53,8 @@ pub struct Changes {
     pub schema: SchemaRef,
     /// The kinds of changes.
     pub mode: ChangelogMode,
+    /// In which tasks they come out.
+    pub places: Places,
 }
 
 /// What a table is as a stream.
@@ -78,9 +86,11 @@ pub enum SourceRows {
     Once(Box<BoundedPlan>),
 }
 
-/// How long state is kept that no watermark ends.
+/// How a query is planned.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Settings {
+    /// Whether the operators are in several tasks, so that rows pass through edges. They and their ids are the same.
+    pub is_spread: bool,
     /// Milliseconds since the last change after which what is kept of a key is forgotten (`table.exec.state.ttl`); for ever if none.
     pub state_ttl_ms: Option<i64>,
 }
@@ -91,13 +101,18 @@ pub fn plan<'a>(
     settings: Settings,
     facts_of: &dyn Fn(&dyn TableProvider) -> Result<TableFacts>,
 ) -> Result<Planned> {
-    let (sources, sides) = (Vec::new(), Vec::new());
-    let mut planned = Planned { graph: Graph::new(), sources, sides, results: Vec::new() };
+    let mut planned = Planned {
+        graph: Graph::new(),
+        sources: Vec::new(),
+        sides: Vec::new(),
+        results: Vec::new(),
+        exchanges: Vec::new(),
+    };
     let mut operators = 0;
     for (sink, query) in queries.into_iter().enumerate() {
-        let Planned { graph, sources, sides, .. } = planned;
+        let Planned { graph, sources, sides, exchanges, .. } = planned;
         let (state, batch) = (&query.state, &query.batch);
-        let mut planner = Planner { state, batch, settings, facts_of, graph, operators, sources, sides };
+        let mut planner = Planner { state, batch, settings, facts_of, graph, operators, sources, sides, exchanges };
         let stream = match query.ends {
             true => planner.bounded("the query".to_owned(), &query.plan),
             false => planner.node(&query.plan)?,
@@ -105,7 +120,8 @@ pub fn plan<'a>(
         planner.send(stream.port, Target::Sink(sink))?;
         operators = planner.operators;
         (planned.graph, planned.sources, planned.sides) = (planner.graph, planner.sources, planner.sides);
-        planned.results.push(Changes { schema: stream.schema, mode: stream.mode });
+        planned.exchanges = planner.exchanges;
+        planned.results.push(Changes { schema: stream.schema, mode: stream.mode, places: stream.places });
     }
     Ok(planned)
 }
@@ -127,6 +143,7 @@ struct Stream {
     times: Vec<usize>,
     /// Where the bounds of the rows' windows are, if they have windows.
     windows: Option<WindowColumns>,
+    places: Places,
 }
 
 /// The places of a window's bounds.
@@ -146,6 +163,7 @@ struct Planner<'a> {
     operators: usize,
     sources: Vec<SourceTable>,
     sides: Vec<Side>,
+    exchanges: Vec<Exchange>,
 }
 
 /// An expression with the name of its column.
@@ -233,10 +251,11 @@ impl Planner<'_> {
             time.and_then(|time| columns.iter().position(|at| *at == time)).into_iter().collect()
         };
         let port = Port::Source(self.graph.source());
-        let mut stream = Stream { port, schema, mode, times: place(&read), windows: None };
-        if matches!(stream.mode, ChangelogMode::Upsert(_)) {
-            let normalize = Normalize::new(&stream.schema, &stream.mode)?;
-            stream = Stream { times: place(&read), ..self.add(Box::new(normalize), &[stream])? };
+        let (times, places) = (place(&read), Places::default());
+        let mut stream = Stream { port, schema, mode, times, windows: None, places };
+        if let ChangelogMode::Upsert(key) = &stream.mode {
+            let (normalize, places) = (Normalize::new(&stream.schema, &stream.mode)?, Places::by([key.clone()]));
+            stream = Stream { times: place(&read), places, ..self.add(Box::new(normalize), &[stream])? };
         }
         if wanted == read {
             return Ok(stream);
@@ -246,7 +265,8 @@ impl Planner<'_> {
             (Arc::new(Column::new(&name, *at)) as Expression, name)
         });
         let calc = Calc::new(&stream.schema, &stream.mode, None, columns.collect())?;
-        Ok(Stream { times: place(&wanted), ..self.add(Box::new(calc), &[stream])? })
+        let places = stream.places.moved(|at| wanted.iter().position(|column| *column == at));
+        Ok(Stream { times: place(&wanted), places, ..self.add(Box::new(calc), &[stream])? })
     }
 
     /// Filters and projects; all columns without `columns`.
@@ -276,6 +296,7 @@ impl Planner<'_> {
         let place = |at: usize| columns.iter().position(|(expression, _)| is_at(expression, at));
         let is_time = |expression: &Expr| input.times.iter().any(|time| is_at(expression, *time));
         let times = (0..columns.len()).filter(|at| is_time(&columns[*at].0)).collect();
+        let places = input.places.moved(place);
         let windows = input.windows.and_then(|windows| {
             Some(WindowColumns {
                 start: place(windows.start)?,
@@ -289,23 +310,31 @@ impl Planner<'_> {
             .map(|(expression, name)| Ok((self.expression(&expression, input_schema)?, name)))
             .collect::<Result<Vec<_>>>()?;
         let calc = Calc::new(&input.schema, &input.mode, condition, columns)?;
-        Ok(Stream { times, windows, ..self.add(Box::new(calc), &[input])? })
+        Ok(Stream { times, windows, places, ..self.add(Box::new(calc), &[input])? })
     }
 
     fn expression(&self, expression: &Expr, schema: &DFSchema) -> Result<Expression> {
         self.state.create_physical_expr(without_alias(expression).clone(), schema).map_err(failed)
     }
 
-    /// Adds an operator. Its id is its number and its name: a query that is planned again has the same.
+    /// Adds an operator. Its id is its number and its name: a query that is planned again has the same, also for another number of tasks.
+    /// Nothing is said of the places of what it emits.
     fn add(&mut self, operator: Box<dyn Operator>, inputs: &[Stream]) -> Result<Stream> {
         let (schema, mode) = (operator.schema(), operator.mode());
         let id = format!("{}-{}", self.operators, operator.name().replace(' ', "-"));
         self.operators += 1;
-        let node = self.graph.operator(id, operator, inputs.len())?;
-        for (input, stream) in inputs.iter().enumerate() {
-            self.send(stream.port, Target::Operator { node, input })?;
+        let keys: Vec<Option<Vec<usize>>> =
+            (0..inputs.len()).map(|input| operator.keyed_by(input).map(<[usize]>::to_vec)).collect();
+        let node = self.graph.operator(id.as_str(), operator, inputs.len())?;
+        let mut places = Places::default();
+        for (input, (stream, keys)) in inputs.iter().zip(keys).enumerate() {
+            places.exchanged |= stream.places.exchanged || keys.is_some();
+            match keys {
+                Some(keys) => self.exchange(stream, keys, (id.as_str(), node, input))?,
+                None => self.send(stream.port, Target::Operator { node, input })?,
+            }
         }
-        Ok(Stream { port: Port::Node(node), schema, mode, times: Vec::new(), windows: None })
+        Ok(Stream { port: Port::Node(node), schema, mode, times: Vec::new(), windows: None, places })
     }
 
     fn send(&mut self, port: Port, target: Target) -> Result<()> {
@@ -337,10 +366,11 @@ impl Planner<'_> {
         };
         let count = input.schema.fields().len();
         let assign = WindowAssign::new(&input.schema, &input.mode, windows, time)?;
-        let times = input.times.iter().copied().chain([count + 2]).collect();
+        let (times, places) = (input.times.iter().copied().chain([count + 2]).collect(), input.places.clone());
         let assigned = self.add(Box::new(assign), &[input])?;
         Ok(Stream {
             times,
+            places,
             windows: Some(WindowColumns { start: count, end: count + 1, time: Some(count + 2) }),
             ..assigned
         })
@@ -358,7 +388,8 @@ impl Planner<'_> {
         let (first, others) = inputs.split_first().ok_or_else(|| unsupported("a UNION of nothing"))?;
         let times = first.times.iter().filter(|time| others.iter().all(|other| other.times.contains(time)));
         let windows = first.windows.filter(|windows| others.iter().all(|other| other.windows == Some(*windows)));
-        Ok(Stream { times: times.copied().collect(), windows, ..self.add(Box::new(union), inputs)? })
+        let (times, places) = (times.copied().collect(), Places::of_all(inputs.iter().map(|input| &input.places)));
+        Ok(Stream { times, windows, places, ..self.add(Box::new(union), inputs)? })
     }
 }
 
@@ -419,8 +450,8 @@ impl Operator for Union {
         format!("union({:?})", self.schema)
     }
 
-    fn is_keyed(&self) -> bool {
-        false
+    fn keyed_by(&self, _: usize) -> Option<&[usize]> {
+        None
     }
 
     fn process(&mut self, _: usize, batch: Batch, _: &Context, out: &mut dyn Output) -> Result<()> {

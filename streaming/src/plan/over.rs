@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Window, WindowFrame, WindowF
 use tereza_runtime::error::Result;
 
 use super::aggregate::kind_of;
-use super::{Named, Planner, Stream, failed, no_event_time, unsupported, without_alias};
+use super::{Named, Places, Planner, Stream, failed, no_event_time, unsupported, without_alias};
 use crate::operator::over::{Frame, Over, OverCall, OverKind};
 
 const FUNCTIONS_HINT: &str =
@@ -79,8 +79,9 @@ impl Planner<'_> {
             }
             // Where the watermark ends what is kept, nothing else has to.
             let ttl_ms = self.settings.state_ttl_ms.filter(|_| !matches!(frame, Frame::Range(Some(_))));
+            let kept = Places::by([keys.clone()]);
             let operator = Over::new(&stream.schema, &stream.mode, time, keys, frame, calls)?;
-            stream = self.add(Box::new(operator.with_time_to_live(ttl_ms)?), &[stream])?;
+            stream = Stream { places: kept, ..self.add(Box::new(operator.with_time_to_live(ttl_ms)?), &[stream])? };
         }
         let stream = self.arranged(stream, window.schema.as_ref(), &places)?;
         // Rows come out when the watermark reaches this time; another one of theirs it may have passed long before.

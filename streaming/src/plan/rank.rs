@@ -8,7 +8,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator as Op, Window};
 use tereza_runtime::error::Result;
 
-use super::{Named, Planner, Stream, failed, unsupported, without_alias};
+use super::{Named, Places, Planner, Stream, failed, unsupported, without_alias};
 use crate::operator::top_n::{Ranks, TopN};
 
 /// A condition on a rank, over the relation that is ranked.
@@ -166,9 +166,10 @@ impl Planner<'_> {
             false => self.calc(input, input_schema, None, Some(columns.clone()))?,
         };
         let name = with_rank.then_some(number.name.as_str());
+        let places = Places::by([keys.clone()]);
         let operator = TopN::new(&input.schema, &input.mode, keys, &order, rank.ranks, name)?
             .with_time_to_live(self.settings.state_ttl_ms)?;
-        let ranked = self.add(Box::new(operator), &[input])?;
+        let ranked = Stream { places, ..self.add(Box::new(operator), &[input])? };
         // The schema of what comes out: the input's columns, those that were added, the rank.
         let mut fields: Vec<_> =
             input_schema.iter().map(|(qualifier, field)| (qualifier.cloned(), std::sync::Arc::clone(field))).collect();

@@ -1,5 +1,6 @@
 //! Queries of streams against the same queries of the batch engine on the same rows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -13,8 +14,10 @@ use tereza_runtime::Settings as Process;
 use tereza_runtime::error::ErrorKind;
 
 use super::*;
+use crate::edge::{Head, Mark, Receiver, Sender, decode};
+use crate::log::Output;
 use crate::operator::fold::Fold;
-use crate::operator::graph::Sinks;
+use crate::operator::graph::{Entrance, Sinks};
 use crate::operator::{WATERMARK_MAX, WATERMARK_MIN};
 
 const TIME: &str = "dateTime";
@@ -108,9 +111,145 @@ impl World {
         texts(&folded.0.rows().unwrap())
     }
 
+    /// The same by so many tasks that exchange rows, each with the rows of its turns.
+    async fn spread(&self, sql: &str, tasks: u32) -> Vec<String> {
+        let query = self.service.plan_stream(&self.session, sql).await.unwrap();
+        let planned = || plan([&query], Settings { is_spread: true, ..Settings::default() }, &facts_of).unwrap();
+        let first = planned();
+        let mut all: Vec<Spread> = (0..tasks).map(|task| Spread::new(task, tasks, &planned)).collect();
+        let mut folded = Fold::new(Arc::clone(&first.results[0].schema)).unwrap();
+        let mut arrivals: Vec<(i64, usize, RecordBatch)> = Vec::new();
+        for (source, table) in first.sources.iter().enumerate() {
+            let rows = self.rows(&format!("SELECT * FROM {} ORDER BY `dateTime`", table.name)).await;
+            let rows = concat_batches(&rows[0].schema(), &rows).unwrap();
+            let time = rows.schema().index_of(TIME).unwrap();
+            for from in (0..rows.num_rows()).step_by(37) {
+                let batch = rows.slice(from, 37.min(rows.num_rows() - from));
+                let last_ms = millis(&batch, time, batch.num_rows() - 1);
+                arrivals.push((last_ms, source, batch.project(&table.columns).unwrap()));
+            }
+        }
+        arrivals.sort_by_key(|(time, source, _)| (*time, *source));
+        for (turn, (time, source, batch)) in arrivals.into_iter().enumerate() {
+            let to = turn % all.len();
+            all[to].tables(|graph, cx, out| graph.process(source, Batch::inserts(batch), cx, out), &mut folded);
+            for task in &mut all {
+                task.tables(|graph, cx, out| graph.advance(source, Some(time - DELAY_MS), cx, out), &mut folded);
+            }
+            // Epochs end in no step with one another.
+            let sent = all[turn / 2 % tasks as usize].end_epoch();
+            all.iter_mut().for_each(|task| task.take(&sent, &mut folded));
+        }
+        for source in 0..first.sources.len() {
+            for task in &mut all {
+                task.tables(|graph, cx, out| graph.advance(source, Some(WATERMARK_MAX), cx, out), &mut folded);
+            }
+        }
+        // A round for each exchange on the longest way, and one to see that no more is sent.
+        for _ in 0..=first.exchanges.len() {
+            let sent: Vec<Output> = all.iter_mut().flat_map(Spread::end_epoch).collect();
+            all.iter_mut().for_each(|task| task.take(&sent, &mut folded));
+        }
+        assert!(all.iter_mut().all(|task| task.end_epoch().is_empty() && task.is_ended()), "{sql}");
+        texts(&folded.rows().unwrap())
+    }
+
     async fn batched(&self, sql: &str) -> Vec<String> {
         let batches = self.rows(sql).await;
         batches.iter().flat_map(texts).collect::<Vec<_>>().sorted()
+    }
+}
+
+/// Partitions of the edges of these tests.
+const PARTITIONS: i32 = 4;
+
+/// A task that exchanges rows.
+struct Spread {
+    schemas: Vec<SchemaRef>,
+    /// That of the tables' rows has the number -1.
+    graphs: BTreeMap<i32, Graph>,
+    receivers: BTreeMap<(i32, usize), Receiver>,
+    senders: Vec<Sender>,
+}
+
+/// Takes what comes out of a graph.
+struct Out<'a>(i32, &'a mut Vec<Sender>, &'a mut Vec<Output>, &'a mut Fold);
+
+impl Sinks for Out<'_> {
+    fn batch(&mut self, _: usize, batch: Batch) -> Result<()> {
+        self.3.apply(&batch)
+    }
+
+    fn edge(&mut self, edge: usize, batch: Batch) -> Result<()> {
+        self.1[edge].put(&batch, self.2)
+    }
+
+    fn edge_watermark(&mut self, edge: usize, watermark: Option<i64>) -> Result<()> {
+        self.1[edge].advance(self.0, Mark::from(watermark));
+        Ok(())
+    }
+}
+
+impl Spread {
+    fn new(task: u32, tasks: u32, planned: &dyn Fn() -> Planned) -> Self {
+        let Planned { graph, exchanges, .. } = planned();
+        let mut graphs = BTreeMap::from([(-1, graph)]);
+        let own = (0..PARTITIONS).filter(|partition| partition.unsigned_abs() % tasks == task);
+        graphs.extend(own.map(|partition| (partition, planned().graph)));
+        let mut reached: Vec<Vec<i32>> = vec![Vec::new(); exchanges.len()];
+        for (number, graph) in &mut graphs {
+            let entrance = if *number < 0 { Entrance::Sources } else { Entrance::Edges };
+            graph.only(entrance).into_iter().for_each(|edge| reached[edge].push(*number));
+        }
+        let head = Head { generation: 1, task, tasks, mark: None };
+        let senders = exchanges.iter().zip(reached).enumerate();
+        let senders = senders
+            .map(|(edge, (exchange, from))| Sender::new(edge.to_string(), exchange, PARTITIONS, head, from).unwrap())
+            .collect();
+        let schemas = exchanges.into_iter().map(|exchange| exchange.schema).collect();
+        Self { schemas, graphs, receivers: BTreeMap::new(), senders }
+    }
+
+    fn tables(&mut self, run: impl FnOnce(&mut Graph, &Context, &mut Out<'_>) -> Result<()>, fold: &mut Fold) {
+        self.run(-1, run, fold);
+    }
+
+    fn run(&mut self, graph: i32, run: impl FnOnce(&mut Graph, &Context, &mut Out<'_>) -> Result<()>, fold: &mut Fold) {
+        let cx = Context { now_ms: 0, state_bytes_max: 1 << 30 };
+        let mut sent = Vec::new();
+        let of = self.graphs.get_mut(&graph).unwrap();
+        run(of, &cx, &mut Out(graph, &mut self.senders, &mut sent, fold)).unwrap();
+        assert!(sent.is_empty(), "these rows are few");
+    }
+
+    fn end_epoch(&mut self) -> Vec<Output> {
+        let mut sent = Vec::new();
+        self.senders.iter_mut().for_each(|sender| sender.end_epoch(&mut sent).unwrap());
+        sent
+    }
+
+    /// Takes those of messages that are of its own partitions.
+    fn take(&mut self, sent: &[Output], fold: &mut Fold) {
+        for output in sent {
+            let (edge, partition) = (output.topic.parse::<usize>().unwrap(), output.partition.unwrap());
+            if !self.graphs.contains_key(&partition) {
+                continue;
+            }
+            let (head, rows) = decode(&output.headers, output.value.as_ref(), &self.schemas[edge]).unwrap();
+            if let Some(rows) = rows {
+                self.run(partition, |graph, cx, out| graph.process_edge(edge, rows, cx, out), fold);
+            }
+            let receiver = self.receivers.entry((partition, edge)).or_default();
+            receiver.take(&head).unwrap();
+            if let Some(mark) = receiver.mark() {
+                self.run(partition, |graph, cx, out| graph.advance_edge(edge, mark.watermark(), cx, out), fold);
+            }
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        let lanes = self.graphs.len() - 1;
+        self.receivers.len() == lanes * self.schemas.len() && self.receivers.values().all(Receiver::is_ended)
     }
 }
 
@@ -411,6 +550,48 @@ async fn a_stream_that_ends_has_the_answer_of_the_batch() {
                 wanted.len()
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn tasks_that_exchange_rows_have_the_answer_of_one() {
+    let world = World::open().await;
+    for (name, sql) in QUERIES {
+        let wanted = world.batched(sql).await;
+        for tasks in [1, 3] {
+            let found = world.spread(sql, tasks).await;
+            assert!(found == wanted, "{name} in {tasks} tasks: {} rows, not {}", found.len(), wanted.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_are_exchanged_where_their_key_is_another_one() {
+    let world = World::open().await;
+    for (sql, exchanges) in [
+        ("SELECT auction, price FROM bid WHERE price > 5", 0),
+        ("SELECT auction, COUNT(*) FROM bid GROUP BY auction", 1),
+        // What is grouped by the same columns again is there already; fewer or other columns have other key groups.
+        ("SELECT a, MAX(n) FROM (SELECT auction AS a, COUNT(*) AS n FROM bid GROUP BY auction) GROUP BY a", 1),
+        ("SELECT n, COUNT(*) FROM (SELECT auction AS a, COUNT(*) AS n FROM bid GROUP BY auction) GROUP BY n", 2),
+        ("SELECT a.id, COUNT(*) FROM auction AS a JOIN bid AS b ON a.id = b.auction GROUP BY a.id", 2),
+        ("SELECT b.auction, COUNT(*) FROM auction AS a JOIN bid AS b ON a.id = b.auction GROUP BY b.auction", 2),
+        ("SELECT a.id, COUNT(*) FROM bid AS b LEFT JOIN auction AS a ON a.id = b.auction GROUP BY a.id", 3),
+        (
+            "SELECT a.id, b.bidder, COUNT(*) FROM auction AS a JOIN bid AS b ON a.id = b.auction GROUP BY a.id, b.bidder",
+            3,
+        ),
+    ] {
+        let query = world.service.plan_stream(&world.session, sql).await.unwrap();
+        let fused = plan([&query], Settings::default(), &facts_of).unwrap();
+        let spread = plan([&query], Settings { is_spread: true, ..Settings::default() }, &facts_of).unwrap();
+        assert_eq!(fused.exchanges.len(), exchanges, "{sql}: {:?}", fused.exchanges);
+        let shapes = |planned: &Planned| planned.exchanges.iter().map(Exchange::shape).collect::<Vec<_>>();
+        assert_eq!(shapes(&fused), shapes(&spread), "{sql}");
+        assert!(fused.graph.ids().eq(spread.graph.ids()), "{sql}");
+        let lines = |planned: &Planned| planned.graph.lines().iter().filter(|line| line.contains("exchange")).count();
+        // Each has a line of where it begins, at the end of an operator's or a source's, and one of its own.
+        assert!(lines(&fused) == 0 && lines(&spread) >= exchanges && lines(&spread) <= 2 * exchanges, "{sql}");
     }
 }
 

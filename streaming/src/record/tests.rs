@@ -22,7 +22,15 @@ fn record() -> EpochRecord {
         )]),
         upstream: BTreeMap::from([(
             "edge".to_owned(),
-            BTreeMap::from([(1, BTreeMap::from([(4, Watermark { ms: Some(-1), idle: false })]))]),
+            BTreeMap::from([(
+                1,
+                Told {
+                    generation: 2,
+                    tasks: 5,
+                    by_task: BTreeMap::from([(4, Watermark { ms: Some(-1), idle: false })]),
+                    watermark: Watermark { ms: None, idle: false },
+                },
+            )]),
         )]),
         state: vec![
             StatePart { key_groups: (0, 127), content: StateContent::Inline(Bytes::from_static(b"\x00\xff")) },
@@ -50,7 +58,10 @@ fn record() -> EpochRecord {
 #[test]
 fn entries_come_back_as_they_were() {
     let start = Start { attempt: "a".to_owned(), nonce: "s".to_owned() };
-    let plan = PlanRecord { uid: "u".to_owned(), cuts: vec![Cut::default()], ..PlanRecord::default() };
+    let told = || BTreeMap::from([(3, Told { generation: 2, tasks: 1, ..Told::default() })]);
+    let cut = Cut { upstream: BTreeMap::from([("edge".to_owned(), told())]), ..Cut::default() };
+    let edges = BTreeMap::from([("edge".to_owned(), EdgePlan { partitions: 16, shape: "s".to_owned() })]);
+    let plan = PlanRecord { uid: "u".to_owned(), edges, cuts: vec![cut, Cut::default()], ..PlanRecord::default() };
     let body = Body::Epoch(Box::new(record()));
     let seal = Seal { nonce: "z".to_owned(), generation: 2, attempt: "a".to_owned(), record: Some(body.clone()) };
     let stored = Body::Stored { nonce: "n".to_owned(), object: ObjectRef::of("p", b"") };
@@ -82,6 +93,32 @@ fn the_bytes_of_an_entry_are_frozen() {
     ] {
         assert!(bytes.contains(part), "{part} is not in {bytes}");
     }
+}
+
+#[test]
+fn plans_and_records_of_before_there_were_edges_are_read() {
+    let plan = PlanRecord { uid: "u".to_owned(), cuts: vec![Cut::default()], ..PlanRecord::default() };
+    let entry = Entry::Record(Body::Plan(Box::new(plan)));
+    let bytes = String::from_utf8(entry.encode().unwrap().to_vec()).unwrap();
+    assert!(!bytes.contains("edges") && !bytes.contains("upstream"), "{bytes}");
+    assert_eq!(Entry::decode(bytes.as_bytes()).unwrap(), entry);
+    let old = Entry::Record(Body::Epoch(Box::new(EpochRecord { upstream: Upstream::new(), ..record() })));
+    let bytes = String::from_utf8(old.encode().unwrap().to_vec()).unwrap();
+    assert!(bytes.contains(r#""upstream":{}"#), "{bytes}");
+    assert_eq!(Entry::decode(bytes.as_bytes()).unwrap(), old);
+}
+
+#[test]
+fn time_is_where_the_last_of_tables_and_edges_is() {
+    let mark = |ms| Watermark { ms, idle: false };
+    let of = |edge: Watermark| {
+        let watermarks = BTreeMap::from([("in".to_owned(), BTreeMap::from([(0, mark(Some(50)))]))]);
+        let told = Told { watermark: edge, ..Told::default() };
+        let upstream = BTreeMap::from([("edge".to_owned(), BTreeMap::from([(0, told)]))]);
+        EpochRecord { watermarks, upstream, ..EpochRecord::default() }.watermark_ms()
+    };
+    assert_eq!((of(mark(Some(40))), of(mark(Some(60))), of(mark(None))), (Some(40), Some(50), None));
+    assert_eq!(of(Watermark { ms: None, idle: true }), Some(50));
 }
 
 #[test]

@@ -71,6 +71,7 @@ where
         key_groups: cut.key_groups,
         watermarks: record.watermarks.clone(),
         upstream: record.upstream.clone(),
+        generation: record.generation,
         parts,
     })?;
     // Whoever committed the record may have died before it deleted these.
@@ -220,6 +221,7 @@ fn at_cut<R>(job: &Job<R>, plan: &PlanRecord, cut: &Cut) -> EpochRecord {
         nonce: plan.nonce.clone(),
         positions: cut.positions.clone(),
         watermarks: cut.watermarks.clone(),
+        upstream: cut.upstream.clone(),
         state: cut.state.clone(),
         applied: cut.applied.clone(),
         partitions: cut.partitions.clone(),

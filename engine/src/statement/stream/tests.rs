@@ -502,11 +502,12 @@ async fn a_stream_is_stopped_by_whoever_runs_it() {
         watermark_ms: Some(5_000),
         lag: Some(3),
         rows_per_second: 1.5,
+        tasks: 3,
         ..StreamProgress::default()
     };
     jobs.tell(&id, progress.clone());
-    let shown = "SELECT kind, epoch, watermark, lag, rows_per_second, waits_for FROM system.runtime.jobs";
-    assert_eq!(world.run(shown).await, ["stream|7|1970-01-01T00:00:05Z|3|1.5|"]);
+    let shown = "SELECT kind, epoch, watermark, lag, rows_per_second, waits_for, tasks FROM system.runtime.jobs";
+    assert_eq!(world.run(shown).await, ["stream|7|1970-01-01T00:00:05Z|3|1.5||3"]);
     world.run(&format!("CALL system.runtime.cancel_job('{id}')")).await;
     assert_eq!(world.detail(&id).await.0.state, CANCELLED);
     let error = world.refused(&format!("STOP JOB '{id}'")).await;
