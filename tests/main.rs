@@ -22,6 +22,7 @@ mod scale;
 mod shared;
 mod slt;
 mod sources;
+mod spread;
 mod streams;
 mod support;
 mod table_sinks;
