@@ -180,7 +180,7 @@ impl Inputs {
                 // One without ends gets new partitions, and is read by all tasks.
                 From::Topics(_) => self.feed.is_none(),
                 From::Events { .. } => self.generators.iter().any(|of| of.table == at && of.is_ended),
-                From::Files { .. } => !self.files.contains(&at),
+                From::Files { .. } | From::Once { .. } => !self.files.contains(&at),
             };
             if has_none && self.ended.insert(at) {
                 ended.push(at);
