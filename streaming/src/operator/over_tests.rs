@@ -136,7 +136,7 @@ proptest! {
         let before = before.map_or(i64::MAX, |before| before as i64);
         let query = format!(
             "WITH r AS (
-               SELECT *, ROW_NUMBER() OVER ({partition} ORDER BY n) AS rn, LAG(v, 2, -77) OVER ({partition} ORDER BY n) AS lag2 FROM t
+               SELECT *, CAST(ROW_NUMBER() OVER ({partition} ORDER BY n) AS BIGINT) AS rn, LAG(v, 2, -77) OVER ({partition} ORDER BY n) AS lag2 FROM t
              ), a AS (
                SELECT t.n, {AGGREGATES_NAMED}, MIN(CASE WHEN f.v IS NOT NULL THEN f.n END) AS first_n,
                  MAX(CASE WHEN f.s IS NOT NULL THEN f.n END) AS last_n

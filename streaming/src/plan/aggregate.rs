@@ -13,7 +13,9 @@ use datafusion::physical_expr::expressions::{CastExpr, Column as Place, binary, 
 use tereza_engine::flink::{WINDOW_END, WINDOW_START, WINDOW_TIME, Window, WindowTable};
 use tereza_runtime::error::Result;
 
-use super::{Expression, Named, Places, Planner, Stream, WindowColumns, failed, unsupported, windows, without_alias};
+use super::{
+    Expression, Named, Places, Planner, Stream, WindowColumns, failed, name_of, unsupported, windows, without_alias,
+};
 use crate::operator::aggregate::{AggregateCall, AggregateKind, GroupAggregate};
 use crate::operator::calc::Calc;
 use crate::operator::session::SessionAggregate;
@@ -303,7 +305,7 @@ impl<'p> Over<'p> {
             if keys.len() != of.len() || !of.iter().all(|key| keys.contains(key)) {
                 let list = |keys: &[Expr]| match keys {
                     [] => "nothing".to_owned(),
-                    keys => keys.iter().map(|key| key.schema_name().to_string()).collect::<Vec<_>>().join(", "),
+                    keys => keys.iter().map(name_of).collect::<Vec<_>>().join(", "),
                 };
                 return Err(unsupported(&format!(
                     "a SESSION window with PARTITION BY {} that is grouped by {}",

@@ -349,6 +349,7 @@ impl Planner<'_> {
 
     /// Refuses windows over a column that the watermark is not of: nothing would tell when they end.
     fn check_event_time(&self, input: &Stream, table: &WindowTable) -> Result<()> {
+        input.mode.require_append("a window")?;
         let at = table.input.schema().index_of_column(&table.time).map_err(failed)?;
         if input.times.contains(&at) {
             return Ok(());
@@ -407,6 +408,14 @@ fn without_alias(expression: &Expr) -> &Expr {
     match expression {
         Expr::Alias(alias) => without_alias(&alias.expr),
         other => other,
+    }
+}
+
+/// What an expression is called in an error.
+fn name_of(expression: &Expr) -> String {
+    match without_alias(expression) {
+        Expr::Column(column) => column.name.clone(),
+        other => other.schema_name().to_string(),
     }
 }
 

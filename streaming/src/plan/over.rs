@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Window, WindowFrame, WindowF
 use tereza_runtime::error::Result;
 
 use super::aggregate::kind_of;
-use super::{Named, Places, Planner, Stream, failed, no_event_time, unsupported, without_alias};
+use super::{Named, Places, Planner, Stream, failed, name_of, no_event_time, unsupported, without_alias};
 use crate::operator::over::{Frame, Over, OverCall, OverKind};
 
 const FUNCTIONS_HINT: &str =
@@ -29,6 +29,7 @@ impl Planner<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<Stream> {
         let schema = window.input.schema();
         let input = self.node(&window.input)?;
+        input.mode.require_append("OVER")?;
         let own = schema.fields().len();
         let mut columns: Vec<Named> =
             schema.columns().into_iter().map(|column| (Expr::Column(column.clone()), column.name)).collect();
@@ -101,10 +102,7 @@ fn time_of(function: &WindowFunction, schema: &DFSchema, input: &Stream) -> Resu
         Expr::Column(column) => Some(schema.index_of_column(column).map_err(failed)?),
         _ => None,
     };
-    let name = match without_alias(&sort.expr) {
-        Expr::Column(column) => column.name.clone(),
-        other => other.schema_name().to_string(),
-    };
+    let name = name_of(&sort.expr);
     match at.filter(|at| input.times.contains(at)) {
         Some(at) if sort.asc => Ok(at),
         Some(_) => Err(unsupported("OVER with ORDER BY … DESC").with_hint(ORDER_HINT)),

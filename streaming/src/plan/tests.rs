@@ -623,13 +623,30 @@ async fn what_a_stream_cannot_do_is_refused_by_name() {
             "which no WATERMARK is of",
         ),
         (
+            "SELECT TUMBLE_START(t, INTERVAL '10' SECOND), COUNT(*) FROM (
+               SELECT a.`dateTime` AS t FROM bid AS b LEFT JOIN auction AS a ON b.auction = a.id
+                 AND b.`dateTime` BETWEEN a.`dateTime` AND a.`dateTime` + INTERVAL '30' SECOND)
+             GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+            "a window over 't', which no WATERMARK is of",
+        ),
+        (
+            "SELECT TUMBLE_START(t, INTERVAL '10' SECOND), COUNT(*) FROM (
+               SELECT `dateTime` AS t FROM bid UNION ALL SELECT expires FROM auction) GROUP BY TUMBLE(t, INTERVAL '10' SECOND)",
+            "a window over 't', which no WATERMARK is of",
+        ),
+        (
+            "SELECT SUM(price) OVER (ORDER BY `dateTime`) FROM (
+               SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC) AS rn FROM bid) WHERE rn <= 2",
+            "OVER takes inserts only",
+        ),
+        (
             "SELECT * FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))",
             "a SESSION window without GROUP BY window_start, window_end",
         ),
         (
             "SELECT auction, COUNT(*) FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`), INTERVAL '5' SECOND))
              GROUP BY auction, window_start, window_end",
-            "a SESSION window with PARTITION BY bid.bidder that is grouped by bid.auction",
+            "a SESSION window with PARTITION BY bidder that is grouped by auction",
         ),
         (
             "SELECT bidder, MAX(window_end) FROM TABLE(SESSION(TABLE bid PARTITION BY bidder, DESCRIPTOR(`dateTime`),
