@@ -9,7 +9,9 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator a
 use tereza_runtime::error::Result;
 
 use super::{Named, Places, Planner, Stream, failed, unsupported, without_alias};
+use crate::operator::deduplicate::{Deduplicate, Keep, OrderBy};
 use crate::operator::top_n::{Ranks, TopN};
+use crate::operator::{ChangelogMode, Operator};
 
 /// A condition on a rank, over the relation that is ranked.
 pub(super) struct Rank<'p> {
@@ -167,9 +169,25 @@ impl Planner<'_> {
         };
         let name = with_rank.then_some(number.name.as_str());
         let places = Places::by([keys.clone()]);
-        let operator = TopN::new(&input.schema, &input.mode, keys, &order, rank.ranks, name)?
-            .with_time_to_live(self.settings.state_ttl_ms)?;
-        let ranked = Stream { places, ..self.add(Box::new(operator), &[input])? };
+        let ttl_ms = self.settings.state_ttl_ms;
+        let operator: Box<dyn Operator> = match order.as_slice() {
+            // The first or the last row of a key needs no order of the others.
+            [(time, sort)]
+                if !with_rank
+                    && (rank.ranks.first, rank.ranks.last) == (1, 1)
+                    && input.mode == ChangelogMode::Append
+                    && input.times.contains(time) =>
+            {
+                let keep = if sort.descending { Keep::Last } else { Keep::First };
+                let operator = Deduplicate::new(&input.schema, &input.mode, keys, keep, OrderBy::EventTime(*time))?;
+                Box::new(operator.with_time_to_live(ttl_ms)?)
+            }
+            _ => {
+                let operator = TopN::new(&input.schema, &input.mode, keys, &order, rank.ranks, name)?;
+                Box::new(operator.with_time_to_live(ttl_ms)?)
+            }
+        };
+        let ranked = Stream { places, ..self.add(operator, &[input])? };
         // The schema of what comes out: the input's columns, those that were added, the rank.
         let mut fields: Vec<_> =
             input_schema.iter().map(|(qualifier, field)| (qualifier.cloned(), std::sync::Arc::clone(field))).collect();
