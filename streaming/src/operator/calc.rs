@@ -47,7 +47,7 @@ impl Read {
             if !is_member(&expression) {
                 return Ok(Transformed::no(expression));
             }
-            let at = values.iter().position(|known| *known == expression).unwrap_or(values.len());
+            let at = values.iter().position(|known| known.as_ref() == expression.as_ref()).unwrap_or(values.len());
             if at == values.len() {
                 values.push(expression);
             }

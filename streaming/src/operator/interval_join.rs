@@ -5,7 +5,6 @@
 //! interval, so [`Operator::output_watermark`] holds it back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use tereza_runtime::error::{Error, Result};

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use datafusion::logical_expr::Operator as Comparison;
 use datafusion::physical_expr::expressions::{Column, binary};
 use proptest::prelude::*;

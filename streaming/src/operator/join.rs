@@ -259,11 +259,12 @@ impl Operator for Join {
     fn snapshot(&mut self, writer: &mut SnapshotWriter) -> Result<()> {
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
             for (key, row) in std::mem::take(&mut side.changed) {
-                let value = match side.rows.get_mut(&key).and_then(|rows| rows.get_mut(&row)) {
-                    Some(known) if !std::mem::take(&mut known.is_changed) => continue,
-                    Some(known) => Some([known.count, known.partners, known.written_ms].map(i64::to_le_bytes).concat()),
-                    None => None,
-                };
+                let known = side.rows.get_mut(&key).and_then(|rows| rows.get_mut(&row));
+                let value = known.as_ref().map(|known| [known.count, known.partners, known.written_ms]);
+                if known.is_some_and(|known| !std::mem::take(&mut known.is_changed)) {
+                    continue;
+                }
+                let value = value.map(|numbers| numbers.map(i64::to_le_bytes).concat());
                 writer.entry(table, &key, &joined_key(&key, &row), value.as_deref())?;
             }
         }
