@@ -232,7 +232,7 @@ impl Operator for Deduplicate {
                 Some(_) => {}
             }
             // A final row is never asked for again: its key is enough.
-            let row = if is_final { Box::default() } else { row.into() };
+            let row: Box<[u8]> = if is_final { Box::default() } else { row.into() };
             self.row_bytes += row.len();
             of_key.kept = Some(Kept { time, written_ms: cx.now_ms, row });
             note_changed(&mut self.changed, of_key, key);
