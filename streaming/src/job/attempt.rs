@@ -118,10 +118,13 @@ impl Attempt {
             true => prepared.writes_topics() || self.log.is_some(),
             false => prepared.begins_in_kafka(asked) || self.log.is_some(),
         };
-        let alone = prepared.alone(in_kafka);
         let exchanges = !prepared.exchanges.is_empty();
         let between = prepared.connection.clone().filter(|_| exchanges).zip(Some(prepared.exchanges.clone()));
         let catalog_tables = self.catalog_tables(prepared.catalog_tables()).await?;
+        let completes = catalog_tables.iter().find(|(_, table)| table.needs_watermarks().is_some());
+        let completes =
+            completes.filter(|_| exchanges).map(|(name, _)| format!("it completes partitions of table {name}"));
+        let alone = prepared.alone(in_kafka).or(completes);
         let tables: Tables<RecordBatch> = catalog_tables
             .iter()
             .map(|(name, table)| (name.clone(), Arc::clone(table) as Arc<dyn Table<Rows = RecordBatch>>))
