@@ -24,6 +24,8 @@ use tereza_engine::flink::{StreamSource, StreamTable};
 use tereza_runtime::{Error, Result};
 
 pub(crate) use files::{Files, FilesTable, Found};
+#[cfg(test)]
+pub(crate) use inputs::Arrived;
 pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
 pub(crate) use kafka::KafkaTable;
 pub(crate) use made::Made;

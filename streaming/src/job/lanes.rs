@@ -211,3 +211,7 @@ pub(super) fn operator(name: &str) -> &str {
 pub(super) fn end_epoch(senders: &mut [Sender], out: &mut Vec<Output>) -> Result<()> {
     senders.iter_mut().try_for_each(|sender| sender.end_epoch(out))
 }
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;
