@@ -143,7 +143,7 @@ fn state_of_several_tasks_is_written_anew_by_the_one_that_has_it() {
 fn rows_of_lane(chains: &ByTask, id: &str, lane: i32) -> HashMap<u8, Vec<u8>> {
     let groups = key_groups(lane, PARTITIONS);
     let reader = StateReader::open(&describe(id).unwrap(), &chains.of_lane(id, lane, &groups), groups).unwrap();
-    reader.entries(TABLE).into_iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect()
+    reader.entries(TABLE).iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect()
 }
 
 fn lanes(of: std::ops::Range<i32>) -> impl Iterator<Item = (i32, RangeInclusive<u8>)> {
