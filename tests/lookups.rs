@@ -124,13 +124,13 @@ fn a_table_is_read_again_when_its_time_is_over() {
     let count =
         |of: &str| -> i64 { world.ask(&format!("SELECT count(*) FROM kept WHERE {of}")).trim().parse().unwrap() };
     wait_for("rows of the first table", || (count("label = 'before'") > 0).then_some(()));
-    assert_eq!((count("label = 'after'"), count("mod(n, 2) = 1 AND label IS NOT NULL")), (0, 0));
+    assert_eq!((count("label = 'after'"), count("n % 2 = 1 AND label IS NOT NULL")), (0, 0));
     world.ask("INSERT INTO dimension VALUES (1, 'after')");
     wait_for("rows of the second one", || (count("label = 'after'") > 0).then_some(()));
     // Each row met the table of its moment: the odd ones before some number found nothing, those after it all found something.
     text(world.run(&["job", "cancel", &id]));
     wait_for("the job to end", || text(world.run(&["job", "logs", &id])).contains("cancelled").then_some(()));
-    let ask = "SELECT (SELECT max(n) FROM kept WHERE mod(n, 2) = 1 AND label IS NULL)
+    let ask = "SELECT (SELECT max(n) FROM kept WHERE n % 2 = 1 AND label IS NULL)
         < (SELECT min(n) FROM kept WHERE label = 'after')";
     assert_eq!(world.ask(ask), "true\n");
     assert_eq!(world.ask("SELECT count(*) = count(DISTINCT n) FROM kept"), "true\n");

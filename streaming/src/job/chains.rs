@@ -64,7 +64,8 @@ struct Merging {
 /// The task that wrote snapshots, and the first and the last key group that they count for.
 type Origin = (u32, (u16, u16));
 
-/// Snapshots that were restored, by where they are from. Of several tasks, or of one for several ranges of key groups, those of one
+/// Snapshots that were restored, by where they are from, each with others that do not count any more: of lanes that the task had
+/// before, parts may hold some snapshots and not the ones that they follow on. Of several tasks, or of one for several ranges of key groups, those of one
 /// origin count for its groups alone: what they hold of others is older than what others hold.
 pub(super) struct ByTask(BTreeMap<Origin, BTreeMap<String, Chain>>);
 
@@ -84,9 +85,6 @@ impl ByTask {
                 }
             }
         }
-        for (id, chain) in origins.values_mut().flatten() {
-            *chain = linked(id, std::mem::take(chain))?;
-        }
         Ok((Self(origins), last))
     }
 
@@ -98,24 +96,26 @@ impl ByTask {
     /// Leaves out the chains that `is_wanted`, given an operator and its base, does not want.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&str, &[u8]) -> bool) {
         for chains in self.0.values_mut() {
-            chains.retain(|id, chain| chain.first().is_some_and(|base| is_wanted(id, &base.bytes)));
+            let base =
+                |chain: &Chain| chain.iter().find(|segment| segment.after.is_none()).map(|base| base.bytes.clone());
+            chains.retain(|id, chain| base(chain).is_none_or(|base| is_wanted(id, &base)));
         }
     }
 
     /// The chains of an operator, one of each origin. Where there is one task, or none has keys, they count for all key groups.
-    pub(super) fn of(&self, operator: &str) -> Vec<Vec<Bytes>> {
+    pub(super) fn of(&self, operator: &str) -> Result<Vec<Vec<Bytes>>> {
         let of_origins = self.0.values().filter_map(|chains| chains.get(operator));
-        of_origins.map(bytes_of).collect()
+        of_origins.map(|chain| Ok(bytes_of(&linked(operator, chain)?))).collect()
     }
 
     /// The chain of an operator in a lane with these key groups; none before there is any. It may hold other groups too.
-    pub(super) fn of_lane(&self, operator: &str, lane: i32, groups: &RangeInclusive<u8>) -> Vec<Vec<Bytes>> {
-        self.in_lane(operator, lane, groups).map(|(_, chain)| bytes_of(chain)).into_iter().collect()
+    pub(super) fn of_lane(&self, operator: &str, lane: i32, groups: &RangeInclusive<u8>) -> Result<Vec<Vec<Bytes>>> {
+        Ok(self.in_lane(operator, lane, groups)?.map(|(_, chain)| bytes_of(&chain)).into_iter().collect())
     }
 
     /// A lane's state is under a name of its own, or, in a job whose operators were all in one task, under that of the operator. Says
     /// whether it is its own.
-    fn in_lane(&self, operator: &str, lane: i32, groups: &RangeInclusive<u8>) -> Option<(bool, &Chain)> {
+    fn in_lane(&self, operator: &str, lane: i32, groups: &RangeInclusive<u8>) -> Result<Option<(bool, Chain)>> {
         let (first, last) = (u16::from(*groups.start()), u16::from(*groups.end()));
         let mut own = None;
         let mut shared = None;
@@ -125,7 +125,8 @@ impl ByTask {
                 shared = shared.or_else(|| chains.get(operator));
             }
         }
-        own.map(|chain| (true, chain)).or_else(|| shared.map(|chain| (false, chain)))
+        let found = own.map(|chain| (true, chain)).or_else(|| shared.map(|chain| (false, chain)));
+        found.map(|(is_own, chain)| Ok((is_own, linked(&name(operator, lane), chain)?))).transpose()
     }
 
     /// What `task` goes on with; `describe` says what gives the state of an operator its meaning.
@@ -140,13 +141,14 @@ impl ByTask {
             let mut merged = BTreeMap::new();
             for id in self.names() {
                 let Some(description) = describe(id) else { continue };
-                let bytes = Bytes::from(compact(&description, &self.of(id), groups.clone())?);
+                let bytes = Bytes::from(compact(&description, &self.of(id)?, groups.clone())?);
                 let (after, epoch) = span(&bytes)?;
                 merged.insert(id.to_owned(), vec![Segment { after, epoch, bytes, part: NEW }]);
             }
             merged
         } else {
-            self.0.into_values().next().unwrap_or_default()
+            let chains = self.0.into_values().next().unwrap_or_default().into_iter();
+            chains.map(|(id, chain)| linked(&id, &chain).map(|chain| (id, chain))).collect::<Result<_>>()?
         };
         Ok(Chains { task, groups, chains, is_anew, merging: None })
     }
@@ -165,12 +167,12 @@ impl ByTask {
         let mut chains = BTreeMap::new();
         for (lane, groups) in lanes {
             for id in &operators {
-                let Some((is_own, chain)) = self.in_lane(id, lane, &groups) else { continue };
+                let Some((is_own, chain)) = self.in_lane(id, lane, &groups)? else { continue };
                 let chain = match (is_own, describe(id)) {
-                    (true, _) => chain.clone(),
+                    (true, _) => chain,
                     (false, None) => continue,
                     (false, Some(description)) => {
-                        let bytes = Bytes::from(compact(&description, &[bytes_of(chain)], groups.clone())?);
+                        let bytes = Bytes::from(compact(&description, &[bytes_of(&chain)], groups.clone())?);
                         let (after, epoch) = span(&bytes)?;
                         vec![Segment { after, epoch, bytes, part: NEW }]
                     }
@@ -305,8 +307,8 @@ fn worth_merging(chain: &Chain) -> Option<Range<usize>> {
 }
 
 /// The snapshots that follow on one another and reach the last epoch: from the newest base on, always the one that spans the most.
-fn linked(id: &str, all: Chain) -> Result<Chain> {
-    let mut by_start: BTreeMap<Option<u64>, Segment> = BTreeMap::new();
+fn linked(id: &str, all: &Chain) -> Result<Chain> {
+    let mut by_start: BTreeMap<Option<u64>, &Segment> = BTreeMap::new();
     let last = all.iter().map(|segment| segment.epoch).max();
     for segment in all {
         let known = by_start.get(&segment.after);
@@ -318,7 +320,7 @@ fn linked(id: &str, all: Chain) -> Result<Chain> {
     let mut at = None;
     while let Some(segment) = by_start.remove(&at) {
         at = Some(segment.epoch);
-        chain.push(segment);
+        chain.push(segment.clone());
     }
     if at != last {
         return Err(Error::invalid_input(format!(

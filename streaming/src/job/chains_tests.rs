@@ -40,7 +40,7 @@ impl Known {
 }
 
 fn rows_of(chains: &ByTask, id: &str) -> HashMap<u8, Vec<u8>> {
-    let reader = StateReader::open(&describe(id).unwrap(), &chains.of(id), 0..=u8::MAX).unwrap();
+    let reader = StateReader::open(&describe(id).unwrap(), &chains.of(id).unwrap(), 0..=u8::MAX).unwrap();
     let entries = reader.entries(TABLE);
     let count = entries.len();
     let rows: HashMap<u8, Vec<u8>> = entries.iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect();
@@ -142,7 +142,8 @@ fn state_of_several_tasks_is_written_anew_by_the_one_that_has_it() {
 /// The rows of an operator in a lane, as whoever has it restores them.
 fn rows_of_lane(chains: &ByTask, id: &str, lane: i32) -> HashMap<u8, Vec<u8>> {
     let groups = key_groups(lane, PARTITIONS);
-    let reader = StateReader::open(&describe(id).unwrap(), &chains.of_lane(id, lane, &groups), groups).unwrap();
+    let reader =
+        StateReader::open(&describe(id).unwrap(), &chains.of_lane(id, lane, &groups).unwrap(), groups).unwrap();
     reader.entries(TABLE).iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect()
 }
 
@@ -178,7 +179,7 @@ async fn a_lane_goes_on_with_its_state_whoever_wrote_it() {
     // Two tasks. The first one commits a change in lane 3, the other one nothing.
     let (restored, last) = ByTask::read(&within(&one, (0, 127)).collect::<Vec<_>>()).unwrap();
     check(&restored, 0..8, &expected, "first of two");
-    assert!(restored.of_lane("1-join", 8, &key_groups(8, PARTITIONS)).is_empty(), "that is of the other task");
+    assert!(restored.of_lane("1-join", 8, &key_groups(8, PARTITIONS)).unwrap().is_empty(), "that is of the other task");
     let mut chains = restored.into_lanes(0, 0..=127, lanes(0..8), describe).unwrap();
     let key = (0..=255).find(|key| lane_of(*key) == 3).unwrap();
     let mut lane = Known { epoch: Some(last), rows: HashMap::new() };
@@ -230,7 +231,7 @@ fn damaged_parts_and_gaps_are_refused() {
     assert!(read_part(&Bytes::from_static(b"TEREZASO and so on, and more")).is_err());
     let part = |snapshots| {
         let bytes = write_part(0, 9, &BTreeMap::from([("1-join", snapshots)])).unwrap();
-        ByTask::read(&[Part { key_groups: (0, 255), bytes }]).map(|(read, _)| read.of("1-join")[0].len())
+        ByTask::read(&[Part { key_groups: (0, 255), bytes }]).and_then(|(read, _)| Ok(read.of("1-join")?[0].len()))
     };
     assert_eq!(part(vec![snapshot(3, None), snapshot(4, Some(3)), snapshot(9, Some(4))]).unwrap(), 3);
     assert_eq!(part(vec![snapshot(3, None), snapshot(9, Some(3)), snapshot(4, Some(3))]).unwrap(), 2);

@@ -238,10 +238,10 @@ impl Pipeline for Flow {
                 .with_hint("run the job with the release that wrote the state, or submit it again"));
         }
         if self.lanes.is_empty() {
-            self.graph.restore(groups.clone(), |id| Ok(restored.of(id)))?;
+            self.graph.restore(groups.clone(), |id| restored.of(id))?;
             self.chains = restored.into_chains(self.task, groups, |id| self.graph.describe(id))?;
         } else {
-            let of_lane = |id: &str, lane, groups: &RangeInclusive<u8>| Ok(restored.of_lane(id, lane, groups));
+            let of_lane = |id: &str, lane, groups: &RangeInclusive<u8>| restored.of_lane(id, lane, groups);
             self.lanes.restore(from.generation, &from.upstream, of_lane)?;
             let describe = |name: &str| self.graph.describe(lanes::operator(name));
             self.chains = restored.into_lanes(self.task, groups, self.lanes.numbers(), describe)?;

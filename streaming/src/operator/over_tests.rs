@@ -101,7 +101,7 @@ fn run(driver: &mut Driver<Over, impl Fn() -> Over>, rows: &[Row], slack: i64, c
     taken
 }
 
-const KEY: &str = "f.k IS NOT DISTINCT FROM t.k AND f.s IS NOT DISTINCT FROM t.s";
+const KEY: &str = "(f.k IS NOT DISTINCT FROM t.k) AND (f.s IS NOT DISTINCT FROM t.s)";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
