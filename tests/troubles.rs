@@ -123,7 +123,9 @@ fn submit(world: &World, name: &str, script: &str) -> String {
 
 /// A column of `system.runtime.jobs`.
 fn of_job(world: &World, id: &str, column: &str) -> String {
-    world.ask(&format!("SELECT {column} FROM system.runtime.jobs WHERE job_id = '{id}'")).trim().to_owned()
+    // NULL alone in a line of CSV is an empty text in quotes.
+    let line = world.ask(&format!("SELECT {column} FROM system.runtime.jobs WHERE job_id = '{id}'"));
+    line.trim().trim_matches('"').to_owned()
 }
 
 /// Waits until a job that runs says that it waits, and with these words.
