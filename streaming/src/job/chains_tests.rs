@@ -41,10 +41,17 @@ impl Known {
 
 fn rows_of(chains: &ByTask, id: &str) -> HashMap<u8, Vec<u8>> {
     let reader = StateReader::open(&describe(id).unwrap(), &chains.of(id).unwrap(), 0..=u8::MAX).unwrap();
-    let entries = reader.entries(TABLE);
-    let count = entries.len();
-    let rows: HashMap<u8, Vec<u8>> = entries.iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect();
-    assert_eq!(rows.len(), count, "a key is there twice");
+    rows_in(&reader)
+}
+
+fn rows_in(reader: &StateReader) -> HashMap<u8, Vec<u8>> {
+    let mut rows = HashMap::new();
+    let visited = reader.each(TABLE, |entry| {
+        let known = rows.insert(entry.key[0], entry.value.to_vec());
+        assert!(known.is_none(), "a key is there twice");
+        Ok(())
+    });
+    visited.unwrap();
     rows
 }
 
@@ -144,7 +151,7 @@ fn rows_of_lane(chains: &ByTask, id: &str, lane: i32) -> HashMap<u8, Vec<u8>> {
     let groups = key_groups(lane, PARTITIONS);
     let reader =
         StateReader::open(&describe(id).unwrap(), &chains.of_lane(id, lane, &groups).unwrap(), groups).unwrap();
-    reader.entries(TABLE).iter().map(|entry| (entry.key[0], entry.value.to_vec())).collect()
+    rows_in(&reader)
 }
 
 fn lanes(of: std::ops::Range<i32>) -> impl Iterator<Item = (i32, RangeInclusive<u8>)> {

@@ -84,8 +84,9 @@ impl GroupAggregate {
         Ok(self)
     }
 
-    fn grow(&mut self) {
-        let groups = self.groups.len();
+    /// Makes room for so many groups, if there is less.
+    fn grow(&mut self, groups: usize) {
+        let groups = groups.max(self.rows.len());
         self.rows.resize(groups, 0);
         self.touched_by.resize(groups, 0);
         self.is_changed.resize(groups, false);
@@ -99,7 +100,7 @@ impl GroupAggregate {
     fn touch(&mut self, rows: &RecordBatch) -> Result<(Vec<u32>, Vec<u32>)> {
         let keys = self.key_codec.encode(rows)?;
         let of_rows: Vec<u32> = (0..keys.len()).map(|row| self.groups.intern(keys.get(row))).collect();
-        self.grow();
+        self.grow(self.groups.len());
         self.batches += 1;
         let mut touched = Vec::new();
         for group in &of_rows {
@@ -309,11 +310,14 @@ impl Operator for GroupAggregate {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        let entries = reader.entries(TABLE);
-        self.groups.reserve(entries.len());
-        let groups: Vec<u32> = entries.iter().map(|entry| self.groups.intern(entry.key)).collect();
-        self.grow();
-        for (entry, group) in entries.iter().zip(groups) {
+        let groups = reader.entries_about(TABLE);
+        self.groups.reserve(groups);
+        self.grow(groups);
+        reader.each(TABLE, |entry| {
+            let group = self.groups.intern(entry.key);
+            if group as usize >= self.rows.len() {
+                self.grow(self.groups.len());
+            }
             let mut value = entry.value;
             self.rows[group as usize] = take_i64(&mut value)?;
             for accumulator in &mut self.accumulators {
@@ -324,7 +328,8 @@ impl Operator for GroupAggregate {
             {
                 *written_ms = take_i64(&mut value)?;
             }
-        }
+            Ok(())
+        })?;
         for (at, accumulator) in self.accumulators.iter_mut().enumerate() {
             if let Some(values) = accumulator.values() {
                 restore_values(values, &format!("values.{at}"), &self.groups, reader)?;

@@ -270,18 +270,18 @@ impl Operator for Deduplicate {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        let entries = reader.entries(TABLE);
-        self.index.reserve(entries.len());
-        self.of_keys.reserve(entries.len());
-        for entry in entries.iter() {
+        let keys = reader.entries_about(TABLE);
+        self.index.reserve(keys);
+        self.of_keys.reserve(keys);
+        reader.each(TABLE, |entry| {
             let mut row = entry.value;
             let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
             self.row_bytes += row.len();
             let key = self.index.intern(entry.key);
             self.of_keys.resize_with(self.index.len(), OfKey::default);
             self.of_keys[key as usize].kept = Some(Kept { time, written_ms, row: row.into() });
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn state_bytes(&self) -> usize {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use tereza_runtime::error::{Error, Result};
 
 use super::batch::Batch;
@@ -257,7 +258,7 @@ impl Graph {
     ///
     /// Where an operator had one chain, its next snapshot is a delta after it; where it had several, `compact` makes one of
     /// them first.
-    pub fn restore<B: AsRef<[u8]>>(
+    pub fn restore<B: Clone + Into<Bytes>>(
         &mut self,
         groups: RangeInclusive<u8>,
         mut chains: impl FnMut(&str) -> Result<Vec<Vec<B>>>,

@@ -249,7 +249,7 @@ impl Operator for IntervalJoin {
         self.watermark = reader.watermark()?;
         self.next = reader.scalar_max("next").unwrap_or(0) as u64;
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
-            for entry in reader.entries(table).iter() {
+            reader.each(table, |entry| {
                 let (key, mut number) = split_key(entry.key)?;
                 let number = u64::from_be_bytes(take::<8>(&mut number)?);
                 let mut row = entry.value;
@@ -257,7 +257,8 @@ impl Operator for IntervalJoin {
                 let has_partner = take::<1>(&mut row)? == [1];
                 let flags = Flags { has_partner, is_changed: false, is_saved: true };
                 side.keep(key, time, number, row, flags);
-            }
+                Ok(())
+            })?;
             side.order_by_numbers();
         }
         Ok(())

@@ -273,7 +273,7 @@ impl Operator for Join {
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         for (side, table) in self.sides.iter_mut().zip(TABLES) {
-            for entry in reader.entries(table).iter() {
+            reader.each(table, |entry| {
                 let (key, row) = split_key(entry.key)?;
                 let mut value = entry.value;
                 let known = Known {
@@ -287,7 +287,8 @@ impl Operator for Join {
                     Some(rows) => rows.insert(row.into(), known),
                     None => side.rows.entry(key.into()).or_default().insert(row.into(), known),
                 };
-            }
+                Ok(())
+            })?;
         }
         Ok(())
     }

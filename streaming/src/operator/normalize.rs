@@ -116,11 +116,11 @@ impl Operator for Normalize {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        for entry in reader.entries(TABLE).iter() {
+        reader.each(TABLE, |entry| {
             self.bytes += cost(entry.key, entry.value);
             self.rows.insert(entry.key.into(), entry.value.into());
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn state_bytes(&self) -> usize {

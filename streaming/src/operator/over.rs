@@ -653,7 +653,7 @@ impl Operator for Over {
         self.watermark = reader.watermark()?;
         self.next = reader.scalar_max("next").unwrap_or(0) as u64;
         let mut kept: BTreeMap<(u32, i64, u64), Bytes> = BTreeMap::new();
-        for entry in reader.entries(ROWS).iter() {
+        reader.each(ROWS, |entry| {
             let (key, mut number) = split_key(entry.key)?;
             let number = u64::from_be_bytes(take_bytes::<8>(&mut number)?);
             let mut row = entry.value;
@@ -665,7 +665,8 @@ impl Operator for Over {
                     kept.insert((key, time, number), row.into());
                 }
             }
-        }
+            Ok(())
+        })?;
         let (mut groups, mut rows) = (Vec::new(), Vec::new());
         for ((key, time, number), row) in kept {
             groups.push(key);
@@ -678,7 +679,7 @@ impl Operator for Over {
         }
         self.replay(&groups, &rows)?;
         // After the rows: what was saved of a sum is taken as it was.
-        for entry in reader.entries(KEYS).iter() {
+        reader.each(KEYS, |entry| {
             let key = self.intern(entry.key);
             let mut value = entry.value;
             for call in &mut self.calls {
@@ -687,7 +688,8 @@ impl Operator for Over {
             if self.ttl.is_some() && !value.is_empty() {
                 self.keys[key as usize].written_ms = take_i64(&mut value)?;
             }
-        }
+            Ok(())
+        })?;
         for (at, call) in self.calls.iter_mut().enumerate() {
             if let Some(values) = call.accumulator.values() {
                 restore_values(values, &format!("values.{at}"), &self.index, reader)?;

@@ -282,7 +282,7 @@ impl Operator for SessionAggregate {
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         self.watermark = reader.watermark()?;
-        for entry in reader.entries(TABLE).iter() {
+        reader.each(TABLE, |entry| {
             let key = self.intern(entry.key);
             let mut value = entry.value;
             for _ in 0..u32::from_le_bytes(take::<4>(&mut value)?) {
@@ -294,8 +294,8 @@ impl Operator for SessionAggregate {
                 self.sessions[key as usize].insert(start, Session { end, group });
                 self.ends.insert((end, key, start));
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn state_bytes(&self) -> usize {

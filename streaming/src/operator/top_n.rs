@@ -354,7 +354,7 @@ impl Operator for TopN {
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         self.next = reader.scalar_max("next").unwrap_or(0) as u64;
         let mut shared: HashSet<Arc<[u8]>, BuildKeyHasher> = HashSet::default();
-        for entry in reader.entries(TABLE).iter() {
+        reader.each(TABLE, |entry| {
             let (key, mut number) = split_key(entry.key)?;
             let number = u64::from_be_bytes(take::<8>(&mut number)?);
             let mut row = entry.value;
@@ -369,8 +369,9 @@ impl Operator for TopN {
             };
             self.bytes += cost(order, row);
             self.rows.entry(key).or_default().insert((order.into(), number), row.into());
-        }
-        for entry in reader.entries(WRITTEN).iter() {
+            Ok(())
+        })?;
+        reader.each(WRITTEN, |entry| {
             let mut written_ms = entry.value;
             let key: Arc<[u8]> = entry.key.into();
             match self.ttl {
@@ -382,8 +383,8 @@ impl Operator for TopN {
                     self.written.insert(key);
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn state_bytes(&self) -> usize {

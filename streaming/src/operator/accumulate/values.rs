@@ -49,15 +49,15 @@ pub(crate) fn restore_values(
     keys: &KeyIndex,
     reader: &StateReader,
 ) -> Result<()> {
-    for entry in reader.entries(table).iter() {
+    reader.each(table, |entry| {
         let (key, value) = split_key(entry.key)?;
         let mut count = entry.value;
         let group = keys
             .get(key)
             .ok_or_else(|| Error::invalid_input("a snapshot of stream state is damaged: values of no group"))?;
         values.restore(group, value, take_i64(&mut count)?);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Decodes optional values of one column.
