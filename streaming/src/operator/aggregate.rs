@@ -84,9 +84,8 @@ impl GroupAggregate {
         Ok(self)
     }
 
-    /// Makes room for so many groups, if there is less.
-    fn grow(&mut self, groups: usize) {
-        let groups = groups.max(self.rows.len());
+    fn grow(&mut self) {
+        let groups = self.groups.len();
         self.rows.resize(groups, 0);
         self.touched_by.resize(groups, 0);
         self.is_changed.resize(groups, false);
@@ -100,7 +99,7 @@ impl GroupAggregate {
     fn touch(&mut self, rows: &RecordBatch) -> Result<(Vec<u32>, Vec<u32>)> {
         let keys = self.key_codec.encode(rows)?;
         let of_rows: Vec<u32> = (0..keys.len()).map(|row| self.groups.intern(keys.get(row))).collect();
-        self.grow(self.groups.len());
+        self.grow();
         self.batches += 1;
         let mut touched = Vec::new();
         for group in &of_rows {
@@ -310,14 +309,10 @@ impl Operator for GroupAggregate {
     }
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
-        let groups = reader.entries_about(TABLE);
-        self.groups.reserve(groups);
-        self.grow(groups);
+        self.groups.reserve(reader.entries_about(TABLE));
         reader.each(TABLE, |entry| {
             let group = self.groups.intern(entry.key);
-            if group as usize >= self.rows.len() {
-                self.grow(self.groups.len());
-            }
+            self.grow();
             let mut value = entry.value;
             self.rows[group as usize] = take_i64(&mut value)?;
             for accumulator in &mut self.accumulators {

@@ -259,6 +259,32 @@ fn state_over_the_bound_is_an_error_that_names_it() {
 }
 
 #[test]
+fn restored_state_takes_what_it_took() {
+    let make = || {
+        let calls = vec![call(AggregateKind::Sum, Some(1), None)];
+        GroupAggregate::new(&schema(), &ChangelogMode::Append, vec![0], calls).unwrap()
+    };
+    let (mut aggregate, mut chain) = (make(), Vec::new());
+    let cx = Context { now_ms: 0, state_bytes_max: usize::MAX };
+    // Each epoch writes all groups again.
+    for epoch in 0..4_u64 {
+        let rows: Vec<Change> = (0..1_000).map(|key| (Insert, row(key, 1))).collect();
+        aggregate.process(0, batch(&rows), &cx, &mut Vec::new()).unwrap();
+        let mut writer = SnapshotWriter::new(NAME, &aggregate.describe(), epoch, epoch.checked_sub(1));
+        aggregate.snapshot(&mut writer).unwrap();
+        chain.push(writer.finish().unwrap());
+    }
+    let bytes = |groups| {
+        let mut again = make();
+        again.restore(&StateReader::open(&again.describe(), &[chain.clone()], groups).unwrap()).unwrap();
+        again.state_bytes()
+    };
+    assert_eq!(bytes(0..=255), aggregate.state_bytes());
+    // Tasks and lanes that share the key groups take no more together.
+    assert_eq!((0..16).map(|lane| bytes(lane * 16..=lane * 16 + 15)).sum::<usize>(), aggregate.state_bytes());
+}
+
+#[test]
 fn what_cannot_be_computed_is_refused() {
     let refused = |mode: &ChangelogMode, call: AggregateCall| {
         GroupAggregate::new(&schema(), mode, vec![0], vec![call]).err().map(|error| error.kind())

@@ -17,7 +17,7 @@ use tereza_runtime::error::{Error, Result};
 
 use super::super::WATERMARK_MIN;
 use super::super::error::failed;
-use super::super::key::BuildKeyHasher;
+use super::super::key::{BuildKeyHasher, KEY_GROUPS};
 use super::{
     CHAIN_MAX, HEADER_BYTES_MAX, Header, MAGIC, Section, Shape, SnapshotWriter, VERSION, WATERMARK, digest,
     fingerprint, keyed_schema,
@@ -94,12 +94,16 @@ impl Stream {
         }
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD_BATCHES);
-            scope.spawn(move || match self.batches() {
+            let ahead = thread::Builder::new().spawn_scoped(scope, move || match self.batches() {
                 // Nobody takes them after an error.
                 Ok(mut batches) => _ = batches.try_for_each(|batch| sender.send(batch)),
                 Err(error) => _ = sender.send(Err(error)),
             });
-            receiver.into_iter().try_for_each(|batch| visit(batch?))
+            match ahead {
+                Ok(_) => receiver.into_iter().try_for_each(|batch| visit(batch?)),
+                // The system has no thread to give.
+                Err(_) => self.batches()?.try_for_each(|batch| visit(batch?)),
+            }
         })
     }
 
@@ -327,13 +331,16 @@ impl StateReader {
         })
     }
 
-    /// About how many entries a keyed table has: as many as were written, of all key groups, or 0 where that is not known.
+    /// About how many entries a keyed table has: the share of the key groups in what was written, 0 where that is not known. What
+    /// takes room for them is not to count it.
     pub fn entries_about(&self, table: &str) -> usize {
         let Some(KeyedTable { oldest, newer }) = self.keyed.get(table) else { return 0 };
-        let oldest = oldest.as_ref().map_or(0, |oldest| usize::try_from(oldest.section.rows).unwrap_or(0));
-        // What the header says is not to be believed beyond what its bytes can hold.
-        let bytes = self.keyed.get(table).and_then(|known| known.oldest.as_ref()).map_or(0, |known| known.bytes.len());
-        oldest.min(bytes) + newer.iter().map(RecordBatch::num_rows).sum::<usize>()
+        let oldest = oldest.as_ref().map_or(0, |oldest| {
+            // What the header says is not believed beyond what its bytes may hold.
+            let rows = usize::try_from(oldest.section.rows).map_or(0, |rows| rows.min(oldest.bytes.len()));
+            rows * self.groups.clone().count() / KEY_GROUPS
+        });
+        oldest + newer.iter().map(RecordBatch::num_rows).sum::<usize>()
     }
 
     /// Visits the last row of each key of a keyed table, the oldest first, also where the key is gone. Of the oldest snapshot,
