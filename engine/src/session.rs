@@ -42,6 +42,12 @@ const SORT_RESERVATIONS: usize = 8;
 const BATCHES_PER_PART: usize = 64;
 const ROW_BYTES: usize = 128;
 const BATCH_SIZE_ROWS_MIN: usize = 256;
+/// The smaller side of a join is hashed once for all partitions, by one thread, if it is expected to have no more bytes than this, or
+/// rows where bytes are not known, for each of so many partitions: with few of them that takes less time than it takes to hash and copy
+/// the rows of the other side for partitions of their own. DataFusion's bounds (1 MB, 128 thousand rows) are for many.
+const HASHED_ONCE_BYTES: usize = 256 << 20;
+const HASHED_ONCE_ROWS: usize = 16_000_000;
+
 /// Rows of a batch where joins sort and spill: many spilled runs are merged at once, with some batches of each.
 const SPILLING_BATCH_SIZE_ROWS: usize = 2_048;
 
@@ -254,6 +260,8 @@ pub(crate) fn initial_config(engine: &Engine) -> SessionConfig {
     // A literal price is a price: as a float it would not equal the column that it was copied from.
     options.sql_parser.parse_float_as_decimal = true;
     options.execution.sort_spill_reservation_bytes = sort_reservation_bytes(engine, engine.memory_limit_bytes);
+    options.optimizer.hash_join_single_partition_threshold = HASHED_ONCE_BYTES / partitions;
+    options.optimizer.hash_join_single_partition_threshold_rows = HASHED_ONCE_ROWS / partitions;
     config
 }
 
