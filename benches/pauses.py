@@ -4,7 +4,7 @@
 
 TPCH_FOLDER has a folder of Parquet files for each table, as `tereza bench tpch` makes them; QUERIES.json is the output of
 `benches/peers/tpc.py queries tpch`. Prints for each query the median and all times in milliseconds, but for the first run,
-and how many pages were touched for the first time; at the end the memory held then, and after 45 s of rest, in MiB.
+and how many pages were touched for the first time; at the end the memory held then, and after 135 s of rest, in MiB.
 `MIMALLOC_PURGE_DELAY=1000` in the environment gives mimalloc's own pace of giving memory back.
 """
 
@@ -51,7 +51,7 @@ def main():
                 " ".join(f"{took:.0f}" for took in times),
             )
         print(f"held: {resident_mib()} MiB,", end=" ", flush=True)
-        time.sleep(45)
+        time.sleep(135)
         print(f"after a rest: {resident_mib()} MiB")
         runner.close()
 

@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: c_int = 15;
 /// Memory that one statement freed is there for the next. When it was given back, the kernel clears each page again, which
 /// takes up to a fifth of the time of a short query (`benches/NOTES.md`).
-const KEPT_MS: c_long = 60_000;
+const KEPT_MS: c_long = 120_000;
 /// `mi_option_allow_thp`, with which memory is given back in whole huge pages only, so that those in use are not torn apart.
 const HUGE_PAGES: c_int = 43;
 const WHOLE_HUGE_PAGES: c_long = 2;
@@ -31,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_millis(100);
 /// After so many looks in which it did nothing, it is at rest.
 const IDLE_LOOKS: u32 = 3;
+/// After so many looks at rest it gives freed memory back, two minutes after its last work: whoever reads an answer asks again by then.
+const GIVE_BACK_LOOKS: u32 = 10;
 
 /// Lets freed memory be reused for longer, where there is enough; then [`give_back_at_rest`] is to run.
 fn keep_freed_memory() {
@@ -83,8 +85,8 @@ fn set_huge_pages(are_allowed: bool) {
 #[cfg(not(target_os = "linux"))]
 fn set_huge_pages(_are_allowed: bool) {}
 
-/// Gives freed memory back whenever the process comes to rest, which mimalloc does only while it is asked for memory; and as long as
-/// it rests the program's own pages, of which the little that runs now and then maps many around it.
+/// Gives freed memory back when the process has been at rest for a while, which mimalloc does only while it is asked for memory; and
+/// all the time that it rests the program's own pages, of which the little that runs now and then maps many around it.
 pub(crate) async fn give_back_at_rest() {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,7 +94,7 @@ pub(crate) async fn give_back_at_rest() {
     loop {
         looks.tick().await;
         let looks = rest.look(memory::processor_time());
-        if looks == 1 {
+        if looks == GIVE_BACK_LOOKS {
             memory::give_back();
         }
         if looks >= 1 {
