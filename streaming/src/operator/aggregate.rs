@@ -310,18 +310,20 @@ impl Operator for GroupAggregate {
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         self.groups.reserve(reader.entries_about(TABLE));
-        reader.each(TABLE, |entry| {
-            let group = self.groups.intern(entry.key);
+        reader.each_batch(TABLE, |entries| {
+            let groups = self.groups.intern_all(entries.len(), |entry| entries.get(entry).key);
             self.grow();
-            let mut value = entry.value;
-            self.rows[group as usize] = take_i64(&mut value)?;
-            for accumulator in &mut self.accumulators {
-                accumulator.load(group, &mut value)?;
-            }
-            if let Some(written_ms) = self.written_ms.get_mut(group as usize)
-                && !value.is_empty()
-            {
-                *written_ms = take_i64(&mut value)?;
+            for (entry, group) in entries.iter().zip(groups) {
+                let mut value = entry.value;
+                self.rows[group as usize] = take_i64(&mut value)?;
+                for accumulator in &mut self.accumulators {
+                    accumulator.load(group, &mut value)?;
+                }
+                if let Some(written_ms) = self.written_ms.get_mut(group as usize)
+                    && !value.is_empty()
+                {
+                    *written_ms = take_i64(&mut value)?;
+                }
             }
             Ok(())
         })?;

@@ -273,13 +273,15 @@ impl Operator for Deduplicate {
         let keys = reader.entries_about(TABLE);
         self.index.reserve(keys);
         self.of_keys.reserve(keys);
-        reader.each(TABLE, |entry| {
-            let mut row = entry.value;
-            let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
-            self.row_bytes += row.len();
-            let key = self.index.intern(entry.key);
+        reader.each_batch(TABLE, |entries| {
+            let keys = self.index.intern_all(entries.len(), |entry| entries.get(entry).key);
             self.of_keys.resize_with(self.index.len(), OfKey::default);
-            self.of_keys[key as usize].kept = Some(Kept { time, written_ms, row: row.into() });
+            for (entry, key) in entries.iter().zip(keys) {
+                let mut row = entry.value;
+                let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
+                self.row_bytes += row.len();
+                self.of_keys[key as usize].kept = Some(Kept { time, written_ms, row: row.into() });
+            }
             Ok(())
         })
     }

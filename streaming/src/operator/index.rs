@@ -9,6 +9,8 @@ use super::key::key_hash;
 const PIECE_BYTES: usize = 1 << 20;
 /// What an entry costs besides the bytes of its key: its place, and its slot in the table with what of that is empty.
 const ENTRY_BYTES: usize = 32;
+/// Tables of fewer buckets are in the processor's caches anyway.
+const BUCKETS_MIN: usize = 1 << 15;
 /// The piece of a key that is gone.
 const NOWHERE: u32 = u32::MAX;
 
@@ -41,13 +43,26 @@ struct Place {
 }
 
 /// A part of the key's hash that does not tell its group: the keys of one task may all be of few groups.
-fn part_of_hash(key: &[u8]) -> u32 {
+pub(crate) fn part_of_hash(key: &[u8]) -> u32 {
     key_hash(key) as u32
 }
 
 /// Spreads 32 bits over 64: the table looks at the highest and the lowest ones.
-fn spread(hash: u32) -> u64 {
+pub(crate) fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Hashes, by their places, in the order in which a table of so many buckets has them; of one bucket those first that come first. A
+/// table that is larger than the processor's caches is looked through in this order, and not waited for at each hash.
+pub(crate) fn by_bucket(hashes: impl Iterator<Item = u32>, buckets: usize) -> Vec<u32> {
+    // The table looks for a hash where its lowest bits say, first.
+    let mask = buckets.saturating_sub(1) as u64;
+    let places = hashes.zip(0_u32..).map(|(hash, place)| ((spread(hash) & mask) << 32) | u64::from(place));
+    let mut places: Vec<u64> = places.collect();
+    if buckets >= BUCKETS_MIN {
+        places.sort_unstable();
+    }
+    places.into_iter().map(|place| place as u32).collect()
 }
 
 fn bytes_at(pieces: &[Vec<u8>], place: Place) -> &[u8] {
@@ -75,8 +90,22 @@ impl KeyIndex {
 
     /// The key's number; it gets one if it has none.
     pub(crate) fn intern(&mut self, key: &[u8]) -> u32 {
+        self.intern_hashed(part_of_hash(key), key)
+    }
+
+    /// The numbers of many keys; those get one that have none.
+    pub(crate) fn intern_all<'a>(&mut self, keys: usize, key: impl Fn(usize) -> &'a [u8]) -> Vec<u32> {
+        let hashes: Vec<u32> = (0..keys).map(|place| part_of_hash(key(place))).collect();
+        let mut of_keys = vec![0; keys];
+        for place in by_bucket(hashes.iter().copied(), self.numbers.num_buckets()) {
+            let place = place as usize;
+            of_keys[place] = self.intern_hashed(hashes[place], key(place));
+        }
+        of_keys
+    }
+
+    fn intern_hashed(&mut self, hash: u32, key: &[u8]) -> u32 {
         let Self { numbers, places, pieces, .. } = self;
-        let hash = part_of_hash(key);
         let is_same = |slot: &Slot| slot.hash == hash && bytes_at(pieces, places[slot.number as usize]) == key;
         let entry = match numbers.entry(spread(hash), is_same, |slot| spread(slot.hash)) {
             Entry::Occupied(known) => return known.get().number,
@@ -188,6 +217,35 @@ mod tests {
         for (key, number) in &map {
             assert_eq!((index.key(*number), index.get(key)), (key.as_slice(), Some(*number)));
         }
+    }
+
+    #[test]
+    fn many_keys_get_the_numbers_that_each_has() {
+        let mut index = KeyIndex::default();
+        let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+        for round in 0..20_u32 {
+            // A part of them is new, and some are there twice.
+            let keys: Vec<Vec<u8>> =
+                (0..5_000).map(|key| ((key * 7919 + round * 2_000) % 60_000 / 2).to_string().into_bytes()).collect();
+            let numbers = index.intern_all(keys.len(), |key| &keys[key]);
+            assert_eq!(numbers.len(), keys.len());
+            for (key, number) in keys.iter().zip(numbers) {
+                assert_eq!((index.key(number), index.get(key)), (key.as_slice(), Some(number)));
+                assert_eq!(*known.entry(key.clone()).or_insert(number), number);
+            }
+        }
+        assert_eq!(index.len(), known.len());
+        assert!(index.numbers.num_buckets() >= BUCKETS_MIN, "no round was in the order of buckets");
+    }
+
+    #[test]
+    fn hashes_come_in_the_order_of_their_buckets() {
+        let hashes: Vec<u32> = (0..50_000).map(|place| place % 20_000 * 40_503).collect();
+        let bucket = |place: &u32| spread(hashes[*place as usize]) & (BUCKETS_MIN as u64 - 1);
+        let order = by_bucket(hashes.iter().copied(), BUCKETS_MIN);
+        assert!(order.is_sorted_by_key(|place| (bucket(place), *place)));
+        assert_eq!(order.len(), hashes.len());
+        assert!(by_bucket(hashes.iter().copied(), BUCKETS_MIN / 2).into_iter().eq(0..50_000));
     }
 
     #[test]

@@ -45,6 +45,33 @@ fn the_last_entry_of_a_key_holds() {
     assert_eq!(state.epoch(), 4);
 }
 
+/// As many keys as make a table that is looked through in the order of its buckets.
+#[test]
+fn the_last_entry_of_each_of_many_keys_holds() {
+    let mut expected = BTreeMap::new();
+    let mut chain = Vec::new();
+    for epoch in 1..=4_u64 {
+        let mut writer = SnapshotWriter::new("test", OPERATOR, epoch, (epoch > 1).then(|| epoch - 1));
+        // A part of the keys of each epoch is in the next, some go, and of these some come back.
+        for entry in 0..60_000_u64 {
+            let key = (entry * 7919 % 50_000 + epoch * 20_000).to_be_bytes();
+            let value = (entry >= 50_000 || entry % 7 != epoch).then(|| (entry * epoch).to_be_bytes());
+            writer.entry("t", &key, &key, value.as_ref().map(<[u8; 8]>::as_slice)).unwrap();
+            match value {
+                Some(value) => _ = expected.insert(key.to_vec(), value.to_vec()),
+                None => _ = expected.remove(key.as_slice()),
+            }
+        }
+        chain.push(writer.finish().unwrap());
+    }
+    assert!(expected.len() > 50_000);
+    let live = |chain: &[Vec<Vec<u8>>]| live(&StateReader::open(OPERATOR, chain, 0..=255).unwrap());
+    let merged = merge(OPERATOR, &chain[1..], 0..=255).unwrap();
+    assert_eq!(live(&[vec![chain[0].clone(), merged]]), expected);
+    assert_eq!(live(&[vec![compact(OPERATOR, &[chain.clone()], 0..=255).unwrap()]]), expected);
+    assert_eq!(live(&[chain]), expected);
+}
+
 #[test]
 fn buckets_are_dropped_with_all_their_rows() {
     let rows = |values: Vec<i64>| {

@@ -3,7 +3,7 @@
 //! The oldest snapshot of a chain is nearly all of a large state. Its keyed tables are read when their entries are asked for, a batch at
 //! a time and ahead of who takes them, so that state is not in memory twice while it is restored or compacted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -13,11 +13,14 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int64Type, UInt8Type};
 use arrow::ipc::reader::StreamReader;
 use bytes::Bytes;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
 use tereza_runtime::error::{Error, Result};
 
 use super::super::WATERMARK_MIN;
 use super::super::error::failed;
-use super::super::key::{BuildKeyHasher, KEY_GROUPS};
+use super::super::index::{by_bucket, part_of_hash, spread};
+use super::super::key::KEY_GROUPS;
 use super::{
     CHAIN_MAX, HEADER_BYTES_MAX, Header, MAGIC, Section, Shape, SnapshotWriter, VERSION, WATERMARK, digest,
     fingerprint, keyed_schema,
@@ -172,6 +175,7 @@ pub struct Entry<'a> {
 }
 
 /// A batch of a keyed table.
+#[derive(Debug)]
 struct KeyedBatch<'a> {
     groups: &'a UInt8Array,
     keys: &'a LargeBinaryArray,
@@ -185,6 +189,104 @@ impl<'a> KeyedBatch<'a> {
         let [groups, keys, values] = [0, 1, 2].map(|column| batch.column(column));
         Self { groups: groups.as_primitive(), keys: keys.as_binary(), values: values.as_binary() }
     }
+
+    fn hashes(&self) -> Vec<u32> {
+        (0..self.keys.len()).map(|row| part_of_hash(self.keys.value(row))).collect()
+    }
+}
+
+/// Live entries of a keyed table, each key once.
+#[derive(Debug)]
+pub struct Entries<'a> {
+    batch: &'a KeyedBatch<'a>,
+    rows: &'a [u32],
+}
+
+impl<'a> Entries<'a> {
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The entry at this place.
+    pub fn get(&self, place: usize) -> Entry<'a> {
+        let (batch, row) = (self.batch, self.rows[place] as usize);
+        Entry { group: batch.groups.value(row), key: batch.keys.value(row), value: batch.values.value(row) }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> {
+        (0..self.len()).map(|place| self.get(place))
+    }
+}
+
+/// The keys of several batches.
+struct Keys<'a> {
+    batches: Vec<KeyedBatch<'a>>,
+    found: HashTable<Found>,
+}
+
+/// Where a key is.
+struct Found {
+    hash: u32,
+    batch: u32,
+    row: u32,
+}
+
+impl<'a> Keys<'a> {
+    /// The keys of `batches`, and the rows of each, ascending, that are the last ones of their keys.
+    fn of(batches: Vec<KeyedBatch<'a>>) -> (Self, Vec<Vec<u32>>) {
+        let rows = batches.iter().map(|batch| batch.keys.len()).sum();
+        let mut keys = Self { batches, found: HashTable::with_capacity(rows) };
+        let mut last: Vec<Vec<u32>> = (0..keys.batches.len()).rev().map(|batch| keys.add(batch)).collect();
+        last.reverse();
+        (keys, last)
+    }
+
+    /// Adds the keys of a batch; returns the last rows of those that were not there, ascending.
+    fn add(&mut self, at: usize) -> Vec<u32> {
+        let Self { batches, found } = self;
+        let batch = &batches[at];
+        let hashes = batch.hashes();
+        let last = (hashes.len() as u32).wrapping_sub(1);
+        let mut new = Vec::new();
+        for place in by_bucket(hashes.iter().rev().copied(), found.num_buckets()) {
+            let row = last - place;
+            let (hash, key) = (hashes[row as usize], batch.keys.value(row as usize));
+            let is_same = |found: &Found| found.hash == hash && key_at(batches, found) == key;
+            if let Slot::Vacant(slot) = found.entry(spread(hash), is_same, |found| spread(found.hash)) {
+                slot.insert(Found { hash, batch: at as u32, row });
+                new.push(row);
+            }
+        }
+        new.sort_unstable();
+        new
+    }
+
+    /// The rows of another batch, ascending, whose keys are not among these.
+    fn others(&self, batch: &KeyedBatch<'_>) -> Vec<u32> {
+        if self.found.is_empty() {
+            return (0..batch.keys.len() as u32).collect();
+        }
+        let hashes = batch.hashes();
+        let mut others = by_bucket(hashes.iter().copied(), self.found.num_buckets());
+        others.retain(|row| {
+            let (hash, key) = (hashes[*row as usize], batch.keys.value(*row as usize));
+            let is_same = |found: &Found| found.hash == hash && key_at(&self.batches, found) == key;
+            self.found.find(spread(hash), is_same).is_none()
+        });
+        others.sort_unstable();
+        others
+    }
+}
+
+fn key_at<'a>(batches: &[KeyedBatch<'a>], found: &Found) -> &'a [u8] {
+    batches[found.batch as usize].keys.value(found.row as usize)
 }
 
 impl StateReader {
@@ -321,13 +423,16 @@ impl StateReader {
     ///
     /// Errors: `InvalidInput` for damaged bytes, and those of `visit`, which end the visit.
     pub fn each(&self, table: &str, mut visit: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
-        self.latest(table, |batch, row| match batch.values.is_valid(row) {
-            true => visit(Entry {
-                group: batch.groups.value(row),
-                key: batch.keys.value(row),
-                value: batch.values.value(row),
-            }),
-            false => Ok(()),
+        self.each_batch(table, |entries| entries.iter().try_for_each(&mut visit))
+    }
+
+    /// Visits the live entries of a keyed table, many at a time, the oldest first.
+    ///
+    /// Errors: as [`StateReader::each`].
+    pub fn each_batch(&self, table: &str, mut visit: impl FnMut(Entries<'_>) -> Result<()>) -> Result<()> {
+        self.latest(table, |batch, mut rows| {
+            rows.retain(|row| batch.values.is_valid(*row as usize));
+            visit(Entries { batch, rows: &rows })
         })
     }
 
@@ -343,31 +448,20 @@ impl StateReader {
         oldest + newer.iter().map(RecordBatch::num_rows).sum::<usize>()
     }
 
-    /// Visits the last row of each key of a keyed table, the oldest first, also where the key is gone. Of the oldest snapshot,
-    /// keys that are gone are visited too if they are there again.
-    fn latest(&self, table: &str, mut visit: impl FnMut(&KeyedBatch<'_>, usize) -> Result<()>) -> Result<()> {
+    /// Visits the last row of each key of a keyed table, a batch at a time, the oldest first, also where the key is gone. Of the
+    /// oldest snapshot, keys that are gone are visited too if they are there again.
+    fn latest(&self, table: &str, mut visit: impl FnMut(&KeyedBatch<'_>, Vec<u32>) -> Result<()>) -> Result<()> {
         let Some(KeyedTable { oldest, newer }) = self.keyed.get(table) else { return Ok(()) };
-        let newer: Vec<KeyedBatch<'_>> = newer.iter().map(KeyedBatch::new).collect();
-        let mut seen: HashSet<&[u8], BuildKeyHasher> = HashSet::default();
-        seen.reserve(newer.iter().map(|batch| batch.keys.len()).sum());
-        let mut rows = Vec::with_capacity(newer.len());
-        for batch in newer.iter().rev() {
-            let is_latest = |row: &u32| seen.insert(batch.keys.value(*row as usize));
-            rows.push((0..batch.keys.len() as u32).rev().filter(is_latest).collect::<Vec<_>>());
-        }
+        let (keys, last) = Keys::of(newer.iter().map(KeyedBatch::new).collect());
         if let Some(oldest) = oldest {
             oldest.each(|batch| {
                 let batch = in_groups(&batch, &self.groups)?;
                 let batch = KeyedBatch::new(&batch);
-                // What is large needs no set of its keys.
-                let is_latest = |row: &usize| seen.is_empty() || !seen.contains(batch.keys.value(*row));
-                (0..batch.keys.len()).filter(is_latest).try_for_each(|row| visit(&batch, row))
+                let rows = keys.others(&batch);
+                visit(&batch, rows)
             })?;
         }
-        for (batch, rows) in newer.iter().zip(rows.iter().rev()) {
-            rows.iter().rev().try_for_each(|row| visit(batch, *row as usize))?;
-        }
-        Ok(())
+        keys.batches.iter().zip(last).try_for_each(|(batch, rows)| visit(batch, rows))
     }
 
     /// The live rows of a bucketed table, as they were written.
@@ -390,12 +484,14 @@ impl StateReader {
             }
         }
         for table in self.keyed.keys() {
-            self.latest(table, |batch, row| {
-                let value = batch.values.is_valid(row).then(|| batch.values.value(row));
-                match value.is_some() || after.is_some() {
-                    true => writer.grouped_entry(table, batch.groups.value(row), batch.keys.value(row), value),
-                    false => Ok(()),
+            self.latest(table, |batch, rows| {
+                for row in rows.into_iter().map(|row| row as usize) {
+                    let value = batch.values.is_valid(row).then(|| batch.values.value(row));
+                    if value.is_some() || after.is_some() {
+                        writer.grouped_entry(table, batch.groups.value(row), batch.keys.value(row), value)?;
+                    }
                 }
+                Ok(())
             })?;
         }
         for (table, batches) in self.bucketed {
