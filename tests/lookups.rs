@@ -23,7 +23,7 @@ const SETTINGS: &str =
 
 fn numbers(name: &str, rows: i64, more: &str) -> String {
     format!(
-        "CREATE TABLE {name} (n BIGINT, k AS n % {ASKED}, p AS PROCTIME()) WITH (
+        "CREATE TABLE {name} (n BIGINT, k AS MOD(n, {ASKED}), p AS PROCTIME()) WITH (
            'connector' = 'datagen', 'rows-per-second' = '{RATE}', 'fields.n.kind' = 'sequence',
            'fields.n.start' = '0', 'fields.n.end' = '{}'{more});",
         rows - 1

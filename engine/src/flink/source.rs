@@ -11,7 +11,9 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, TableType};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -214,8 +216,15 @@ impl Expressions {
         let Some(state) = &self.0 else { return Err(Error::internal("an expression of a table without any")) };
         let mut expr = parse_expression(text)?;
         rewrite_tree(&mut expr, state.config_options().sql_parser.parse_float_as_decimal)?;
-        let schema = DFSchema::try_from(schema.clone()).map_err(from_datafusion)?;
+        let schema = Arc::new(DFSchema::try_from(schema.clone()).map_err(from_datafusion)?);
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&schema))
+            .with_config_options(Arc::clone(state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
         let expr = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr, alias: None }, &schema);
+        // Of some functions only the optimizer knows what they are.
+        let expr = expr.and_then(|expr| simplifier.simplify(simplifier.coerce(expr, &schema)?));
         expr.and_then(|expr| state.create_physical_expr(expr, &schema)).map_err(|error| {
             // Its place is one of the expression's text, which nobody sees.
             let error = from_datafusion(error);

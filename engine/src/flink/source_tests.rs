@@ -28,6 +28,39 @@ async fn planned(columns: &str) -> Result<StreamSource> {
 }
 
 #[tokio::test]
+async fn functions_that_are_other_expressions_make_columns_and_watermarks() {
+    let table = planned(
+        "id BIGINT, ts TIMESTAMP(3), k AS MOD(id, 3), h AS HOUR(ts), big AS IF(id > 1, 'big', 'small'), \
+         WATERMARK FOR ts AS IF(id > 1, ts, ts - INTERVAL '4' SECOND)",
+    )
+    .await
+    .expect("plans");
+    let hour_ms = 3_600_000;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![1, 5])),
+        Arc::new(TimestampMillisecondArray::from(vec![2 * hour_ms, 26 * hour_ms])),
+    ];
+    let records = RecordBatch::try_new(Arc::clone(table.record_schema()), columns).expect("records");
+    let evaluated = |of: &Arc<dyn PhysicalExpr>, rows: &RecordBatch| {
+        of.evaluate(rows).expect("evaluates").into_array(rows.num_rows()).expect("an array")
+    };
+    let values: Vec<ArrayRef> = table
+        .columns()
+        .iter()
+        .map(|column| match column {
+            ColumnSource::Record(place) => Arc::clone(records.column(*place)),
+            ColumnSource::Computed(of) => evaluated(of, &records),
+        })
+        .collect();
+    let rows = RecordBatch::try_new(TableProvider::schema(&table), values).expect("rows of the table");
+    assert_eq!(rows.column(2).as_primitive::<Int64Type>().values(), &[1, 2]);
+    assert_eq!(rows.column(3).as_primitive::<Int64Type>().values(), &[2, 2]);
+    let (_, watermark) = table.watermark().expect("a watermark");
+    let watermark = evaluated(&watermark, &rows);
+    assert_eq!(watermark.as_primitive::<TimestampMillisecondType>().values(), &[2 * hour_ms - 4_000, 26 * hour_ms]);
+}
+
+#[tokio::test]
 async fn columns_are_from_records_or_computed_over_them() {
     let table = planned(
         "id BIGINT NOT NULL, `Text` STRING, twice AS id * 2, ts TIMESTAMP(3) METADATA FROM 'timestamp', \
