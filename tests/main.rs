@@ -9,6 +9,7 @@ mod dead_letters;
 mod faults;
 mod figures;
 mod flight;
+mod folder_sinks;
 mod jobs;
 #[path = "support/kafka.rs"]
 #[expect(dead_code, reason = "others start a broker and use more of it")]

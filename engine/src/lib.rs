@@ -52,4 +52,7 @@ pub use interrupt::interruptible;
 pub use local::LocalQueryService;
 pub use query::QueryService;
 pub use stages::Stages;
-pub use write::{CompleteFile, PartitionCommit, StagingTable, StagingWriter, TableChange, TableState, fail_point};
+pub use write::{
+    CompleteFile, Folder, LineEncoder, LineFormat, PartitionCommit, StagingFolder, StagingTable, StagingWriter,
+    TableChange, TableState, fail_point,
+};

@@ -1,4 +1,6 @@
-//! Tables of the catalog that take the rows of a job.
+//! What takes the rows of a job as files: tables of the catalog, and folders (`folder`).
+
+mod folder;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +14,21 @@ use tereza_runtime::Result;
 use crate::pipeline::{Change, FileWriter, Moment, Outcome, Table, Version};
 use crate::record::{DataFile, OpenPartition};
 
-/// A table of the catalog `tereza`. Its rows are batches with the columns of [`CatalogTable::schema`], by position.
+pub(crate) use folder::FolderTable;
+
+/// What takes rows as files.
+pub(crate) trait Written: Table<Rows = RecordBatch> {
+    /// The columns of the rows that it takes.
+    fn schema(&self) -> SchemaRef;
+
+    /// For each of these columns its place among those that a query writes.
+    fn places(&self) -> Vec<usize>;
+
+    /// Whether watermarks decide when partitions are complete; none if the table says nothing of that.
+    fn needs_watermarks(&self) -> Option<bool>;
+}
+
+/// A table of the catalog `tereza`. Its rows are batches with the columns of [`Written::schema`], by position.
 ///
 /// Files come into the folders of their partitions in the commit that sets the marker. Where the table says when partitions are
 /// complete, the partition itself comes into the catalog by [`Table::complete`].
@@ -28,15 +44,20 @@ impl CatalogTable {
     pub async fn open(engine: &Arc<Engine>, catalog: &str, schema: &str, table: &str) -> Result<Self> {
         StagingTable::open(engine, catalog, schema, table).await.map(Self)
     }
+}
 
+impl Written for CatalogTable {
     /// The columns that the table had when it was opened, then its partition keys. Columns that it gets later are NULL in the
     /// rows that are written here.
-    pub fn schema(&self) -> SchemaRef {
+    fn schema(&self) -> SchemaRef {
         self.0.schema()
     }
 
-    /// Whether watermarks decide when partitions are complete; none if the table says nothing of that.
-    pub fn needs_watermarks(&self) -> Option<bool> {
+    fn places(&self) -> Vec<usize> {
+        (0..self.0.schema().fields().len()).collect()
+    }
+
+    fn needs_watermarks(&self) -> Option<bool> {
         self.0.policy().map(PartitionCommit::needs_watermarks)
     }
 }

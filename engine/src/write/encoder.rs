@@ -1,4 +1,4 @@
-//! Batches to the bytes of one file: Parquet, delimited text, JSON lines.
+//! Batches to the bytes of one file: Parquet, delimited text, JSON lines, lines of a stream's format.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use tereza_catalog::model::{Parameters, Storage, Table};
 use tereza_runtime::{Error, Result};
 
 use super::json::JsonEncoder;
+use super::lines::LinesEncoder;
 use super::split::arrow_error;
 use super::text::TextEncoder;
 use crate::error::from_datafusion;
@@ -35,6 +36,8 @@ pub(super) enum Encoder {
     Text(TextEncoder),
     /// One JSON object a line.
     Json(JsonEncoder),
+    /// Lines of a format that no storage names.
+    Lines(LinesEncoder),
 }
 
 impl Encoder {
@@ -79,6 +82,7 @@ impl Encoder {
             Self::Parquet(encoder) => encoder.write(batch),
             Self::Text(encoder) => encoder.write(batch),
             Self::Json(encoder) => encoder.write(batch),
+            Self::Lines(encoder) => encoder.write(batch),
         }
     }
 
@@ -88,6 +92,7 @@ impl Encoder {
             Self::Parquet(encoder) => encoder.take(),
             Self::Text(encoder) => encoder.take(),
             Self::Json(encoder) => encoder.take(),
+            Self::Lines(encoder) => encoder.take(),
         }
     }
 
@@ -95,7 +100,7 @@ impl Encoder {
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
             Self::Parquet(encoder) => encoder.writer.memory_size(),
-            Self::Text(_) | Self::Json(_) => 0,
+            Self::Text(_) | Self::Json(_) | Self::Lines(_) => 0,
         }
     }
 
@@ -103,7 +108,7 @@ impl Encoder {
     pub(super) fn unwritten_bytes(&self) -> usize {
         match self {
             Self::Parquet(encoder) => encoder.writer.in_progress_size(),
-            Self::Text(_) | Self::Json(_) => 0,
+            Self::Text(_) | Self::Json(_) | Self::Lines(_) => 0,
         }
     }
 
@@ -116,6 +121,7 @@ impl Encoder {
             }
             Self::Text(mut encoder) => Ok(encoder.take()),
             Self::Json(encoder) => encoder.finish(),
+            Self::Lines(mut encoder) => Ok(encoder.take()),
         }
     }
 }

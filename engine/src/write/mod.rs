@@ -17,7 +17,7 @@
 //! for their table as long as it takes, and no [`recover`] touches them. All of that is in `staging`.
 //!
 //! Files in reading order: `commit_exec` (the life of a write), `write_exec` and `task` (rows to open files), `split`
-//! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder`, `json` and `text` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
+//! (rows by partition), `output` (what a task knows) and `remote` (tasks on executors), `encoder`, `json`, `text` and `lines` (batches to bytes), `sink` (bytes to invisible files), `entry` (what the
 //! commit says), `outcome`, `roll_forward`, `recover`, `lease` (catalogs that several processes have), `compact` (small files into larger ones), `files` (durable file operations), [`fail_point`] (for tests).
 
 pub mod fail_point;
@@ -29,6 +29,7 @@ mod entry;
 mod files;
 mod json;
 mod lease;
+mod lines;
 mod outcome;
 mod output;
 mod recover;
@@ -60,10 +61,13 @@ use output::Output;
 
 pub(crate) use compact::compact;
 pub(crate) use lease::{Lease, begin as begin_lease, end as end_lease};
+pub use lines::{LineEncoder, LineFormat};
 pub(crate) use recover::recover;
 pub(crate) use remote::{RemoteTasks, decode_tasks, encode_tasks};
 pub(crate) use roll_forward::{Turns, finish_pending};
-pub use staging::{CompleteFile, PartitionCommit, StagingTable, StagingWriter, TableChange, TableState};
+pub use staging::{
+    CompleteFile, Folder, PartitionCommit, StagingFolder, StagingTable, StagingWriter, TableChange, TableState,
+};
 
 /// Name of the folder, below a table's, that holds files no reader may see; other engines skip names that begin with `_`.
 const STAGING_FOLDER: &str = "_tereza";

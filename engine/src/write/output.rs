@@ -10,13 +10,16 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use serde::{Deserialize, Serialize};
 use tereza_catalog::Store;
-use tereza_catalog::model::{Storage, Table, partition_name};
+use tereza_catalog::model::{DEFAULT_PARTITION, Storage, Table, partition_name};
 use tereza_catalog::store::{PartitionFilter, StagedFile};
 use tereza_runtime::{Error, Result};
 use tokio_util::task::TaskTracker;
 
-use super::{STAGING_FOLDER, child_url, encoder, folder_of_partition, folder_of_table};
+use super::encoder::Encoder;
+use super::lines::{LineFormat, LinesEncoder};
+use super::{STAGING_FOLDER, child_url, folder_of_partition, folder_of_table};
 use crate::engine::Engine;
+use crate::formats::Format;
 use crate::stores::ObjectStores;
 use crate::types::table_fields;
 
@@ -43,6 +46,17 @@ pub(super) struct Output {
     /// Whatever may still touch a file of this write; closed when nothing may begin any more.
     pub(super) tasks: TaskTracker,
     places: Places,
+    /// Of a folder that no catalog knows.
+    folder: Option<OfFolder>,
+}
+
+/// What the files of a folder are like that no catalog knows.
+#[derive(Debug, Clone)]
+pub(super) struct OfFolder {
+    /// Lines of this format; none is what the storage of the table says.
+    pub(super) lines: Option<Arc<dyn LineFormat>>,
+    /// In the names of partitions, for NULL and for a text without characters.
+    pub(super) null_partition: String,
 }
 
 /// Who knows where partitions are.
@@ -89,8 +103,37 @@ impl Output {
     fn with(id: String, table: Table, location: String, stores: Arc<ObjectStores>, places: Places) -> Result<Self> {
         let (columns, keys) = table_fields(&table)?;
         // A format that cannot be written is refused before the first row is read.
-        encoder::Encoder::new(&table, &table.storage, &columns)?;
-        Ok(Self { id, table, location, columns, keys, stores, tasks: TaskTracker::new(), places })
+        Encoder::new(&table, &table.storage, &columns)?;
+        Ok(Self { id, table, location, columns, keys, stores, tasks: TaskTracker::new(), places, folder: None })
+    }
+
+    /// That of a folder. `table` has its name, its format and the names of its partition keys; `columns` and `keys` say what they are.
+    pub(super) fn of_folder(
+        table: Table,
+        (columns, keys): (SchemaRef, Vec<FieldRef>),
+        stores: Arc<ObjectStores>,
+        folder: OfFolder,
+    ) -> Result<Self> {
+        let location = folder_of_table(&table).map(str::to_owned).unwrap_or_default();
+        let (id, tasks, places) = (String::new(), TaskTracker::new(), Places::Listed(Vec::new()));
+        let output = Self { id, table, location, columns, keys, stores, tasks, places, folder: Some(folder) };
+        // A column that cannot be written is refused before the first row comes.
+        output.begin_file(&output.table.storage)?;
+        Ok(output)
+    }
+
+    /// Whether no catalog knows of the files.
+    pub(super) fn is_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// What makes the bytes of a file of a partition's format, and how its name ends.
+    pub(super) fn begin_file(&self, storage: &Storage) -> Result<(Encoder, &'static str)> {
+        if let Some(OfFolder { lines: Some(lines), .. }) = &self.folder {
+            return Ok((Encoder::Lines(LinesEncoder::new(lines)?), lines.extension()));
+        }
+        let extension = Format::of_table(&self.table, storage)?.extension();
+        Ok((Encoder::new(&self.table, storage, &self.columns)?, extension))
     }
 
     /// The same, for tasks that have no catalog.
@@ -121,6 +164,11 @@ impl Output {
 
     /// A listed one for the files of another write.
     pub(super) fn of_write(&self, id: &str) -> Result<Self> {
+        if let Some(folder) = &self.folder {
+            let columns = (Arc::clone(&self.columns), self.keys.clone());
+            let output = Self::of_folder(self.table.clone(), columns, Arc::clone(&self.stores), folder.clone())?;
+            return Ok(Self { id: id.to_owned(), ..output });
+        }
         let mut message =
             self.message().ok_or_else(|| Error::internal("an output that asks the catalog is one write's"))?;
         id.clone_into(&mut message.id);
@@ -183,8 +231,14 @@ impl Output {
         Ok(known.unwrap_or_else(|| (self.usual_folder(values), self.table.storage.clone())))
     }
 
-    fn usual_folder(&self, values: &[String]) -> String {
-        child_url(&self.location, &partition_name(&self.table.partition_keys, values))
+    /// The folder of a partition below the table.
+    pub(super) fn usual_folder(&self, values: &[String]) -> String {
+        let Some(OfFolder { null_partition, .. }) = &self.folder else {
+            return child_url(&self.location, &partition_name(&self.table.partition_keys, values));
+        };
+        let named = |value: &String| if value == DEFAULT_PARTITION { null_partition.clone() } else { value.clone() };
+        let values: Vec<String> = values.iter().map(named).collect();
+        child_url(&self.location, &partition_name(&self.table.partition_keys, &values))
     }
 
     /// Names a file in the catalog. Without one its folder is named there already.

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
-use tereza_catalog::store::Commit;
+use tereza_catalog::store::{Commit, StagedFile};
 use tereza_runtime::{Error, Result};
 
 use super::{fail_point, files, recover};
@@ -57,10 +57,51 @@ impl Turns {
 
 /// Brings the files of a commit to their places.
 async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
+    let Brought { moved, copied, lost } = bring(engine, &commit.add_files).await?;
+    if let Some(lost) = lost {
+        // Somebody else may have finished this commit, and a later OVERWRITE may have removed the file since.
+        if engine.catalog.pending_commits().await?.iter().any(|pending| pending.id == commit.id) {
+            let (id, database, table) = (&commit.id, &commit.database, &commit.table);
+            let error =
+                format!("rows are lost: {lost} of commit {id} of table {database}.{table} is nowhere to be found");
+            tracing::error!("{error}");
+            return Err(Error::internal(error).with_hint("restore the file, or restore the table from a backup"));
+        }
+        return Ok(());
+    }
+    fail_point::hit(fail_point::BEFORE_DELETES);
+    // Before the commit is marked finished: without its source, no late copy can bring a file back that was replaced.
+    delete_all(copied).await?;
+    remove(engine, &commit.remove_files).await?;
+    for folder in &commit.remove_folders {
+        // Nobody reads what is left there: it must not keep the rows from being seen.
+        if let Err(error) = recover::remove_folder(engine, folder).await {
+            tracing::warn!(commit = commit.id, folder, %error, "a staging folder is not removed yet");
+        }
+    }
+    files::blocking(move || {
+        files::remove_staging_folders(moved);
+        Ok(())
+    })
+    .await
+}
+
+/// Files that were brought to their places.
+pub(super) struct Brought {
+    /// The paths that they had, of files.
+    pub(super) moved: Vec<PathBuf>,
+    /// Objects that are still where they were too.
+    pub(super) copied: Vec<Place>,
+    /// The place of one that is nowhere.
+    pub(super) lost: Option<String>,
+}
+
+/// Renames files and copies objects to their places; harmless when repeated, also by several processes at once.
+pub(super) async fn bring(engine: &Engine, files: &[StagedFile]) -> Result<Brought> {
     let mut moves = Vec::new();
     let mut moved_targets = Vec::new();
     let mut copies = Vec::new();
-    for file in &commit.add_files {
+    for file in files {
         let (from, to) = (engine.stores.place(&file.staged)?, engine.stores.place(&file.target)?);
         if to.bucket.is_some() {
             copies.push((from, to));
@@ -69,7 +110,7 @@ async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
             moved_targets.push(file.target.clone());
         }
     }
-    let staged: Vec<PathBuf> = moves.iter().map(|(from, _)| from.clone()).collect();
+    let moved: Vec<PathBuf> = moves.iter().map(|(from, _)| from.clone()).collect();
 
     let not_moved = files::blocking(move || {
         let first = moves.first().map(|(_, to)| to.clone()).unwrap_or_default();
@@ -83,35 +124,15 @@ async fn roll_forward(engine: &Engine, commit: &Commit) -> Result<()> {
         Ok::<_, Error>((!is_there).then(|| to.url()))
     });
     let not_copied: Vec<Option<String>> = stream::iter(copying).buffered(REQUESTS_IN_FLIGHT_MAX).try_collect().await?;
-
     let not_moved = not_moved.into_iter().map(|at| moved_targets[at].clone()).next();
-    if let Some(lost) = not_moved.or(not_copied.into_iter().flatten().next()) {
-        // Somebody else may have finished this commit, and a later OVERWRITE may have removed the file since.
-        if engine.catalog.pending_commits().await?.iter().any(|pending| pending.id == commit.id) {
-            let (id, database, table) = (&commit.id, &commit.database, &commit.table);
-            let error =
-                format!("rows are lost: {lost} of commit {id} of table {database}.{table} is nowhere to be found");
-            tracing::error!("{error}");
-            return Err(Error::internal(error).with_hint("restore the file, or restore the table from a backup"));
-        }
-        return Ok(());
-    }
-    fail_point::hit(fail_point::BEFORE_DELETES);
-    // Before the commit is marked finished: without its source, no late copy can bring a file back that was replaced.
-    let deletions = copies.into_iter().map(|(from, _)| async move { delete(&from).await });
-    stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect::<()>().await?;
-    remove(engine, &commit.remove_files).await?;
-    for folder in &commit.remove_folders {
-        // Nobody reads what is left there: it must not keep the rows from being seen.
-        if let Err(error) = recover::remove_folder(engine, folder).await {
-            tracing::warn!(commit = commit.id, folder, %error, "a staging folder is not removed yet");
-        }
-    }
-    files::blocking(move || {
-        files::remove_staging_folders(staged);
-        Ok(())
-    })
-    .await
+    let lost = not_moved.or(not_copied.into_iter().flatten().next());
+    Ok(Brought { moved, copied: copies.into_iter().map(|(from, _)| from).collect(), lost })
+}
+
+/// Deletes objects; those that are gone already are fine.
+pub(super) async fn delete_all(places: Vec<Place>) -> Result<()> {
+    let deletions = places.into_iter().map(|place| async move { delete(&place).await });
+    stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
 }
 
 /// Copies an object within its store, which does it as one step, and returns whether it is there. Names are made once, so
@@ -158,8 +179,7 @@ async fn remove(engine: &Engine, urls: &[String]) -> Result<()> {
         files::remove_all(&paths).map_err(|error| files::io_error(error, &first))
     })
     .await?;
-    let deletions = objects.into_iter().map(|place| async move { delete(&place).await });
-    stream::iter(deletions).buffer_unordered(REQUESTS_IN_FLIGHT_MAX).try_collect().await
+    delete_all(objects).await
 }
 
 #[cfg(test)]

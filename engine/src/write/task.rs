@@ -19,7 +19,6 @@ use super::sink::Sink;
 use super::split::{Part, PartitionKey, Splitter};
 use super::written::WrittenFile;
 use crate::error::from_datafusion;
-use crate::formats::Format;
 
 /// Bytes that file systems take for the name of a folder.
 const FOLDER_BYTES_MAX: usize = 255;
@@ -175,9 +174,7 @@ impl Task {
     }
 
     async fn begin_file(&mut self, home: Arc<Home>) -> Result<OpenFile> {
-        let table = &self.output.table;
-        let encoder = Encoder::new(table, &home.storage, &self.output.columns)?;
-        let extension = Format::of_table(table, &home.storage)?.extension();
+        let (encoder, extension) = self.output.begin_file(&home.storage)?;
         let name = format!("{}-{}.{extension}", self.name_prefix, self.files_begun);
         self.files_begun += 1;
         let root = self.output.root(&home.location);

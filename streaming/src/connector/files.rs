@@ -1,15 +1,16 @@
-//! `filesystem`: the records of the files in a folder, each file once.
+//! `filesystem`: the records of the files in a folder, each file once; and rows that become files of a folder.
 //!
 //! Files are numbered in the order in which they were found, and a position is one number: that of a file, and in its lower
 //! [`OFFSET_BITS`] bits the byte at which the next record begins. So what a commit says of a table does not grow with its files.
 //! Which files there are is kept by [`Found`], beside the state of the job.
 //!
 //! Files in reading order: this one (options and columns), `found` (which files there are), `records` (bytes to records), `read`
-//! (records to rows).
+//! (records to rows), `write` (rows to records).
 
 mod found;
 mod read;
 mod records;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,11 +21,13 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use regex::Regex;
+use tereza_engine::Folder;
 use tereza_engine::flink::{ColumnKind, StreamTable};
 use tereza_runtime::{Error, Result};
 
 pub(crate) use found::Found;
 pub(crate) use read::{Files, Read};
+pub(crate) use write::place_only;
 
 use super::given::Given;
 use crate::format::{FormatOptions, TableFormats, decoder};
@@ -42,11 +45,32 @@ const STATISTICS: &str = "source.report-statistics";
 /// Of whom looks rows up in the table.
 const LOOKUP: &str = "lookup.join.cache.ttl";
 const OPTIONS: [&str; 7] = [PATH, FORMAT, MONITOR, PATTERN, NULL_PARTITION, STATISTICS, LOOKUP];
-/// What options begin with that say how such a table is written.
-const OF_SINKS: [&str; 4] = ["sink.", "compaction.", "auto-compaction", "partition.time-"];
-const FORMATS: [&str; 3] = ["csv", "json", "raw"];
-/// Formats of Flink's files that are read by none of the formats of messages.
-const OTHER_FORMATS: [&str; 3] = ["avro", "orc", "parquet"];
+/// Options that say how such a table is written. Files end with each epoch, so that those of rolling have nothing to do.
+const OF_SINKS: [&str; 17] = [
+    "sink.rolling-policy.file-size",
+    "sink.rolling-policy.rollover-interval",
+    "sink.rolling-policy.check-interval",
+    "sink.rolling-policy.inactivity-interval",
+    "sink.partition-commit.trigger",
+    "sink.partition-commit.delay",
+    "sink.partition-commit.watermark-time-zone",
+    "sink.partition-commit.policy.kind",
+    "sink.partition-commit.success-file.name",
+    "sink.shuffle-by-partition.enable",
+    "sink.parallelism",
+    "auto-compaction",
+    "compaction.file-size",
+    "compaction.parallelism",
+    "partition.time-extractor.kind",
+    "partition.time-extractor.timestamp-pattern",
+    "partition.time-extractor.timestamp-formatter",
+];
+const PARQUET: &str = "parquet";
+const FORMATS: [&str; 4] = ["csv", "json", "raw", PARQUET];
+/// Formats of Flink's files that there are not.
+const OTHER_FORMATS: [&str; 2] = ["avro", "orc"];
+/// Where the option does not say what the folder of NULL is called.
+const NULL_PARTITION_NAME: &str = "__DEFAULT_PARTITION__";
 
 /// Where the files of a table are, and what is in them.
 #[derive(Clone)]
@@ -59,8 +83,10 @@ pub(crate) struct FilesTable {
     prefix: String,
     /// The folder or file as it is written, where it is local.
     local: Option<String>,
-    formats: TableFormats,
-    records: Records,
+    /// How the table was told where it is.
+    location: String,
+    /// None is Parquet, which is only written.
+    lines: Option<Lines>,
     /// How often it is looked for new files; `None` if those count alone that are there at first.
     monitor: Option<Duration>,
     pattern: Option<Regex>,
@@ -68,6 +94,13 @@ pub(crate) struct FilesTable {
     /// For each column that is not computed, where it is from.
     places: Vec<Place>,
     schema: SchemaRef,
+}
+
+/// Records that are lines.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines {
+    formats: TableFormats,
+    records: Records,
 }
 
 /// Where a column is from.
@@ -118,10 +151,16 @@ impl FilesTable {
             });
         }
         let data = Arc::new(Schema::new(fields));
-        let records = Records::new(&value, &data)?;
-        let formats =
-            TableFormats { schema: data, key: None, value, value_has_key: true, is_upsert: false, topic: None };
-        decoder(&formats)?;
+        let lines = match value.format.as_str() {
+            PARQUET => None,
+            _ => {
+                let records = Records::new(&value, &data)?;
+                let formats =
+                    TableFormats { schema: data, key: None, value, value_has_key: true, is_upsert: false, topic: None };
+                decoder(&formats)?;
+                Some(Lines { formats, records })
+            }
+        };
         let monitor = given.duration(MONITOR)?;
         if monitor.is_some_and(|pause| pause.is_zero()) {
             return Err(given.bad(MONITOR, "more than 0"));
@@ -147,14 +186,43 @@ impl FilesTable {
             root,
             prefix,
             local,
-            formats,
-            records,
+            location: location.to_owned(),
+            lines,
             monitor,
             pattern: pattern.transpose()?,
-            null_partition: given.text(NULL_PARTITION).unwrap_or("__DEFAULT_PARTITION__").to_owned(),
+            null_partition: given.text(NULL_PARTITION).unwrap_or(NULL_PARTITION_NAME).to_owned(),
             places,
             schema: Arc::clone(schema),
         })
+    }
+
+    /// The lines of its files.
+    ///
+    /// # Errors
+    /// `Unsupported` if they have none.
+    pub(crate) fn lines(&self) -> Result<&Lines> {
+        self.lines.as_ref().ok_or_else(|| {
+            let error = Error::unsupported(format!("reading the Parquet files of table {} in a stream job", self.name));
+            error.with_hint(
+                "query such files by their path, as in SELECT * FROM 'folder/', or by a table of the catalog",
+            )
+        })
+    }
+
+    /// The folder that takes its rows, with the columns of `written`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a column that files have and nobody writes.
+    pub(crate) fn folder(&self, definition: &StreamTable, written: &SchemaRef) -> Result<Folder> {
+        let stored = definition.columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed { .. }));
+        for (column, place) in stored.zip(&self.places) {
+            if !matches!(place, Place::Data(_) | Place::Partition(_)) && written.index_of(&column.name).is_ok() {
+                let (table, column) = (&self.name, &column.name);
+                return Err(Error::invalid_input(format!("the metadata '{column}' of table {table} is not written"))
+                    .with_hint(format!("{column} … METADATA VIRTUAL")));
+            }
+        }
+        write::folder(self, definition, Arc::clone(written))
     }
 
     /// The table as it is now: files that come later do not count.
@@ -182,8 +250,8 @@ fn format(given: Given<'_>, name: &str) -> Result<FormatOptions> {
             (Some(key), Some(value)) => {
                 options.insert(key.to_owned(), value.clone());
             }
-            _ if OF_SINKS.iter().any(|of_sink| key.starts_with(of_sink)) => {}
-            _ => return Err(given.unknown(key, &OPTIONS)),
+            _ if OF_SINKS.contains(&key) => {}
+            _ => return Err(given.unknown(key, &[OPTIONS.as_slice(), &OF_SINKS].concat())),
         }
     }
     if options.get("charset").is_some_and(|charset| charset.to_ascii_uppercase().starts_with("UTF-16")) {

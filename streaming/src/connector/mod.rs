@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tereza_engine::flink::{StreamSource, StreamTable};
 use tereza_runtime::{Error, Result};
 
-pub(crate) use files::{Files, FilesTable, Found};
+pub(crate) use files::{Files, FilesTable, Found, place_only};
 #[cfg(test)]
 pub(crate) use inputs::Arrived;
 pub(crate) use inputs::{Arrivals, Collect, From, Inputs, Table};
@@ -144,7 +144,8 @@ impl Connector {
             Self::Kafka(kafka) => {
                 kafka.reads(table).map_err(|error| error.context(format_args!("table {}", table.name())))
             }
-            Self::Made(_) | Self::Files(_) => Ok(ChangelogMode::Append),
+            Self::Made(_) => Ok(ChangelogMode::Append),
+            Self::Files(files) => files.lines().map(|_| ChangelogMode::Append),
             Self::Blackhole | Self::Print(_) => {
                 Err(Error::unsupported(format!("table {} is written only, reading it", table.name())))
             }
@@ -161,12 +162,7 @@ impl Connector {
                 kafka.takes(table).map_err(|error| error.context(format_args!("table {}", table.name())))
             }
             Self::Blackhole | Self::Print(_) => Ok(SinkMode::Any),
-            Self::Files(_) => {
-                let error = Error::unsupported(format!("writing table {} with connector 'filesystem'", table.name()));
-                Err(error.with_hint(
-                    "INSERT INTO a table of the catalog: its files hold each row once, in its format and partitions",
-                ))
-            }
+            Self::Files(files) => files.folder(table.definition(), &table.written()).map(|_| SinkMode::Append),
             Self::Made(_) => Err(Error::unsupported(format!("table {} is read only, writing it", table.name()))),
         }
     }

@@ -30,10 +30,12 @@ pub(crate) struct SinkWriter {
 /// Where rows go.
 pub(crate) enum Target {
     Topic(Box<TopicWriter>),
-    /// A table of the catalog, by its name in the plan.
+    /// A table of files, by its name in the plan.
     Table {
         name: String,
         schema: SchemaRef,
+        /// For each of its columns the place among those that are written.
+        places: Vec<usize>,
     },
     Print(Option<String>),
     Nowhere,
@@ -175,8 +177,8 @@ impl Target {
         let count = batch.len() as u64;
         match self {
             Self::Topic(topic) => topic.write(&batch, &mut out.outputs),
-            Self::Table { name, schema } => {
-                let columns = batch.rows().columns().to_vec();
+            Self::Table { name, schema, places } => {
+                let columns = places.iter().map(|at| Arc::clone(batch.rows().column(*at))).collect();
                 let rows = RecordBatch::try_new(Arc::clone(schema), columns).map_err(failed)?;
                 out.rows.push((name.clone(), rows));
                 Ok(count)

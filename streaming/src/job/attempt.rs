@@ -38,7 +38,7 @@ use crate::pipeline::Table;
 use crate::plan::Exchange;
 use crate::record::{PlanRecord, Positions};
 use crate::shares::{self, Owners};
-use crate::table::CatalogTable;
+use crate::table::{CatalogTable, FolderTable, Written};
 use crate::task::{Control, Exit, Job, Settings, Started, start};
 
 /// Tasks that a job may ever have.
@@ -99,13 +99,23 @@ struct Common {
     log: Arc<dyn Log>,
     plan: PlanRecord,
     tables: Tables<RecordBatch>,
-    catalog_tables: BTreeMap<String, Arc<CatalogTable>>,
+    files: WrittenFiles,
     /// Topic that is written → its partitions.
     partitions: BTreeMap<String, i32>,
     /// Topics of the edges, by their numbers; none if the tasks exchange no rows.
     edges: Vec<String>,
     /// Set by a task that waits for another plan.
     waits: Arc<AtomicBool>,
+}
+
+/// What takes files, by its names.
+type WrittenFiles = BTreeMap<String, Arc<dyn Written>>;
+
+impl Common {
+    fn target(&self, name: &str) -> Result<Target> {
+        let opened = self.files.get(name).ok_or_else(|| Error::internal(format!("table {name} is not open")))?;
+        Ok(Target::Table { name: name.to_owned(), schema: opened.schema(), places: opened.places() })
+    }
 }
 
 impl Attempt {
@@ -120,12 +130,12 @@ impl Attempt {
         };
         let exchanges = !prepared.exchanges.is_empty();
         let between = prepared.connection.clone().filter(|_| exchanges).zip(Some(prepared.exchanges.clone()));
-        let catalog_tables = self.catalog_tables(prepared.catalog_tables()).await?;
-        let completes = catalog_tables.iter().find(|(_, table)| table.needs_watermarks().is_some());
+        let files = self.written_files(&prepared.sinks).await?;
+        let completes = files.iter().find(|(_, table)| table.needs_watermarks().is_some());
         let completes =
             completes.filter(|_| exchanges).map(|(name, _)| format!("it completes partitions of table {name}"));
         let alone = prepared.alone(in_kafka).or(completes);
-        let tables: Tables<RecordBatch> = catalog_tables
+        let tables: Tables<RecordBatch> = files
             .iter()
             .map(|(name, table)| (name.clone(), Arc::clone(table) as Arc<dyn Table<Rows = RecordBatch>>))
             .collect();
@@ -180,7 +190,7 @@ impl Attempt {
         if let Some(told) = told {
             notes.tell(&told).await?;
         }
-        check_partition_commits(&catalog_tables, &prepared.tables, &plan)?;
+        check_partition_commits(&files, &prepared.tables, &plan)?;
         if !self.has_plan {
             notes.planned(&self.fingerprint, in_kafka).await?;
         }
@@ -199,7 +209,7 @@ impl Attempt {
                 blocking(move || edge::check(&connection, &plan, &exchanges)).await?
             }
         };
-        let common = Common { log, plan, tables, catalog_tables, partitions, edges, waits: Arc::default() };
+        let common = Common { log, plan, tables, files, partitions, edges, waits: Arc::default() };
         let mut tasks = vec![self.task(0, prepared, &common, &mut sides, control).await?];
         for task in (1..).take(common.plan.cuts.len().saturating_sub(1)) {
             let prepared = self.prepare(!common.edges.is_empty())?;
@@ -369,14 +379,24 @@ impl Attempt {
         Ok(Arc::new(log.with_topic_id(id)))
     }
 
-    /// Opens tables of the catalog, by their names.
-    async fn catalog_tables(&self, names: Vec<[String; 3]>) -> Result<BTreeMap<String, Arc<CatalogTable>>> {
-        let mut tables = BTreeMap::new();
-        for [catalog, schema, table] in names {
-            let opened = CatalogTable::open(&self.engine, &catalog, &schema, &table).await?;
-            tables.insert(format!("{catalog}.{schema}.{table}"), Arc::new(opened));
+    /// Opens what takes files, by its names.
+    async fn written_files(&self, sinks: &[WrittenTable]) -> Result<WrittenFiles> {
+        let mut files = WrittenFiles::new();
+        for sink in sinks {
+            let (name, opened): (String, Arc<dyn Written>) = match sink {
+                WrittenTable::Catalog { catalog, schema, table } => {
+                    let opened = CatalogTable::open(&self.engine, catalog, schema, table).await?;
+                    (format!("{catalog}.{schema}.{table}"), Arc::new(opened))
+                }
+                WrittenTable::Stream { table, connector: Connector::Files(files) } => {
+                    let folder = files.folder(table.definition(), &table.written())?;
+                    (table.name().to_owned(), Arc::new(FolderTable::open(&self.engine, folder)?))
+                }
+                WrittenTable::Stream { .. } => continue,
+            };
+            files.insert(name, opened);
         }
-        Ok(tables)
+        Ok(files)
     }
 
     async fn uuids(&self, tables: &Tables<RecordBatch>) -> Result<BTreeMap<String, String>> {
@@ -476,7 +496,8 @@ impl Attempt {
                         }
                         Connector::Print(word) => Target::Print(word),
                         Connector::Blackhole => Target::Nowhere,
-                        Connector::Made(_) | Connector::Files(_) => {
+                        Connector::Files(_) => common.target(table.name())?,
+                        Connector::Made(_) => {
                             return Err(Error::internal(format!("table {} is written", table.name())));
                         }
                     };
@@ -484,10 +505,10 @@ impl Attempt {
                 }
                 WrittenTable::Catalog { catalog, schema, table } => {
                     let name = format!("{catalog}.{schema}.{table}");
-                    let opened = common.catalog_tables.get(&name);
-                    let opened = opened.ok_or_else(|| Error::internal(format!("table {name} is not open")))?;
-                    let (table, columns) = (name.clone(), opened.schema());
-                    SinkWriter::new(table, &columns, Target::Table { schema: opened.schema(), name })
+                    let target = common.target(&name)?;
+                    let Target::Table { schema, .. } = &target else { continue };
+                    let schema = Arc::clone(schema);
+                    SinkWriter::new(name, &schema, target)
                 }
             });
         }
@@ -577,11 +598,7 @@ fn made(plan: Result<PlanRecord, Ended>) -> Result<PlanRecord, Ended> {
 }
 
 /// Refuses what would let partitions wait for ever, or be complete too early.
-fn check_partition_commits(
-    tables: &BTreeMap<String, Arc<CatalogTable>>,
-    read: &[ReadTable],
-    plan: &PlanRecord,
-) -> Result<()> {
+fn check_partition_commits(tables: &WrittenFiles, read: &[ReadTable], plan: &PlanRecord) -> Result<()> {
     for (name, table) in tables {
         let Some(needs_watermarks) = table.needs_watermarks() else { continue };
         if plan.cuts.len() > 1 {

@@ -19,6 +19,7 @@ use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::plan_record::in_force;
 use crate::Tables;
+use crate::connector::place_only;
 use crate::coordinator::Coordinator;
 use crate::host::Host;
 use crate::kafka::{Cluster, Connection, KafkaOptions, Topics};
@@ -28,7 +29,7 @@ use crate::log::{Ended, Log};
 use crate::objects::{Objects, store_error};
 use crate::pipeline::{Change, FileWriter, Outcome, Table, Version};
 use crate::record::{DataFile, PlanRecord};
-use crate::table::CatalogTable;
+use crate::table::{CatalogTable, FolderTable};
 
 /// Objects that one call of [`sweep`] deletes.
 pub(crate) const DELETED_MAX: usize = 1000;
@@ -73,6 +74,11 @@ impl Remains<'_> {
         if let Some(connection) = self.connection()? {
             let uid = self.uid.to_owned();
             blocking(move || delete_topics(&connection, &uid)).await?;
+        }
+        for name in &self.stream.sinks {
+            if let Some(folder) = self.folder(name)? {
+                folder.forget(self.uid).await?;
+            }
         }
         Ok(Removed::All)
     }
@@ -122,10 +128,20 @@ impl Remains<'_> {
         coordinator.end().await
     }
 
+    /// The folder of a table; none if the table is none of a folder.
+    fn folder(&self, name: &str) -> Result<Option<FolderTable>> {
+        let folder = self.stream.tables.get(name).and_then(|definition| place_only(name, definition));
+        folder.map(|folder| FolderTable::open(self.engine, folder)).transpose()
+    }
+
     /// The tables of a plan as they are now.
     async fn tables(&self, plan: &PlanRecord) -> Result<Tables<RecordBatch>> {
         let mut tables: Tables<RecordBatch> = BTreeMap::new();
         for (name, uuid) in &plan.tables {
+            if let Some(folder) = self.folder(name)? {
+                tables.insert(name.clone(), Arc::new(folder));
+                continue;
+            }
             let parts: Vec<&str> = name.splitn(3, '.').collect();
             let [catalog, schema, table] = parts[..] else {
                 return Err(Error::internal(format!("the plan of the job {} names the table '{name}'", self.uid)));

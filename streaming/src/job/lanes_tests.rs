@@ -104,7 +104,8 @@ impl World {
             told: None,
         };
         let columns = counts().schema();
-        let sink = SinkTarget::Table { name: "t".to_owned(), schema: Arc::clone(&columns) };
+        let places = (0..columns.fields().len()).collect();
+        let sink = SinkTarget::Table { name: "t".to_owned(), schema: Arc::clone(&columns), places };
         let sink = SinkWriter::new("t".to_owned(), &columns, sink);
         let ended = Arc::new(AtomicBool::new(false));
         let exchange = Exchange { schema: schema(), keys: vec![0], into: "0-window-aggregate".to_owned(), input: 0 };

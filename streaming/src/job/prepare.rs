@@ -219,15 +219,6 @@ impl Prepared {
         self.sinks.iter().filter_map(topic).collect()
     }
 
-    /// Catalog, schema and name of the tables of the catalog that are written.
-    pub(crate) fn catalog_tables(&self) -> Vec<[String; 3]> {
-        let name = |sink: &WrittenTable| match sink {
-            WrittenTable::Catalog { catalog, schema, table } => Some([catalog.clone(), schema.clone(), table.clone()]),
-            WrittenTable::Stream { .. } => None,
-        };
-        self.sinks.iter().filter_map(name).collect()
-    }
-
     /// The operators, a line each.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.graph.lines()

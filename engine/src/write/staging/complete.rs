@@ -97,7 +97,7 @@ impl Completing {
             self.compact().await?;
         }
         match &self.success_file {
-            Some(name) => self.say(&child_url(folder, name)).await,
+            Some(name) => say(&self.engine, &child_url(folder, name)).await,
             None => Ok(()),
         }
     }
@@ -131,17 +131,17 @@ impl Completing {
         let seen = listed.iter().filter(|file| file.location != place.path && entry::is_visible(&file.location));
         Ok(seen.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.size)))
     }
+}
 
-    /// Makes an empty file.
-    async fn say(&self, url: &str) -> Result<()> {
-        let place = self.engine.stores.place(url)?;
-        if place.bucket.is_some() {
-            let put = place.store.put(&place.path, PutPayload::default()).await;
-            return put.map(drop).map_err(|error| files::store_error(error, url));
-        }
-        let path = files::local_path(&place)?;
-        files::blocking(move || touch(&path).map_err(|error| files::io_error(error, &path))).await
+/// Makes an empty file.
+pub(super) async fn say(engine: &Engine, url: &str) -> Result<()> {
+    let place = engine.stores.place(url)?;
+    if place.bucket.is_some() {
+        let put = place.store.put(&place.path, PutPayload::default()).await;
+        return put.map(drop).map_err(|error| files::store_error(error, url));
     }
+    let path = files::local_path(&place)?;
+    files::blocking(move || touch(&path).map_err(|error| files::io_error(error, &path))).await
 }
 
 fn touch(path: &Path) -> std::io::Result<()> {

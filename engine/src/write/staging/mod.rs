@@ -16,10 +16,11 @@
 //! partition, which readers do not see before it is completed (`complete`).
 //!
 //! Files in reading order: `writer` (rows to complete files), `token` (what a file says for its commit), `commit`, `policy`,
-//! `complete`, `orphans`.
+//! `complete`, `orphans`, `folder` (folders that no catalog knows).
 
 mod commit;
 mod complete;
+mod folder;
 mod orphans;
 mod policy;
 mod token;
@@ -32,6 +33,7 @@ use tereza_catalog::model::TableKind;
 use tereza_catalog::store::VersionedTable;
 use tereza_runtime::{Error, Result};
 
+pub use self::folder::{Folder, StagingFolder};
 pub use self::policy::PartitionCommit;
 use self::token::Token;
 pub use self::writer::StagingWriter;

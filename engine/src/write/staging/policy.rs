@@ -31,6 +31,7 @@ pub struct PartitionCommit {
     trigger: Trigger,
     delay_ms: i64,
     adds: bool,
+    names_catalog: bool,
     compacts: bool,
     success_file: Option<String>,
 }
@@ -133,6 +134,7 @@ impl PartitionCommit {
             trigger,
             delay_ms: i64::try_from(delay.as_millis()).unwrap_or(i64::MAX),
             adds: kinds.is_none() || has("metastore"),
+            names_catalog: has("metastore"),
             compacts,
             success_file: has("success-file").then(|| file.to_owned()),
         }))
@@ -141,6 +143,11 @@ impl PartitionCommit {
     /// Partitions come into the catalog when they are complete, and not with their first files.
     pub(super) fn adds(&self) -> bool {
         self.adds
+    }
+
+    /// The table asks for the catalog by name.
+    pub(super) fn names_catalog(&self) -> bool {
+        self.names_catalog
     }
 
     /// Small files of a partition become larger ones when it is complete.

@@ -11,8 +11,8 @@ use super::super::output::{ANNOUNCEMENT, Output};
 use super::super::task::{Limits, Task};
 use super::super::written::WrittenFile;
 use super::super::{BACKGROUND, CLEANUP_TIMEOUT, fail_point, recover, roll_forward, sink};
-use super::CompleteFile;
 use super::token::Token;
+use super::{CompleteFile, folder};
 use crate::engine::Engine;
 
 /// Characters of a name: with the ids that are added, that of a file stays below what file systems take (255).
@@ -88,6 +88,9 @@ impl Drop for StagingWriter {
 
 async fn describe(output: &Output, written: WrittenFile) -> Result<CompleteFile> {
     let WrittenFile { file, rows, bytes, partition } = written;
+    if output.is_folder() {
+        return Ok(CompleteFile { path: file.staged, size: bytes, rows, token: folder::token(partition.as_deref())? });
+    }
     let storage = match &partition {
         None => output.table.storage.clone(),
         Some(values) => output.place(values).await?.1,

@@ -12,7 +12,8 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 use tereza_runtime::{Error, ErrorKind, Result};
 
 use super::found::File;
-use super::{FilesTable, Found, OFFSET_BITS, Place};
+use super::records::Records;
+use super::{FilesTable, Found, Lines, OFFSET_BITS, Place};
 use crate::format::{Decoded, Decoder, Message, OnPoison, decoder};
 use crate::objects::store_error;
 use crate::operator::failed;
@@ -41,6 +42,7 @@ pub(crate) enum Read {
 pub(crate) struct Files {
     table: FilesTable,
     found: Found,
+    records: Records,
     decoder: Box<dyn Decoder>,
     next: Next,
     /// Bytes of a file from `next` on.
@@ -70,8 +72,9 @@ impl Next {
 
 impl Files {
     pub(crate) fn new(table: FilesTable, found: Found) -> Result<Self> {
-        let (decoder, next) = (decoder(&table.formats)?, Next { file: 0, offset: 0 });
-        Ok(Self { table, found, decoder, next, held: Bytes::new(), looked_ms: None })
+        let Lines { formats, records } = table.lines()?.clone();
+        let (decoder, next) = (decoder(&formats)?, Next { file: 0, offset: 0 });
+        Ok(Self { table, found, records, decoder, next, held: Bytes::new(), looked_ms: None })
     }
 
     /// Goes on from a position.
@@ -122,7 +125,7 @@ impl Files {
             let left = file.size - offset;
             let is_last = bytes.len() as u64 >= left;
             let mark = if offset == 0 && bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-            let (ranges, consumed) = self.table.records.split(&bytes[mark..], is_last);
+            let (ranges, consumed) = self.records.split(&bytes[mark..], is_last);
             if consumed > 0 || is_last {
                 let ranges = ranges.into_iter().map(|range| range.start + mark..range.end + mark);
                 break (ranges.collect::<Vec<_>>(), consumed + mark);
