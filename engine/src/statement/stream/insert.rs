@@ -40,23 +40,33 @@ pub(in crate::statement) struct Planned {
 
 /// Plans a statement of DataFusion's.
 pub(in crate::statement) async fn inserted(planner: &Planner<'_>, statement: Statement) -> Result<Inserted> {
-    let hints = Hints::of(planner.session, planner.text)?;
+    let is_batch =
+        planner.session.stream_setting(RUNTIME_MODE).is_some_and(|mode| mode.eq_ignore_ascii_case("batch"));
+    let hints = || Hints::of(planner.session, planner.text);
     if let Statement::Explain(explain) = &statement
         && let Some(insert) = insert_of(&explain.statement)
-        && let Some(sink) = target(planner, insert, &hints).await?
     {
-        if explain.options.analyze {
-            return Err(Error::unsupported("EXPLAIN ANALYZE of the job of a stream"));
+        let planned = match target(planner, insert, &hints()?).await? {
+            Some(sink) => Some(into_stream(planner, insert, sink, hints()?).await?),
+            None if is_batch => None,
+            None => match into_table(planner, explain.statement.as_ref().clone(), hints()?).await? {
+                Inserted::Stream(planned) => Some(*planned),
+                _ => None,
+            },
+        };
+        match planned {
+            Some(_) if explain.options.analyze => {
+                return Err(Error::unsupported("EXPLAIN ANALYZE of the job of a stream"));
+            }
+            Some(planned) => return Ok(Inserted::Explained(Box::new(planned))),
+            None => {}
         }
-        let planned = into_stream(planner, insert, sink, hints).await?;
-        return Ok(Inserted::Explained(Box::new(planned)));
     }
+    let hints = hints()?;
     if let Some(insert) = insert_of(&statement) {
         if let Some(sink) = target(planner, insert, &hints).await? {
             return Ok(Inserted::Stream(Box::new(into_stream(planner, insert, sink, hints).await?)));
         }
-        let is_batch =
-            planner.session.stream_setting(RUNTIME_MODE).is_some_and(|mode| mode.eq_ignore_ascii_case("batch"));
         if !is_batch {
             return into_table(planner, statement, hints).await;
         }

@@ -431,7 +431,13 @@ async fn a_table_of_files_takes_a_stream_unless_the_session_is_in_batch_mode() {
     assert_eq!(check.sink, "tereza.default.files");
     assert_eq!(check.columns, check.planned);
     assert_eq!(world.detail(&id).await.1.stream.expect("a stream").sources, ["tereza.default.s"]);
+    let explained = "EXPLAIN INSERT INTO files SELECT id, `Text` FROM s";
+    assert_eq!(world.run(explained).await, ["stream_plan|sink tereza.default.files"]);
+    let error = world.refused(&explained.replace("EXPLAIN", "EXPLAIN ANALYZE")).await;
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(world.run("EXPLAIN INSERT INTO files VALUES (1, 'a')").await[0].starts_with("logical_plan|"));
     world.run("SET 'execution.runtime-mode' = 'batch'").await;
+    assert!(world.run(explained).await[0].starts_with("logical_plan|"));
     assert_eq!(world.run("INSERT INTO files SELECT id, `Text` FROM s").await, ["2"]);
     assert_eq!(world.run("SELECT id, text FROM files ORDER BY id").await, ["1|t", "2|t"]);
 }
