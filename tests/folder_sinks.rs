@@ -41,8 +41,11 @@ fn insert() -> String {
     )
 }
 
-/// Kills the server while rows arrive; `count` is what another reader sees.
-fn kill_while_rows_arrive(kafka: &Kafka, mut world: World, script: &str, count: impl Fn() -> String) {
+/// Kills a server with these arguments while rows arrive; `count` is what another reader sees.
+fn kill_while_rows_arrive(kafka: &Kafka, arguments: &[String], script: &str, count: impl Fn() -> String) {
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.extend(["--set", "streaming.retry_pause_ms=50"]);
+    let mut world = World::start(&arguments);
     text(world.run(&["submit", &world.script(script), "--wait"]));
     let id = stream_job(&world);
     let mut all = 0;
@@ -55,7 +58,7 @@ fn kill_while_rows_arrive(kafka: &Kafka, mut world: World, script: &str, count: 
         let seen = count();
         let numbers: Vec<&str> = seen.trim().split(',').collect();
         assert_eq!(numbers[0], numbers[1], "{seen}");
-        world.restart();
+        world.restart_with(&arguments);
     }
     kafka.put("orders", &rows(all));
     all += ROUND_ROWS;
@@ -76,11 +79,10 @@ fn rows_are_in_one_file_of_a_folder_whenever_the_server_dies() {
     let folder = tempfile::tempdir().unwrap();
     let out_folder = folder.path().join("out");
     let path = out_folder.to_str().unwrap().to_owned();
-    let world = World::start(&["--set", "streaming.retry_pause_ms=50"]);
     let more =
         ", 'sink.partition-commit.trigger' = 'process-time', 'sink.partition-commit.policy.kind' = 'success-file'";
     let script = format!("{}{}{INTERVALS}{}", out(&path, "csv", more), kafka.orders(), insert());
-    kill_while_rows_arrive(&kafka, world, &script, || python.run("folder_rows.py", &[&path]));
+    kill_while_rows_arrive(&kafka, &[], &script, || python.run("folder_rows.py", &[&path]));
     for day in ["d=__DEFAULT_PARTITION__", "d=a%2F1", "d=a%2F2", "d=a%2F3"] {
         assert!(out_folder.join(day).join("_SUCCESS").is_file(), "{day} is not said to be complete");
     }
@@ -93,11 +95,8 @@ fn rows_are_in_one_file_of_a_bucket_whenever_the_server_dies() {
     };
     kafka.topic("orders", PARTITIONS);
     let place = format!("{}/out", minio.fresh_bucket());
-    let mut arguments = minio.arguments();
-    arguments.extend(["--set".to_owned(), "streaming.retry_pause_ms=50".to_owned()]);
-    let world = World::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let script = format!("{}{}{INTERVALS}{}", out(&format!("s3://{place}"), "json", ""), kafka.orders(), insert());
-    kill_while_rows_arrive(&kafka, world, &script, || {
+    kill_while_rows_arrive(&kafka, &minio.arguments(), &script, || {
         python.run("folder_rows.py", &[&place, &minio.endpoint, &minio.access_key, &minio.secret_key])
     });
 }

@@ -235,7 +235,11 @@ impl World {
 
     /// Starts the server anew, after it died.
     pub(crate) fn restart(&mut self) {
-        self.server = Server::start(&self.data, &[]);
+        self.restart_with(&[]);
+    }
+
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        self.server = Server::start(&self.data, arguments);
     }
 
     /// A file of statements.

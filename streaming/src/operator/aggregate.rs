@@ -310,11 +310,15 @@ impl Operator for GroupAggregate {
 
     fn restore(&mut self, reader: &StateReader) -> Result<()> {
         self.groups.reserve(reader.entries_about(TABLE));
-        reader.each_batch(TABLE, |entries| {
-            let groups = self.groups.intern_all(entries.len(), |entry| entries.get(entry).key);
+        reader.replay(TABLE, |changes| {
+            let groups = self.groups.intern_all(changes.len(), |change| changes.key(change));
             self.grow();
-            for (entry, group) in entries.iter().zip(groups) {
-                let mut value = entry.value;
+            for (change, group) in groups.into_iter().enumerate() {
+                // What was read of the key before holds no more.
+                if self.rows[group as usize] > 0 {
+                    self.empty(group);
+                }
+                let Some(mut value) = changes.value(change) else { continue };
                 self.rows[group as usize] = take_i64(&mut value)?;
                 for accumulator in &mut self.accumulators {
                     accumulator.load(group, &mut value)?;
@@ -327,6 +331,10 @@ impl Operator for GroupAggregate {
             }
             Ok(())
         })?;
+        for group in (0..self.rows.len() as u32).filter(|group| self.rows[*group as usize] <= 0) {
+            self.groups.remove(group);
+        }
+        self.groups.recycle();
         for (at, accumulator) in self.accumulators.iter_mut().enumerate() {
             if let Some(values) = accumulator.values() {
                 restore_values(values, &format!("values.{at}"), &self.groups, reader)?;

@@ -273,17 +273,29 @@ impl Operator for Deduplicate {
         let keys = reader.entries_about(TABLE);
         self.index.reserve(keys);
         self.of_keys.reserve(keys);
-        reader.each_batch(TABLE, |entries| {
-            let keys = self.index.intern_all(entries.len(), |entry| entries.get(entry).key);
+        reader.replay(TABLE, |changes| {
+            let keys = self.index.intern_all(changes.len(), |change| changes.key(change));
             self.of_keys.resize_with(self.index.len(), OfKey::default);
-            for (entry, key) in entries.iter().zip(keys) {
-                let mut row = entry.value;
-                let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
-                self.row_bytes += row.len();
-                self.of_keys[key as usize].kept = Some(Kept { time, written_ms, row: row.into() });
+            for (change, key) in keys.into_iter().enumerate() {
+                let kept = match changes.value(change) {
+                    Some(mut row) => {
+                        let (time, written_ms) = (take_i64(&mut row)?, take_i64(&mut row)?);
+                        self.row_bytes += row.len();
+                        Some(Kept { time, written_ms, row: row.into() })
+                    }
+                    None => None,
+                };
+                let before = std::mem::replace(&mut self.of_keys[key as usize].kept, kept);
+                self.row_bytes -= before.map_or(0, |before| before.row.len());
             }
             Ok(())
-        })
+        })?;
+        let gone = self.of_keys.iter().zip(0..).filter(|(of_key, _)| of_key.kept.is_none());
+        for (_, key) in gone {
+            self.index.remove(key);
+        }
+        self.index.recycle();
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

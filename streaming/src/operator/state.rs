@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tereza_runtime::error::{Error, Result};
 
-pub use self::read::{Entries, Entry, StateReader, compact, is_of};
+pub use self::read::{Changes, Entry, StateReader, compact, is_of};
 pub(crate) use self::read::{merge, span};
 use super::error::failed;
 use super::key::key_group;

@@ -26,6 +26,18 @@ fn live(state: &StateReader) -> BTreeMap<Vec<u8>, Vec<u8>> {
         Ok(())
     });
     visited.unwrap();
+    let mut replayed = BTreeMap::new();
+    let visited = state.replay("t", |changes| {
+        for change in 0..changes.len() {
+            match changes.value(change) {
+                Some(value) => _ = replayed.insert(changes.key(change).to_vec(), value.to_vec()),
+                None => _ = replayed.remove(changes.key(change)),
+            }
+        }
+        Ok(())
+    });
+    visited.unwrap();
+    assert_eq!(replayed, live);
     live
 }
 

@@ -40,8 +40,7 @@ pub(in crate::statement) struct Planned {
 
 /// Plans a statement of DataFusion's.
 pub(in crate::statement) async fn inserted(planner: &Planner<'_>, statement: Statement) -> Result<Inserted> {
-    let is_batch =
-        planner.session.stream_setting(RUNTIME_MODE).is_some_and(|mode| mode.eq_ignore_ascii_case("batch"));
+    let is_batch = planner.session.stream_setting(RUNTIME_MODE).is_some_and(|mode| mode.eq_ignore_ascii_case("batch"));
     let hints = || Hints::of(planner.session, planner.text);
     if let Statement::Explain(explain) = &statement
         && let Some(insert) = insert_of(&explain.statement)
