@@ -26,8 +26,8 @@ import time
 import urllib.request
 
 STARTS = 3
-# After two minutes without work a process gives back what it does not use.
-REST_S = 135
+# After half a minute without work a process that holds little gives back what it does not use.
+REST_S = 45
 LOOK_UPS_S = 5
 LOOK_UP_CLIENTS = 2
 PATIENCE_S = 180

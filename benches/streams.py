@@ -39,7 +39,7 @@ BID = "bid.auction, bid.bidder, bid.price, bid.`dateTime`, bid.extra"
 OUT = "auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING"
 ROWS_PER_S = 2_000
 LATENCY_S = 30
-REST_S = 135
+REST_S = 45
 PATIENCE_S = 900
 
 

@@ -31,7 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_millis(100);
 /// After so many looks in which it did nothing, it is at rest.
 const IDLE_LOOKS: u32 = 3;
-/// After so many looks at rest it gives freed memory back, two minutes after its last work: whoever reads an answer asks again by then.
+/// A process at rest that holds less than this gives freed memory back at once: to have it again costs little.
+const GIVE_BACK_SOON_BYTES: u64 = 256 << 20;
+/// Others do after so many looks at rest, two minutes after their last work: whoever reads an answer asks again by then.
 const GIVE_BACK_LOOKS: u32 = 10;
 
 /// Lets freed memory be reused for longer, where there is enough; then [`give_back_at_rest`] is to run.
@@ -94,7 +96,8 @@ pub(crate) async fn give_back_at_rest() {
     loop {
         looks.tick().await;
         let looks = rest.look(memory::processor_time());
-        if looks == GIVE_BACK_LOOKS {
+        let is_soon = looks == 1 && memory::anonymous_bytes().is_some_and(|bytes| bytes < GIVE_BACK_SOON_BYTES);
+        if is_soon || looks == GIVE_BACK_LOOKS {
             memory::give_back();
         }
         if looks >= 1 {
