@@ -266,7 +266,7 @@ fn wrong_options_are_named() {
     for (columns, options, kind, part) in [
         ("n INT", "'format' = 'csv'", ErrorKind::InvalidInput, "option 'path'"),
         ("n INT", "'path' = '/x'", ErrorKind::InvalidInput, "option 'format'"),
-        ("n INT", "'path' = '/x', 'format' = 'parquet'", ErrorKind::Unsupported, "format 'parquet'"),
+        ("n INT", "'path' = '/x', 'format' = 'orc'", ErrorKind::Unsupported, "format 'orc'"),
         ("n INT", "'path' = '/x', 'format' = 'cvs'", ErrorKind::Unsupported, "there are csv, json, raw"),
         ("n INT", "'path' = '/x', 'format' = 'csv', 'pth' = '/y'", ErrorKind::InvalidInput, "did you mean 'path'?"),
         ("n INT", "'path' = '/x', 'format' = 'csv', 'csv.nope' = '1'", ErrorKind::InvalidInput, "csv.nope"),
