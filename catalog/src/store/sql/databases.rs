@@ -31,11 +31,13 @@ pub(crate) async fn find(conn: &mut Connection, name: &str) -> Result<i64> {
 pub(crate) async fn load(conn: &mut Connection, name: &str) -> Result<Database> {
     type Row = (String, Option<String>, String, Option<String>, Option<String>);
     let id = find(conn, name).await?;
-    let (name, description, location, owner, owner_kind): Row =
+    let found: Option<Row> =
         query_as("SELECT NAME, `DESC`, DB_LOCATION_URI, OWNER_NAME, OWNER_TYPE FROM DBS WHERE DB_ID = ?")
             .bind(id)
-            .fetch_one(&mut *conn)
+            .fetch_optional(&mut *conn)
             .await?;
+    // Another may have dropped it since.
+    let Some((name, description, location, owner, owner_kind)) = found else { return Err(missing(name).into()) };
     let parameters = parameters::DATABASE.load(conn, &[id]).await?.remove(&id).unwrap_or_default();
     let owner_kind = PrincipalKind::parse(owner_kind.as_deref());
     Ok(Database { name, description, location, owner, owner_kind, parameters })

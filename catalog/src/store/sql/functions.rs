@@ -22,11 +22,13 @@ pub(crate) async fn list(conn: &mut Connection, database: &str) -> Result<Vec<St
 pub(crate) async fn load(conn: &mut Connection, database: &str, name: &str) -> Result<Function> {
     type Row = (String, Option<String>, Option<String>, i64);
     let id = find(conn, database, name).await?;
-    let (name, class_name, owner, create_time_s): Row =
+    let found: Option<Row> =
         query_as("SELECT FUNC_NAME, CLASS_NAME, OWNER_NAME, CREATE_TIME FROM FUNCS WHERE FUNC_ID = ?")
             .bind(id)
-            .fetch_one(&mut *conn)
+            .fetch_optional(&mut *conn)
             .await?;
+    // Another may have dropped it since.
+    let Some((name, class_name, owner, create_time_s)) = found else { return Err(missing(database, name).into()) };
     let resources: Vec<(i32, Option<String>)> =
         query_as("SELECT RESOURCE_TYPE, RESOURCE_URI FROM FUNC_RU WHERE FUNC_ID = ? ORDER BY INTEGER_IDX")
             .bind(id)
@@ -91,8 +93,12 @@ async fn find(conn: &mut Connection, database: &str, name: &str) -> Result<i64> 
     let database_id = databases::find(conn, database).await?;
     match find_optional(conn, database_id, name).await? {
         Some(id) => Ok(id),
-        None => Err(Error::not_found(format!("function '{database}.{name}' does not exist")).into()),
+        None => Err(missing(database, name).into()),
     }
+}
+
+fn missing(database: &str, name: &str) -> Error {
+    Error::not_found(format!("function '{database}.{name}' does not exist"))
 }
 
 async fn find_optional(conn: &mut Connection, database_id: i64, name: &str) -> Result<Option<i64>> {
